@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Control messages between an IVC Wrapper and the IVC Controller.
+ *
+ * One SOCK_SEQPACKET connection a process. Every message is one packet of
+ * exactly IVC_MSG_SIZE bytes plus the descriptors listed with its type
+ * (SCM_RIGHTS). Fields a type does not name are zero. Little-endian; addresses
+ * and ports are plain numbers. ivc/controller/protocol.py declares the same
+ * bytes with construct; a test proves the two equal.
+ *
+ * Who a process is (its node) is never in a message: the controller takes it
+ * from the kernel (network namespace of the peer) or from Xen (domid).
+ *
+ * Setting up a flow:
+ *   sender's process          controller             receiver's process
+ *     WANT            ->
+ *                     <- ATTACH_TX    ATTACH_RX ->     each maps its own region
+ *     MAPPED          ->                      <- MAPPED
+ *                        seals both regions
+ *                     <- PEER              PEER ->     each maps the other's
+ *                                             <- ACK   receiver now looks at it
+ *                     <- ACTIVE                        sender may use the ring
+ */
+#ifndef IVC_PROTOCOL_H
+#define IVC_PROTOCOL_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IVC_PROTOCOL_VERSION 1
+#define IVC_MSG_SIZE 64u
+#define IVC_MSG_MAX_FDS 2u
+
+enum ivc_msg_type {
+    /* wrapper -> controller */
+    IVC_MSG_HELLO = 1,   /* pid; arg = IVC_RING_ABI_MAJOR                              */
+    IVC_MSG_BOUND = 2,   /* socket, local, peer (0 = unconnected), flags; fd: doorbell
+                            (only with the first BOUND of a socket; later ones update) */
+    IVC_MSG_UNBOUND = 3, /* socket closed or no longer ours                            */
+    IVC_MSG_JOIN = 4,    /* socket, local.ip = multicast group                         */
+    IVC_MSG_LEAVE = 5,   /* socket, local.ip = multicast group                         */
+    IVC_MSG_WANT = 6,    /* socket, local = source, peer = destination                 */
+    IVC_MSG_MAPPED = 7,  /* flow: own region is mapped (flags = enum ivc_role)         */
+    IVC_MSG_ACK = 8,     /* flow: receiver looks at the ring from now on               */
+    IVC_MSG_DROPPED = 9, /* flow: this end has let go of it (reason)                   */
+
+    /* controller -> wrapper */
+    IVC_MSG_WELCOME = 32,   /* node; fds: control page (read-only), statistics page     */
+    IVC_MSG_ATTACH_TX = 33, /* socket, flow, local, peer, arg = order, flags = IVC_FLOW_*;
+                               fds: own region (writable), receiver's doorbell          */
+    IVC_MSG_ATTACH_RX = 34, /* socket, flow, local = destination, peer = source,
+                               arg = order, flags; fd: own region (writable)            */
+    IVC_MSG_PEER = 35,      /* flow, flags = our role; fd: the other's region (read-only) */
+    IVC_MSG_ACTIVE = 36,    /* flow: sender may use the ring                            */
+    IVC_MSG_CLOSE = 37,     /* flow, flags = our role, reason: let go of it             */
+    IVC_MSG_ROUTE = 38,     /* socket, peer = destination, reason, flags: what became of a
+                               WANT; sent again whenever it changes                     */
+    IVC_MSG_TABLE = 39,     /* a new match table has been published                     */
+};
+
+/* flags of BOUND */
+#define IVC_SOCK_REUSE 0x01u   /* SO_REUSEADDR or SO_REUSEPORT is set          */
+#define IVC_SOCK_MC_ALL 0x02u  /* IP_MULTICAST_ALL (the kernel's default)      */
+#define IVC_SOCK_MC_LOOP 0x04u /* IP_MULTICAST_LOOP (the kernel's default)     */
+
+/* flags of ATTACH_TX and ATTACH_RX */
+#define IVC_FLOW_RELAY 0x01u /* the other end is the controller                */
+
+/* flags of ROUTE */
+#define IVC_ROUTE_COMPLETE 0x01u /* every receiver of this destination is reached
+                                    by an active flow: no kernel copy is needed */
+
+struct ivc_endpoint {
+    uint32_t ip;
+    uint16_t port;
+    uint16_t reserved;
+};
+
+struct ivc_msg {
+    uint16_t version;          /*  0 IVC_PROTOCOL_VERSION */
+    uint16_t type;             /*  2 enum ivc_msg_type */
+    uint32_t socket;           /*  4 wrapper's number of a socket, never reused */
+    uint32_t flow;             /*  8 controller's number of a flow, never reused */
+    uint32_t node;             /* 12 */
+    struct ivc_endpoint local; /* 16 */
+    struct ivc_endpoint peer;  /* 24 */
+    uint32_t flags;            /* 32 */
+    uint32_t reason;           /* 36 enum ivc_reason */
+    uint64_t arg;              /* 40 */
+    uint32_t pid;              /* 48 as the process sees itself; informational */
+    uint8_t reserved[12];
+};
+
+static_assert(sizeof(struct ivc_endpoint) == 8, "layout");
+static_assert(offsetof(struct ivc_msg, local) == 16, "layout");
+static_assert(offsetof(struct ivc_msg, flags) == 32, "layout");
+static_assert(offsetof(struct ivc_msg, arg) == 40, "layout");
+static_assert(sizeof(struct ivc_msg) == IVC_MSG_SIZE, "layout");
+
+/*
+ * Why a socket, or one destination of it, is on the path it is on. Numbers are
+ * stable; docs/reasons.md explains each. There is no OTHER.
+ */
+enum ivc_reason {
+    IVC_REASON_NONE = 0,            /* on rings                                      */
+    IVC_REASON_NOT_UDP = 1,         /* TCP is not carried yet                        */
+    IVC_REASON_NOT_BOUND = 2,       /* no local address yet                          */
+    IVC_REASON_NO_NODE = 3,         /* local address belongs to no planned node      */
+    IVC_REASON_NO_TRAFFIC = 4,      /* nothing sent or received so far               */
+    IVC_REASON_NOT_PLANNED = 5,     /* neither end is a configured SOME/IP endpoint  */
+    IVC_REASON_EXTERNAL = 6,        /* peer is outside the hypervisor                */
+    IVC_REASON_SAME_NODE = 7,       /* peer is on this node: loopback                */
+    IVC_REASON_NO_RECEIVER = 8,     /* nobody with the wrapper is bound there        */
+    IVC_REASON_AMBIGUOUS = 9,       /* several sockets could receive it              */
+    IVC_REASON_PENDING = 10,        /* flow is being set up                          */
+    IVC_REASON_NO_CONTROLLER = 11,  /* controller cannot be reached                  */
+    IVC_REASON_QUOTA = 12,          /* node has used up its share of memory or flows */
+    IVC_REASON_OPTION = 13,         /* a socket option rings do not honour is set    */
+    IVC_REASON_TOO_LARGE = 14,      /* datagram larger than half the ring            */
+    IVC_REASON_POISONED = 15,       /* peer broke the ring's rules                   */
+    IVC_REASON_PEER_GONE = 16,      /* peer process or socket ended                  */
+    IVC_REASON_FORKED = 17,         /* inherited over fork                           */
+    IVC_REASON_RULE = 18,           /* mapping says: network                         */
+    IVC_REASON_DENIED = 19,         /* mapping says: deny                            */
+    IVC_REASON_RESOURCES = 20,      /* out of memory or descriptors                  */
+    IVC_REASON_WILDCARD = 21,       /* bound to 0.0.0.0 on a host with several nodes */
+    IVC_REASON_REPLANNED = 22,      /* the plan changed                              */
+    IVC_REASON_MULTICAST_PARTLY = 23, /* some members are reached by the kernel only */
+};
+
+#endif

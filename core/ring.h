@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Single-producer single-consumer ring over the two regions of a flow.
+ *
+ * Memory only: no system calls, no allocation, no locks; the caller serialises
+ * the producer's calls among themselves, and the consumer's. Errors are
+ * returned as -errno. The peer is never trusted: its indices are checked at
+ * every read, a record header is copied once and only the copy is used.
+ * After -EPROTO the end is poisoned for good and every call returns -EPROTO.
+ */
+#ifndef IVC_RING_H
+#define IVC_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "layout.h"
+
+/* What both ends must agree on; taken from the controller, not from the peer. */
+struct ivc_ring_ident {
+    uint32_t flow_id;
+    uint32_t epoch; /* 0 = take it from our own region */
+    uint8_t order;
+};
+
+struct ivc_tx {
+    struct ivc_ctrl *own;        /* sender's region, ours */
+    const struct ivc_ctrl *peer; /* receiver's region, read-only */
+    uint8_t *data;
+    uint64_t size;
+    uint64_t tail;      /* next byte to write; not yet published */
+    uint64_t published; /* what own->index says */
+    uint64_t head;      /* last value read from the peer, validated */
+    uint32_t seq;
+    uint32_t epoch;
+    bool poisoned;
+};
+
+struct ivc_rx {
+    struct ivc_ctrl *own;        /* receiver's region, ours */
+    const struct ivc_ctrl *peer; /* sender's region, read-only */
+    const uint8_t *data;
+    uint64_t size;
+    uint64_t head;      /* next byte to read */
+    uint64_t published; /* what own->index says */
+    uint64_t tail;      /* last value read from the peer, validated */
+    uint32_t seq;
+    uint32_t epoch;
+    bool poisoned;
+};
+
+/* Bytes of a sender's region with 2^order bytes of records. */
+static inline size_t ivc_sender_region_size(uint8_t order)
+{
+    return IVC_DATA_OFFSET + ((size_t)1 << order);
+}
+
+#define IVC_RECEIVER_REGION_SIZE ((size_t)IVC_PAGE)
+
+/* Largest payload a ring takes: a record is at most half a ring. */
+static inline size_t ivc_ring_max_payload(uint8_t order)
+{
+    return ((size_t)1 << (order - 1)) - sizeof(struct ivc_record);
+}
+
+/*
+ * Attach to both regions. `own` and `peer` are the mapped regions, of the sizes
+ * given. Returns 0; -EINVAL bad arguments or sizes; -EPROTO the peer's static
+ * line does not fit; -EPROTONOSUPPORT other ABI major.
+ */
+int ivc_tx_attach(struct ivc_tx *tx, void *own, size_t own_size, const void *peer,
+                  size_t peer_size, const struct ivc_ring_ident *ident);
+int ivc_rx_attach(struct ivc_rx *rx, void *own, size_t own_size, const void *peer,
+                  size_t peer_size, const struct ivc_ring_ident *ident);
+
+/*
+ * Write one record after those written before; not visible until published.
+ * Takes addresses, kind, flags, kseq and stamp from `header`; fills length, seq
+ * and epoch. Returns 0; -EMSGSIZE larger than half the ring; -ENOBUFS no room
+ * now; -EPROTO the peer's head is impossible.
+ */
+int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
+                 size_t iovcnt, size_t length);
+
+/* Publish what was written. True: the peer sleeps, ring its doorbell. */
+bool ivc_tx_publish(struct ivc_tx *tx);
+
+/* The peer has asked to be woken by the next record (a hint, may be stale). */
+bool ivc_tx_peer_sleeps(const struct ivc_tx *tx);
+
+/* enum ivc_region_state of the peer. */
+uint32_t ivc_tx_peer_state(const struct ivc_tx *tx);
+uint32_t ivc_rx_peer_state(const struct ivc_rx *rx);
+
+/* Something to read? One load of the peer's tail at most. */
+bool ivc_rx_ready(struct ivc_rx *rx);
+
+/*
+ * Copy the header at the head into *out, checked. Returns 1; 0 ring empty;
+ * -EPROTO violation. Leaves the record where it is.
+ */
+int ivc_rx_peek(struct ivc_rx *rx, struct ivc_record *out);
+
+/* Copy up to `room` bytes of the payload of the record just peeked into iov. */
+size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
+                   const struct iovec *iov, size_t iovcnt);
+
+/* Step over the record just peeked. The head is published lazily. */
+void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record);
+
+/* Publish the exact head now. */
+void ivc_rx_publish(struct ivc_rx *rx);
+
+/*
+ * Ask for the doorbell at the next record. True: still empty, safe to sleep;
+ * false: something came, look again.
+ */
+bool ivc_rx_arm(struct ivc_rx *rx);
+
+/* Set our own state word (close, poison); the peer sees it at its next look. */
+void ivc_tx_set_state(struct ivc_tx *tx, uint32_t state);
+void ivc_rx_set_state(struct ivc_rx *rx, uint32_t state);
+
+#endif
