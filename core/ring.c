@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ring of core/ring.h.
+ *
+ * Indices are bytes, 64 bits, free-running; a position in the data is an index
+ * masked with size - 1, so no index, however wrong, leaves the data. Three kinds
+ * of memory meet here and are kept apart:
+ *
+ *   private  struct ivc_tx, struct ivc_rx: the only truth about our own end
+ *   own      our region: written by us, never read back after attach
+ *            (but for the static addresses, which nobody writes any more)
+ *   peer     the other's region: every load is a new, possibly hostile value,
+ *            so it is loaded once, checked, and only the copy is used
+ */
+#include "ring.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define RECORD_FLAGS (IVC_RECORD_TWIN | IVC_RECORD_FENCE | IVC_RECORD_SAME)
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline bool is_aligned(uint64_t index)
+{
+    return index % IVC_RECORD_ALIGN == 0;
+}
+
+/* Bytes a record takes in the ring: header, payload, padding. */
+static inline uint64_t record_bytes(uint64_t length)
+{
+    return (sizeof(struct ivc_record) + length + IVC_RECORD_ALIGN - 1) &
+           ~(uint64_t)(IVC_RECORD_ALIGN - 1);
+}
+
+static inline uint64_t max_payload(uint64_t size)
+{
+    return size / 2 - sizeof(struct ivc_record);
+}
+
+/*
+ * Copy shared words, each loaded exactly once. A plain copy could be turned by
+ * the compiler into loads at every use, and the peer may change the bytes in
+ * between. Relaxed is enough: the order comes from the acquire of the index.
+ */
+static inline void snapshot(void *to, const void *from, size_t bytes)
+{
+    const _Atomic uint64_t *source = from;
+    uint64_t word;
+
+    for (size_t at = 0; at < bytes; at += sizeof(word)) {
+        word = atomic_load_explicit(&source[at / sizeof(word)], memory_order_relaxed);
+        memcpy((uint8_t *)to + at, &word, sizeof(word));
+    }
+}
+
+static inline void copy_in(const struct ivc_tx *tx, uint64_t index, const void *from,
+                           uint64_t bytes)
+{
+    uint64_t at = index & (tx->size - 1);
+    uint64_t first = min_u64(bytes, tx->size - at);
+
+    memcpy(tx->data + at, from, first);
+    if (unlikely(first < bytes)) {
+        memcpy(tx->data, (const uint8_t *)from + first, bytes - first);
+    }
+}
+
+static inline void copy_out(const struct ivc_rx *rx, uint64_t index, void *to, uint64_t bytes)
+{
+    uint64_t at = index & (rx->size - 1);
+    uint64_t first = min_u64(bytes, rx->size - at);
+
+    memcpy(to, rx->data + at, first);
+    if (unlikely(first < bytes)) {
+        memcpy((uint8_t *)to + first, rx->data, bytes - first);
+    }
+}
+
+/* ---- attach ------------------------------------------------------------- */
+
+static int check_static(const struct ivc_ctrl *line, enum ivc_role role,
+                        const struct ivc_ring_ident *ident, uint32_t epoch)
+{
+    if (line->magic != IVC_RING_MAGIC) {
+        return -EPROTO;
+    }
+    if (line->abi_major != IVC_RING_ABI_MAJOR) {
+        return -EPROTONOSUPPORT;
+    }
+    if (line->role != role || line->order != ident->order || line->flow_id != ident->flow_id ||
+        line->epoch != epoch) {
+        return -EPROTO;
+    }
+    return 0;
+}
+
+static bool usable(const void *region, size_t size, size_t needed)
+{
+    return region != NULL && (uintptr_t)region % IVC_LINE == 0 && size >= needed;
+}
+
+/* Check both static lines. The epoch agreed upon goes to *epoch. */
+static int check_regions(const struct ivc_ctrl *own, enum ivc_role own_role,
+                         const struct ivc_ctrl *peer, enum ivc_role peer_role,
+                         const struct ivc_ring_ident *ident, uint32_t *epoch)
+{
+    struct ivc_ctrl line;
+    int rc;
+
+    snapshot(&line, own, IVC_LINE);
+    *epoch = ident->epoch != 0 ? ident->epoch : line.epoch;
+    rc = check_static(&line, own_role, ident, *epoch);
+    if (rc == 0 && !is_aligned(atomic_load_explicit(&own->index, memory_order_relaxed))) {
+        rc = -EPROTO;
+    }
+    if (rc != 0) {
+        return rc == -EPROTO ? -EINVAL : rc; /* ours: not the peer's fault */
+    }
+    snapshot(&line, peer, IVC_LINE);
+    return check_static(&line, peer_role, ident, *epoch);
+}
+
+static bool good_ident(const struct ivc_ring_ident *ident)
+{
+    return ident != NULL && ident->order >= IVC_ORDER_MIN && ident->order <= IVC_ORDER_MAX;
+}
+
+int ivc_tx_attach(struct ivc_tx *tx, void *own, size_t own_size, const void *peer,
+                  size_t peer_size, const struct ivc_ring_ident *ident)
+{
+    uint32_t epoch;
+    int rc;
+
+    if (tx == NULL || !good_ident(ident) ||
+        !usable(own, own_size, ivc_sender_region_size(ident->order)) ||
+        !usable(peer, peer_size, IVC_RECEIVER_REGION_SIZE)) {
+        return -EINVAL;
+    }
+    rc = check_regions(own, IVC_ROLE_SENDER, peer, IVC_ROLE_RECEIVER, ident, &epoch);
+    if (rc != 0) {
+        return rc;
+    }
+    *tx = (struct ivc_tx){
+        .own = own,
+        .peer = peer,
+        .data = (uint8_t *)own + IVC_DATA_OFFSET,
+        .size = UINT64_C(1) << ident->order,
+        .epoch = epoch,
+    };
+    /* A new flow is empty: both ends start where our index stands. */
+    tx->tail = atomic_load_explicit(&tx->own->index, memory_order_relaxed);
+    tx->published = tx->tail;
+    tx->head = tx->tail;
+    ivc_tx_set_state(tx, IVC_REGION_OPEN);
+    return 0;
+}
+
+int ivc_rx_attach(struct ivc_rx *rx, void *own, size_t own_size, const void *peer,
+                  size_t peer_size, const struct ivc_ring_ident *ident)
+{
+    uint32_t epoch;
+    int rc;
+
+    if (rx == NULL || !good_ident(ident) || !usable(own, own_size, IVC_RECEIVER_REGION_SIZE) ||
+        !usable(peer, peer_size, ivc_sender_region_size(ident->order))) {
+        return -EINVAL;
+    }
+    rc = check_regions(own, IVC_ROLE_RECEIVER, peer, IVC_ROLE_SENDER, ident, &epoch);
+    if (rc != 0) {
+        return rc;
+    }
+    *rx = (struct ivc_rx){
+        .own = own,
+        .peer = peer,
+        .data = (const uint8_t *)peer + IVC_DATA_OFFSET,
+        .size = UINT64_C(1) << ident->order,
+        .epoch = epoch,
+    };
+    rx->head = atomic_load_explicit(&rx->own->index, memory_order_relaxed);
+    rx->published = rx->head;
+    rx->tail = rx->head;
+    ivc_rx_set_state(rx, IVC_REGION_OPEN);
+    return 0;
+}
+
+/* ---- states ------------------------------------------------------------- */
+
+/*
+ * Release: whoever sees us closed also sees all we published before. Pairs with
+ * the acquire in ivc_*_peer_state.
+ */
+void ivc_tx_set_state(struct ivc_tx *tx, uint32_t state)
+{
+    atomic_store_explicit(&tx->own->state, state, memory_order_release);
+}
+
+void ivc_rx_set_state(struct ivc_rx *rx, uint32_t state)
+{
+    atomic_store_explicit(&rx->own->state, state, memory_order_release);
+}
+
+/* Acquire: pairs with the release in ivc_*_set_state of the other end. */
+uint32_t ivc_tx_peer_state(const struct ivc_tx *tx)
+{
+    return atomic_load_explicit(&tx->peer->state, memory_order_acquire);
+}
+
+uint32_t ivc_rx_peer_state(const struct ivc_rx *rx)
+{
+    return atomic_load_explicit(&rx->peer->state, memory_order_acquire);
+}
+
+static __attribute__((cold)) int poison_tx(struct ivc_tx *tx)
+{
+    tx->poisoned = true;
+    ivc_tx_set_state(tx, IVC_REGION_POISONED);
+    return -EPROTO;
+}
+
+static __attribute__((cold)) int poison_rx(struct ivc_rx *rx)
+{
+    rx->poisoned = true;
+    ivc_rx_set_state(rx, IVC_REGION_POISONED);
+    return -EPROTO;
+}
+
+/* ---- sender ------------------------------------------------------------- */
+
+/* Read the peer's head: between the last one seen and what we published. */
+static int refresh_head(struct ivc_tx *tx)
+{
+    /*
+     * Acquire: pairs with the release of the head in ivc_rx_publish. The peer
+     * has done reading the bytes before it, so we may overwrite them.
+     */
+    uint64_t head = atomic_load_explicit(&tx->peer->index, memory_order_acquire);
+
+    if (!is_aligned(head) || head - tx->head > tx->published - tx->head) {
+        return poison_tx(tx);
+    }
+    tx->head = head;
+    return 0;
+}
+
+static inline bool has_room(const struct ivc_tx *tx, uint64_t bytes)
+{
+    return bytes <= tx->size - (tx->tail - tx->head);
+}
+
+/* Copy `length` bytes of the vector into the ring. -EINVAL: it holds fewer. */
+static inline int gather(const struct ivc_tx *tx, uint64_t index, const struct iovec *iov,
+                         size_t iovcnt, uint64_t length)
+{
+    for (size_t i = 0; i < iovcnt && length > 0; i++) {
+        uint64_t part = min_u64(iov[i].iov_len, length);
+
+        if (part > 0) {
+            copy_in(tx, index, iov[i].iov_base, part);
+        }
+        index += part;
+        length -= part;
+    }
+    return length == 0 ? 0 : -EINVAL;
+}
+
+int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
+                 size_t iovcnt, size_t length)
+{
+    struct ivc_record record = *header;
+    uint64_t bytes = record_bytes(length);
+    int rc;
+
+    if (unlikely(tx->poisoned)) {
+        return -EPROTO;
+    }
+    if (unlikely(length > max_payload(tx->size))) {
+        return -EMSGSIZE;
+    }
+    if (unlikely(!has_room(tx, bytes))) {
+        /* The peer's line is touched only here: the head seen last is enough
+         * as long as there is room. */
+        rc = refresh_head(tx);
+        if (rc != 0) {
+            return rc;
+        }
+        if (!has_room(tx, bytes)) {
+            return -ENOBUFS;
+        }
+    }
+    rc = gather(tx, tx->tail + sizeof(record), iov, iovcnt, length);
+    if (unlikely(rc != 0)) {
+        return rc; /* behind the tail: nobody sees what was copied */
+    }
+    record.length = (uint32_t)length;
+    record.seq = tx->seq++;
+    record.epoch = tx->epoch;
+    memcpy(tx->data + (tx->tail & (tx->size - 1)), &record, sizeof(record));
+    tx->tail += bytes;
+    return 0;
+}
+
+bool ivc_tx_publish(struct ivc_tx *tx)
+{
+    uint64_t before = tx->published;
+    uint64_t wake_at;
+
+    if (unlikely(tx->poisoned) || tx->tail == before) {
+        return false;
+    }
+    /*
+     * Release: the records are complete before the tail that shows them. Pairs
+     * with the acquire in refresh_tail.
+     */
+    atomic_store_explicit(&tx->own->index, tx->tail, memory_order_release);
+    tx->published = tx->tail;
+    /*
+     * Full fence between our store of the tail and the load of wake_at. Pairs
+     * with the fence in ivc_rx_arm, which stands between its store of wake_at
+     * and its load of the tail: at least one of us sees the other's store, so
+     * either we ring or the peer does not go to sleep.
+     */
+    atomic_thread_fence(memory_order_seq_cst);
+    wake_at = atomic_load_explicit(&tx->peer->wake_at, memory_order_relaxed);
+    /* wake_at in [before, tail), also across the wrap of 64 bits */
+    return tx->tail - wake_at - 1 < tx->tail - before;
+}
+
+bool ivc_tx_peer_sleeps(const struct ivc_tx *tx)
+{
+    return atomic_load_explicit(&tx->peer->wake_at, memory_order_relaxed) == tx->published;
+}
+
+/* ---- receiver ----------------------------------------------------------- */
+
+/* Read the peer's tail: not behind the last one seen, at most a ring ahead. */
+static inline int refresh_tail(struct ivc_rx *rx)
+{
+    /*
+     * Acquire: pairs with the release of the tail in ivc_tx_publish. The records
+     * before it are complete.
+     */
+    uint64_t tail = atomic_load_explicit(&rx->peer->index, memory_order_acquire);
+
+    if (unlikely(!is_aligned(tail) || tail - rx->tail > rx->head + rx->size - rx->tail)) {
+        return poison_rx(rx);
+    }
+    rx->tail = tail;
+    return 0;
+}
+
+void ivc_rx_publish(struct ivc_rx *rx)
+{
+    if (rx->published == rx->head) {
+        return;
+    }
+    /*
+     * Release: our reads of the records before the head are done. Pairs with the
+     * acquire in refresh_head, after which the peer overwrites them.
+     */
+    atomic_store_explicit(&rx->own->index, rx->head, memory_order_release);
+    rx->published = rx->head;
+}
+
+bool ivc_rx_ready(struct ivc_rx *rx)
+{
+    if (rx->head != rx->tail || unlikely(rx->poisoned)) {
+        return true; /* poisoned: there is an error to be fetched by a peek */
+    }
+    if (unlikely(refresh_tail(rx) != 0)) {
+        return true;
+    }
+    if (rx->head == rx->tail) {
+        /* Nobody may come back for long: a head kept back now could make the
+         * ring look full to its sender for as long. */
+        ivc_rx_publish(rx);
+        return false;
+    }
+    return true;
+}
+
+/* 0 in the static line means any. */
+static inline bool may_be(uint32_t value, uint32_t fixed)
+{
+    return fixed == 0 || value == fixed;
+}
+
+static inline bool valid_addresses(const struct ivc_rx *rx, const struct ivc_record *record)
+{
+    return may_be(record->src_ip, rx->own->src_ip) && may_be(record->dst_ip, rx->own->dst_ip) &&
+           may_be(record->src_port, rx->own->src_port) &&
+           may_be(record->dst_port, rx->own->dst_port);
+}
+
+static inline bool valid_record(const struct ivc_rx *rx, const struct ivc_record *record)
+{
+    return record->kind == IVC_RECORD_DGRAM && (record->flags & ~RECORD_FLAGS) == 0 &&
+           record->length <= max_payload(rx->size) &&
+           record_bytes(record->length) <= rx->tail - rx->head && record->seq == rx->seq &&
+           record->epoch == rx->epoch && valid_addresses(rx, record);
+}
+
+int ivc_rx_peek(struct ivc_rx *rx, struct ivc_record *out)
+{
+    struct ivc_record record;
+
+    if (!ivc_rx_ready(rx)) {
+        return 0;
+    }
+    if (unlikely(rx->poisoned)) {
+        return -EPROTO;
+    }
+    snapshot(&record, rx->data + (rx->head & (rx->size - 1)), sizeof(record));
+    if (unlikely(!valid_record(rx, &record))) {
+        return poison_rx(rx);
+    }
+    *out = record;
+    return 1;
+}
+
+size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
+                   const struct iovec *iov, size_t iovcnt)
+{
+    uint64_t index = rx->head + sizeof(*record);
+    uint64_t left = record->length;
+
+    for (size_t i = 0; i < iovcnt && left > 0; i++) {
+        uint64_t part = min_u64(iov[i].iov_len, left);
+
+        if (part > 0) {
+            copy_out(rx, index, iov[i].iov_base, part);
+        }
+        index += part;
+        left -= part;
+    }
+    return record->length - (size_t)left;
+}
+
+void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record)
+{
+    rx->head += record_bytes(record->length);
+    rx->seq++;
+    if (rx->head - rx->published >= rx->size / 8) {
+        ivc_rx_publish(rx);
+    }
+}
+
+bool ivc_rx_arm(struct ivc_rx *rx)
+{
+    if (unlikely(rx->poisoned) || rx->head != rx->tail) {
+        return false;
+    }
+    ivc_rx_publish(rx);
+    atomic_store_explicit(&rx->own->wake_at, rx->tail, memory_order_relaxed);
+    /*
+     * Full fence between our store of wake_at and the second look at the tail.
+     * Pairs with the fence in ivc_tx_publish (see there).
+     */
+    atomic_thread_fence(memory_order_seq_cst);
+    return refresh_tail(rx) == 0 && rx->head == rx->tail;
+}
