@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Builds IVC into .venv/ and build/, runs the demo and the tests, installs the library.
+
+Needs Python >= 3.11 and nothing but its standard library; what else is missing
+on the machine is named together with the way to get it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+BUILD = ROOT / "build"
+LIBRARY = BUILD / "libivcsock.so"
+PINGPONG = BUILD / "pingpong"
+STAMP = VENV / "ivc-installed"
+
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+COMPILE = ["gcc", "-std=c11", "-O2", *WARNINGS]
+
+
+def main() -> None:
+    options = _arguments()
+    try:
+        options.action(options)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="build.py", description=__doc__)
+    parser.set_defaults(action=lambda options: build())
+    verbs = parser.add_subparsers(title="verbs (none: build only)")
+
+    def verb(name: str, action: Callable[[argparse.Namespace], None], help_text: str) -> None:
+        sub = verbs.add_parser(name, help=help_text, add_help=name not in ("demo", "test", "full"))
+        sub.set_defaults(action=action)
+        if name == "install":
+            sub.add_argument("--prefix", type=Path, default=Path("/usr/local"))
+
+    verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
+    verb("test", test, "all tests; arguments go to pytest")
+    verb("full", full, "the tests with every long variant; arguments go to pytest")
+    verb("install", install, "put libivcsock.so where the loader finds it")
+    verb("clean", clean, "remove everything this program made")
+    options, rest = parser.parse_known_args()
+    if rest and options.action not in (demo, test, full):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    return options
+
+
+# ---- verbs ------------------------------------------------------------------
+
+
+def build() -> None:
+    """Everything the other verbs need; does only what is out of date."""
+    _require_tools()
+    _make_venv()
+    _make_library()
+    _make_binding()
+    _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
+
+
+def demo(options: argparse.Namespace) -> None:
+    build()
+    os.chdir(ROOT)
+    os.execv(PYTHON, [str(PYTHON), "-m", "ivc.lab.demo", *options.rest])
+
+
+def test(options: argparse.Namespace) -> None:
+    """Style, types, tests. With arguments only the tests they choose."""
+    build()
+    if not options.rest:
+        _run([PYTHON, "-m", "ruff", "check", "."])
+        _run([PYTHON, "-m", "mypy"])
+    _run([PYTHON, "-m", "pytest", *options.rest])
+
+
+def full(options: argparse.Namespace) -> None:
+    os.environ.setdefault("IVC_EXAMPLES", "100000")
+    os.environ["IVC_FULL"] = "1"
+    options.rest = ["--timeout", "0", *options.rest]
+    test(options)
+
+
+def install(options: argparse.Namespace) -> None:
+    build()
+    folder: Path = options.prefix / "lib"
+    target = folder / LIBRARY.name
+    _say(f"install {target}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = target.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(LIBRARY, beside)
+        beside.replace(target)  # programs that run keep the copy they have mapped
+    except OSError as error:
+        _fail(f"{error}. Run it as root, or choose a folder of yours with --prefix.")
+    if _loader_finds(folder):
+        print("LD_PRELOAD=libivcsock.so PROGRAM")
+    else:
+        print(f"LD_LIBRARY_PATH={folder} LD_PRELOAD=libivcsock.so PROGRAM")
+
+
+def clean(_options: argparse.Namespace) -> None:
+    for folder in (VENV, BUILD, ROOT / "ivc.egg-info"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in (ROOT / "ivc").rglob("*.so"):
+        path.unlink()
+
+
+# ---- parts ------------------------------------------------------------------
+
+
+def _require_tools() -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036  # whoever has an old one needs to be told
+        _fail(f"Python {sys.version.split()[0]} is too old: IVC needs 3.11 or newer.")
+    missing = {
+        "gcc libc6-dev": shutil.which("gcc") is None,
+        "iproute2": shutil.which("ip") is None,
+        "util-linux": shutil.which("nsenter") is None,
+        "python3-venv": not PYTHON.exists() and not _importable("ensurepip"),
+        "python3-dev": not (Path(sysconfig.get_path("include")) / "Python.h").exists(),
+    }
+    packages = [name for name, absent in missing.items() if absent]
+    if packages:
+        names = " ".join(packages)
+        _fail(f"missing on this machine: {names}\nGet them with: apt-get install {names}")
+
+
+def _importable(module: str) -> bool:
+    command = [sys.executable, "-c", f"import {module}"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _make_venv() -> None:
+    """Create .venv and install the pins of pyproject.toml, once for each change of it."""
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    if not PYTHON.exists():
+        _say("create .venv")
+        _run([sys.executable, "-m", "venv", VENV])
+    _say("install what pyproject.toml names into .venv")
+    pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,test]"])
+    STAMP.write_text(wanted)
+
+
+def _make_library() -> None:
+    sources = [
+        *sorted((ROOT / "preload").glob("*.c")),
+        ROOT / "core" / "ring.c",
+        ROOT / "core" / "platform_linux.c",
+    ]
+    exports = ROOT / "preload" / "exports.map"
+    headers = [*(ROOT / "preload").glob("*.h"), *(ROOT / "core").glob("*.h"), exports]
+    if not _outdated(LIBRARY, [*sources, *headers]):
+        return
+    _say(f"compile {LIBRARY.relative_to(ROOT)}")
+    flags = ["-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,nodelete", "-Wl,-z,now"]
+    flags += [f"-Wl,--version-script={exports}", f"-I{ROOT / 'core'}"]
+    _compile(LIBRARY, [*flags, *sources, "-lpthread", "-ldl"])
+
+
+def _make_binding() -> None:
+    """The cffi module over core/, in place beside ivc/shm/."""
+    sources = [*(ROOT / "core").glob("*.[ch]"), ROOT / "ivc" / "shm" / "build_core.py"]
+    built = list((ROOT / "ivc" / "shm").glob("_core*.so"))
+    if built and not _outdated(built[0], sources):
+        return
+    _say("compile the Python binding of core/")
+    _run([PYTHON, "-m", "ivc.shm.build_core"], quiet=True)
+
+
+def _make_program(target: Path, source: Path) -> None:
+    if _outdated(target, [source]):
+        _say(f"compile {target.relative_to(ROOT)}")
+        _compile(target, [source])
+
+
+def _compile(target: Path, arguments: Sequence[str | Path]) -> None:
+    target.parent.mkdir(exist_ok=True)
+    beside = target.with_suffix(f".{os.getpid()}")
+    _run([*COMPILE, "-o", beside, *arguments])
+    beside.replace(target)  # whole or not at all, also for those who run it
+
+
+def _outdated(target: Path, sources: Iterable[Path]) -> bool:
+    if not target.exists():
+        return True
+    made = target.stat().st_mtime_ns
+    return any(source.stat().st_mtime_ns > made for source in sources if source.exists())
+
+
+def _loader_finds(folder: Path) -> bool:
+    """Refresh the loader's cache and see whether it knows the library in `folder`."""
+    ldconfig = shutil.which("ldconfig") or "/sbin/ldconfig"
+    try:
+        if os.geteuid() == 0:
+            subprocess.run([ldconfig], check=True)
+        listing = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return str(folder / LIBRARY.name) in listing.stdout
+
+
+def _run(command: Sequence[str | Path], quiet: bool = False) -> None:
+    """Run a step; its failure ends the build with the step's own status."""
+    output = subprocess.PIPE if quiet else None
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT if quiet else None, check=False
+    )
+    if done.returncode != 0:
+        if done.stdout:
+            sys.stderr.buffer.write(done.stdout)
+        _fail(f"failed: {' '.join(str(part) for part in command)}", done.returncode)
+
+
+def _say(text: str) -> None:
+    print(f"build: {text}", file=sys.stderr, flush=True)
+
+
+def _fail(text: str, status: int = 1) -> NoReturn:
+    print(f"build: {text}", file=sys.stderr, flush=True)
+    raise SystemExit(status if status > 0 else 1)
+
+
+if __name__ == "__main__":
+    main()

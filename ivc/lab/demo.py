@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job, shown: unmodified SOME/IP programs, over the network and over rings.
+
+Each pair of third-party stacks runs three times: over the kernel network
+without IVC, over direct rings, and relayed through the controller. Exit status:
+0 when nothing was lost and next to nothing crossed the bridge, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ivc.errors import IvcError
+from ivc.lab.hosts import Lab, Mode, available_mode, ended_by_signals, enter_user_namespace
+from ivc.lab.phase import (
+    CLIENT_HOST,
+    SERVER_HOST,
+    Carrier,
+    Pair,
+    Settings,
+    run_phase,
+    wrapper_library,
+)
+from ivc.lab.report import Results, as_json, as_table, is_good
+
+PAIRS = (Pair("opensomeip", "pysomeip"), Pair("pysomeip", "opensomeip"))
+
+_NETWORKS = {
+    Mode.ROOT: ("10.77.0.1/24", "10.77.0.2/24"),
+    Mode.USER: ("10.77.0.1/24", "10.77.0.2/24"),
+    Mode.LOOPBACK: ("127.77.0.1/8", "127.77.0.2/8"),
+}
+_EXPLAINED = {
+    Mode.ROOT: "two hosts: network namespaces behind a bridge",
+    Mode.USER: "two hosts: network namespaces behind a bridge, in a user namespace without root",
+    Mode.LOOPBACK: "no namespaces to be had here: two 127.x addresses instead of hosts, "
+    "and no bridge to count on",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit status."""
+    options = _options(arguments)
+    mode = available_mode()
+    if mode is Mode.USER:
+        given = sys.argv[1:] if arguments is None else arguments
+        enter_user_namespace([sys.executable, "-m", "ivc.lab.demo", *given])
+    settings = Settings(
+        count=options.count,
+        payload=options.payload,
+        library=wrapper_library(Path.cwd()),
+        kill_controller=options.without_controller,
+    )
+    try:
+        with ended_by_signals():
+            results = _run(mode, settings)
+    except KeyboardInterrupt:
+        _say("interrupted; everything is removed")
+        return 130
+    except IvcError as error:
+        _say(f"error: {error}")
+        return 1
+    print(json.dumps(as_json(mode, results)) if options.json else as_table(results))
+    return 0 if is_good(results) else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="build.py demo", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--count", type=int, default=5000, help="calls of each run (5000)")
+    parser.add_argument("--payload", type=int, default=64, help="payload bytes (64)")
+    parser.add_argument(
+        "--without-controller",
+        action="store_true",
+        help="negative run: the controller is killed before the programs start",
+    )
+    return parser.parse_args(arguments)
+
+
+def _run(mode: Mode, settings: Settings) -> Results:
+    _say(_EXPLAINED[mode])
+    results: Results = {}
+    with Lab(dict(zip((CLIENT_HOST, SERVER_HOST), _NETWORKS[mode], strict=True)), mode) as lab:
+        for pair in PAIRS:
+            results[pair] = {}
+            for carrier in Carrier:
+                _say(f"{pair.server} server, {pair.client} client: {carrier} ...")
+                results[pair][carrier] = run_phase(lab, pair, carrier, settings)
+    return results
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
