@@ -5,9 +5,10 @@ Identifiers are decimal or `0x` hex, ports are decimal only: that is how vsomeip
 """
 
 import re
+from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from ivc.network.values import Array, Report, Scalar, Table, Value, describe
+from ivc.network.values import Array, Report, Scalar, Table, Value, describe, quote
 
 _DECIMAL = re.compile(r"[0-9]{1,10}")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
@@ -209,13 +210,13 @@ def boolean(value: Value, report: Report) -> bool | None:
 def warn_unknown(found: Table, known: frozenset[str], what: str, report: Report) -> None:
     """A warning for each key that is not one of `known`."""
     for key, value in found.items.items():
-        if key not in known:
-            report.warning(
-                value.place,
-                "unknown-key",
-                f'the key "{value.place.pointer.rpartition("/")[2]}"'.encode(
-                    "ascii", "backslashreplace"
-                ).decode()[:80],
-                f"a key of {what}",
-                "remove it, or check its spelling; it is ignored",
-            )
+        if key in known:
+            continue
+        close = get_close_matches(key, known, 1)
+        report.warning(
+            value.place,
+            "unknown-key",
+            f"the key {quote(key)}",
+            f"a key of {what}",
+            f'write "{close[0]}"?' if close else "remove it, or check its spelling; it is ignored",
+        )

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `ivc` command.
+
+Each subcommand is added by an `add_commands(subparsers)` and sets `run` to a function that takes
+the parsed arguments and returns the exit code (see `EXIT_CODES`).
+"""
+
+import argparse
+import importlib
+import importlib.util
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ivc import __version__
+from ivc.errors import ConfigError, Finding, IvcError, Severity
+from ivc.network import load
+from ivc.plan import build_plan
+
+EXIT_CODES = """\
+exit codes:
+  0   done
+  1   failed
+  2   wrong usage
+  3   network configuration or mapping is wrong; nothing was started
+  5   the controller is not running
+  7   check --strict: there are warnings
+  69  an interface the platform should have is missing
+  77  not permitted
+"""
+
+_FILES = """\
+Each CONFIG is one node: a vsomeip JSON file, or a folder of them (read in name order, mandatory
+names first; a folder whose files have different unicast addresses is one node for each file).
+A node belongs to the mapping entry called like its folder or file, one of its applications, or,
+if nothing fits, with its address.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a node's name may not fit the terminal
+            stream.reconfigure(errors="backslashreplace")
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except IvcError as error:
+        print(error if isinstance(error, ConfigError) else f"ivc: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has gone; keep the interpreter from flushing into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ivc",
+        description="Virtual ECUs talk SOME/IP through shared memory.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ivc {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_commands(subparsers)
+    _add_parts(subparsers)
+    return parser
+
+
+def _add_parts(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for name in ("ivc.controller.commands", "ivc.lab.commands"):
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name).add_commands(subparsers)
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `check` and `plan`."""
+    check = _add_command(subparsers, "check", _check, "look for slips in configuration and mapping")
+    check.add_argument("--strict", action="store_true", help="exit with 7 if there are warnings")
+    check.add_argument("--json", action="store_true", help="findings as one JSON object")
+    plan = _add_command(subparsers, "plan", _plan, "show what would be built; touches nothing")
+    plan.add_argument("--json", action="store_true", help="the plan as one JSON object")
+
+
+def _add_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"{_FILES}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_network_arguments(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments every command takes that reads a network."""
+    parser.add_argument(
+        "config", nargs="+", type=Path, metavar="CONFIG", help="vsomeip JSON file or folder"
+    )
+    parser.add_argument(
+        "--mapping",
+        required=True,
+        type=Path,
+        metavar="M",
+        help="which node runs where (TOML, JSON)",
+    )
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    code = 0
+    try:
+        loaded = load(arguments.config, arguments.mapping)
+        build_plan(loaded.network, loaded.mapping)
+        findings = loaded.findings
+    except ConfigError as error:
+        findings, code = error.findings, error.exit_code
+    _print_findings(findings, arguments.json)
+    return 7 if arguments.strict and findings and not code else code
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    loaded = load(arguments.config, arguments.mapping)
+    plan = build_plan(loaded.network, loaded.mapping)
+    for finding in loaded.findings:
+        print(finding, file=sys.stderr)
+    sys.stdout.write(plan.to_json() if arguments.json else plan.render_table())
+    return 0
+
+
+def _print_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    warnings = len(findings) - errors
+    if as_json:
+        document = {
+            "errors": errors,
+            "warnings": warnings,
+            "findings": [finding.to_dict() for finding in findings],
+        }
+        print(json.dumps(document, indent=2))
+        return
+    for finding in findings:
+        print(finding)
+    print(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
