@@ -15,16 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ivc.errors import IvcError
+from ivc.lab.control import CLIENT_HOST, SERVER_HOST, wrapper_library
 from ivc.lab.hosts import Lab, Mode, available_mode, ended_by_signals, enter_user_namespace
-from ivc.lab.phase import (
-    CLIENT_HOST,
-    SERVER_HOST,
-    Carrier,
-    Pair,
-    Settings,
-    run_phase,
-    wrapper_library,
-)
+from ivc.lab.phase import Carrier, Pair, Settings, run_phase
 from ivc.lab.report import Results, as_json, as_table, is_good
 
 PAIRS = (Pair("opensomeip", "pysomeip"), Pair("pysomeip", "opensomeip"))

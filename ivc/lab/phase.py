@@ -6,28 +6,29 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import os
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
-from ivc.lab.hosts import Host, Lab, LabError, stop
+from ivc.lab.control import (
+    CLIENT_HOST,
+    SERVER_HOST,
+    JsonObject,
+    read_status,
+    running_controller,
+    wrapper_environment,
+)
+from ivc.lab.hosts import Lab, LabError, stop
 from ivc.lab.peers import common
 from ivc.lab.wire import Counts, WireCounter
 
-SERVER_HOST = "adas"
-CLIENT_HOST = "hmi"
-_READY_SECONDS = 10.0
 _END_SECONDS = 10.0
-
-JsonObject = dict[str, Any]
 
 
 class Carrier(enum.StrEnum):
@@ -126,8 +127,8 @@ def run_phase(lab: Lab, pair: Pair, carrier: Carrier, settings: Settings) -> Out
         counter = _wire_counter(lab, stack)
         before = counter.read() if counter else None
         if carrier is not Carrier.NETWORK:
-            env = {"LD_PRELOAD": str(settings.library), "IVC_RUN_DIR": str(folder)}
-            controller = stack.enter_context(_controller(lab, carrier, folder))
+            env = wrapper_environment(settings.library, folder)
+            controller = stack.enter_context(running_controller(lab, carrier.value, folder))
             processes["controller"] = controller
             if settings.kill_controller:
                 controller.kill()
@@ -138,7 +139,7 @@ def run_phase(lab: Lab, pair: Pair, carrier: Carrier, settings: Settings) -> Out
         processes |= {"server": server.process, "client": client.process}
         client_report = client.report(_patience(settings))
         usage = tuple(_usage(role, process.pid) for role, process in processes.items())
-        status = _status(folder) if "controller" in processes else None
+        status = read_status(folder) if "controller" in processes else None
         client.end()
         server_report = server.end()
         assert server_report is not None
@@ -204,76 +205,6 @@ def _peer(
         stop(process)
 
 
-@contextlib.contextmanager
-def _controller(lab: Lab, carrier: Carrier, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A controller in dom0, from files as a user has them; ready when this returns."""
-    configurations, mapping = _write_configuration(lab, folder)
-    words = folder / "controller.stderr"
-    command = [sys.executable, "-m", "ivc", "controller", *configurations, "--mapping", mapping]
-    command += ["--run-dir", str(folder), "--path", carrier.value]
-    host = lab.bridge or lab.hosts[0]
-    with words.open("w") as stderr:
-        process = host.popen(command, stderr=stderr)
-    try:
-        deadline = time.monotonic() + _READY_SECONDS
-        while "ready" not in words.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"the controller does not get ready: {words.read_text().strip()}")
-            time.sleep(0.02)
-        yield process
-    finally:
-        stop(process)
-
-
-def _write_configuration(lab: Lab, folder: Path) -> tuple[list[str], str]:
-    """One vsomeip file a node and a mapping of the nodes to the laboratory's hosts."""
-    files = []
-    mapping = ["version = 1"]
-    for host in lab.hosts:
-        file = folder / f"{host.name}.json"
-        file.write_text(json.dumps(_vsomeip_file(host), indent=4))
-        files.append(str(file))
-        place = f"netns:{host.netns}" if host.netns else "local"
-        mapping += ["", f"[nodes.{host.name}]", f'host = "{place}"']
-    path = folder / "mapping.toml"
-    path.write_text("\n".join(mapping) + "\n")
-    return files, str(path)
-
-
-def _vsomeip_file(host: Host) -> JsonObject:
-    service = {
-        "service": f"0x{common.SERVICE:04x}",
-        "instance": f"0x{common.INSTANCE:04x}",
-        "unreliable": str(common.SERVER_PORT),
-        "events": [{"event": f"0x{common.EVENT:04x}", "is_field": "false"}],
-        "eventgroups": [
-            {"eventgroup": f"0x{common.EVENTGROUP:04x}", "events": [f"0x{common.EVENT:04x}"]}
-        ],
-    }
-    return {
-        "unicast": str(host.address.ip),
-        "netmask": str(host.address.netmask),
-        "services": [service] if host.name == SERVER_HOST else [],
-        "service-discovery": {
-            "enable": "true",
-            "multicast": common.SD_GROUP,
-            "port": str(common.SD_PORT),
-            "protocol": "udp",
-        },
-    }
-
-
-def _status(run_dir: Path) -> JsonObject:
-    """What `ivc status` says; raises LabError if it says nothing."""
-    command = [sys.executable, "-m", "ivc", "status", "--json", "--run-dir", str(run_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    if done.returncode != 0:
-        raise LabError(f"ivc status fails: {done.stderr.strip()}")
-    status = json.loads(done.stdout)
-    assert isinstance(status, dict)
-    return status
-
-
 def _wire_counter(lab: Lab, stack: contextlib.ExitStack) -> WireCounter | None:
     if lab.bridge is None:
         return None
@@ -306,8 +237,3 @@ def _line(stream: IO[str] | None, patience: float) -> str:
     assert stream is not None
     ready, _, _ = select.select([stream], [], [], patience)
     return stream.readline() if ready else ""
-
-
-def wrapper_library(root: Path) -> Path:
-    """Where the wrapper is: IVC_LIBRARY, else the build folder."""
-    return Path(os.environ.get("IVC_LIBRARY", root / "build" / "libivcsock.so"))

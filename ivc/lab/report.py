@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ivc.lab.control import JsonObject
 from ivc.lab.hosts import Mode
-from ivc.lab.phase import Carrier, JsonObject, Outcome, Pair
+from ivc.lab.phase import Carrier, Outcome, Pair
 
 WIRE_LIMIT = 0.02
 """More than this share of the payload on the bridge means the rings did not carry it."""

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IVC inside the laboratory: where the wrapper is, a controller, its status.
+
+Two hosts are mapped: the server's offers the service of `peers.common`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ivc.lab.hosts import Host, Lab, LabError, stop
+from ivc.lab.peers import common
+
+SERVER_HOST = "adas"
+CLIENT_HOST = "hmi"
+
+_READY_SECONDS = 10.0
+
+JsonObject = dict[str, Any]
+
+
+def wrapper_library(root: Path) -> Path:
+    """Where the wrapper is: IVC_LIBRARY, else the build folder."""
+    return Path(os.environ.get("IVC_LIBRARY", root / "build" / "libivcsock.so"))
+
+
+def wrapper_environment(library: Path, run_dir: Path) -> dict[str, str]:
+    """What puts a program under the wrapper."""
+    return {"LD_PRELOAD": str(library), "IVC_RUN_DIR": str(run_dir)}
+
+
+@contextlib.contextmanager
+def running_controller(lab: Lab, path: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A controller in dom0, from files as a user has them; ready inside the `with` block.
+
+    `path` is what it does by default: direct, relay or network. Its run
+    directory is `folder`. Raises LabError if it does not get ready.
+    """
+    configurations, mapping = _write_configuration(lab, folder)
+    words = folder / "controller.stderr"
+    command = [sys.executable, "-m", "ivc", "controller", *configurations, "--mapping", mapping]
+    command += ["--run-dir", str(folder), "--path", path]
+    host = lab.bridge or lab.hosts[0]
+    with words.open("w") as stderr:
+        process = host.popen(command, stderr=stderr)
+    try:
+        deadline = time.monotonic() + _READY_SECONDS
+        while "ready" not in words.read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"the controller does not get ready: {words.read_text().strip()}")
+            time.sleep(0.02)
+        yield process
+    finally:
+        stop(process)
+
+
+def _write_configuration(lab: Lab, folder: Path) -> tuple[list[str], str]:
+    """One vsomeip file a node and a mapping of the nodes to the laboratory's hosts."""
+    files = []
+    mapping = ["version = 1"]
+    for host in lab.hosts:
+        file = folder / f"{host.name}.json"
+        file.write_text(json.dumps(_vsomeip_file(host), indent=4))
+        files.append(str(file))
+        place = f"netns:{host.netns}" if host.netns else "local"
+        mapping += ["", f"[nodes.{host.name}]", f'host = "{place}"']
+    path = folder / "mapping.toml"
+    path.write_text("\n".join(mapping) + "\n")
+    return files, str(path)
+
+
+def _vsomeip_file(host: Host) -> JsonObject:
+    service = {
+        "service": f"0x{common.SERVICE:04x}",
+        "instance": f"0x{common.INSTANCE:04x}",
+        "unreliable": str(common.SERVER_PORT),
+        "events": [{"event": f"0x{common.EVENT:04x}", "is_field": "false"}],
+        "eventgroups": [
+            {"eventgroup": f"0x{common.EVENTGROUP:04x}", "events": [f"0x{common.EVENT:04x}"]}
+        ],
+    }
+    return {
+        "unicast": str(host.address.ip),
+        "netmask": str(host.address.netmask),
+        "services": [service] if host.name == SERVER_HOST else [],
+        "service-discovery": {
+            "enable": "true",
+            "multicast": common.SD_GROUP,
+            "port": str(common.SD_PORT),
+            "protocol": "udp",
+        },
+    }
+
+
+def read_status(run_dir: Path) -> JsonObject:
+    """What `ivc status` says of a run directory; raises LabError if it says nothing."""
+    command = [sys.executable, "-m", "ivc", "status", "--json", "--run-dir", str(run_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    if done.returncode != 0:
+        raise LabError(f"ivc status fails: {done.stderr.strip()}")
+    status = json.loads(done.stdout)
+    assert isinstance(status, dict)
+    return status
