@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile and run the C tests beside this file: one property each, exit status 0 or 1."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CORE = HERE.parents[1] / "core"
+SOURCES = [CORE / "ring.c", CORE / "platform_linux.c"]
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# TSan does not know fences; ours order wake-ups, not data, so it needs none of them.
+THREADS = ["-fsanitize=thread", "-Wno-tsan"]
+TESTS = sorted(path.name for path in HERE.glob("*.c"))
+
+
+def run(test: str, build: Path, sanitizer: list[str], *arguments: str) -> None:
+    """Compile one test with a sanitizer and run it."""
+    program = build / "test"
+    command = ["gcc", *WARNINGS, *sanitizer, "-D_GNU_SOURCE", "-g", "-O1", f"-I{CORE}"]
+    command += [str(HERE / test), *map(str, SOURCES), "-lpthread", "-o", str(program)]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert compiled.returncode == 0, compiled.stderr
+    ran = subprocess.run(
+        [str(program), *arguments], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_holds_under_address_and_undefined_behaviour_sanitizer(test: str, tmp_path: Path) -> None:
+    run(test, tmp_path, MEMORY)
+
+
+@pytest.mark.parametrize("bell", ["eventfd", "channel"])
+def test_two_threads_lose_nothing_under_thread_sanitizer(bell: str, tmp_path: Path) -> None:
+    run("stress.c", tmp_path, THREADS, "100000", bell)
+
+
+def test_the_benchmark_compiles(tmp_path: Path) -> None:
+    command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-D_GNU_SOURCE"]
+    command += [f"-I{CORE}", str(HERE / "bench" / "ring.c"), str(SOURCES[0])]
+    compiled = subprocess.run(
+        [*command, "-o", str(tmp_path / "ring")], capture_output=True, text=True, check=False
+    )
+    assert compiled.returncode == 0, compiled.stderr
