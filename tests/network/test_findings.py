@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every slip is found: one row for each kind of finding and each way to provoke it."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from network_project import MAPPING, Project
+
+import ivc.network
+from ivc.errors import Severity
+
+
+ERROR, WARNING = Severity.ERROR, Severity.WARNING
+
+Spoil = Callable[[Project], object]
+
+
+def hmi(**keys: Any) -> Spoil:
+    return lambda project: project.hmi.update(keys)
+
+
+def service(**keys: Any) -> Spoil:
+    return lambda project: project.service.update(keys)
+
+
+def eventgroup(**keys: Any) -> Spoil:
+    return service(eventgroups=[{"eventgroup": "0x0001", **keys}])
+
+
+def sd(**keys: str) -> Spoil:
+    return lambda project: project.hmi["service-discovery"].update(keys)
+
+
+def more(entry: dict[str, Any], to: str = "hmi") -> Spoil:
+    return lambda project: getattr(project, to)["services"].append(entry)
+
+
+def mapping(text: str) -> Spoil:
+    return lambda project: setattr(project, "mapping", text)
+
+
+def mapped(old: str, new: str) -> Spoil:
+    return mapping(MAPPING.replace(old, new))
+
+
+def third(text: str | bytes, name: str = "third.json") -> Spoil:
+    return lambda project: project.texts.update({name: text})
+
+
+def without(key: str) -> Spoil:
+    return lambda project: project.hmi.pop(key)
+
+
+LOCAL = 'host = "local"'
+EXTRA = '\n[nodes.tcu]\nexternal = true\n'
+
+# kind, severity, pointer, how to provoke it
+CASES: list[tuple[str, Severity, str, Spoil]] = [
+    # files
+    ("unreadable", ERROR, "", third(b'{ "unicast" : "\xff" }')),
+    ("syntax", ERROR, "", third('{ "unicast" : "10.77.0.3", }')),
+    ("syntax", ERROR, "", third("{ // comment\n}")),
+    ("syntax", ERROR, "", third('{ "unicast" : "10.77.0.3" } more')),
+    ("syntax", ERROR, "", third('{ "unicast" : "10.77')),
+    ("syntax", ERROR, "", third("{ 'unicast' : 1 }")),
+    ("syntax", ERROR, "", third('{ "a" 1 }')),
+    ("syntax", ERROR, "", third('{ "a" : [ 1 2 ] }')),
+    ("syntax", ERROR, "", third("")),
+    ("syntax", ERROR, "", third("[" * 100_000)),
+    ("syntax", ERROR, "", mapping("version = 1\nnodes = \n")),
+    ("syntax", ERROR, "", mapping("version = 1\nnodes = " + "[" * 100_000)),
+    ("syntax", ERROR, "", mapping("version = 1\nid = " + "1" * 5_000)),
+    ("repeated-key", WARNING, "/device", third('{ "device" : "a", "device" : "b" }')),
+    ("bad-type", ERROR, "", third("[]")),
+    # node
+    ("no-unicast", ERROR, "/unicast", without("unicast")),
+    ("bad-address", ERROR, "/unicast", hmi(unicast="10.77.0")),
+    ("bad-address", ERROR, "/unicast", hmi(unicast="fe80::1")),
+    ("bad-address", ERROR, "/unicast", hmi(unicast="224.0.0.1")),
+    ("bad-address", ERROR, "/unicast", hmi(unicast="0.0.0.0")),
+    ("bad-netmask", ERROR, "/netmask", hmi(netmask="255.0.255.0")),
+    ("bad-type", ERROR, "/netmask", hmi(netmask={})),
+    ("unknown-key", WARNING, "/servces", hmi(servces=[])),
+    ("npdu-defaults", WARNING, "/npdu-default-timings", without("npdu-default-timings")),
+    ("bad-type", ERROR, "/services", hmi(services="0x1235")),
+    ("bad-type", ERROR, "/services/0", hmi(services=["0x1235"])),
+    # service discovery
+    ("bad-multicast", ERROR, "/service-discovery/multicast", sd(multicast="10.77.0.5")),
+    ("hex-port", ERROR, "/service-discovery/port", sd(port="0x771a")),
+    ("bad-sd-protocol", ERROR, "/service-discovery/protocol", sd(protocol="tcp")),
+    ("bad-boolean", WARNING, "/service-discovery/enable", sd(enable="True")),
+    ("unknown-key", WARNING, "/service-discovery/enabled", sd(enabled="true")),
+    ("sd-mismatch", WARNING, "/service-discovery", sd(port="30491")),
+    # service
+    ("missing", ERROR, "/services/0/instance", lambda p: p.service.pop("instance")),
+    ("bad-id", ERROR, "/services/0/service", service(service="0X1235")),
+    ("bad-id", ERROR, "/services/0/service", service(service="12ab")),
+    ("bad-id", ERROR, "/services/0/service", service(service="0x12345")),
+    ("bad-id", ERROR, "/services/0/service", service(service="65536")),
+    ("decimal-id", WARNING, "/services/0/service", service(service="1234")),
+    ("hex-port", ERROR, "/services/0/unreliable", service(unreliable="0x772E")),
+    ("hex-port", ERROR, "/services/0/reliable/port", service(reliable={"port": "0x772E"})),
+    ("missing", ERROR, "/services/0/reliable/port", service(reliable={})),
+    ("bad-port", ERROR, "/services/0/reliable", service(reliable="0")),
+    ("bad-port", ERROR, "/services/0/reliable", service(reliable=65536)),
+    ("bad-port", ERROR, "/services/0/reliable", service(reliable=True)),
+    ("ignored-multicast", WARNING, "/services/0/multicast", service(multicast="224.1.1.1")),
+    ("bad-id", ERROR, "/services/0/major", service(major="256")),
+    (
+        "duplicate-service",
+        WARNING,
+        "/services/1",
+        more({"service": "0x1235", "instance": "0x0001", "unreliable": "30511"}),
+    ),
+    (
+        "shared-endpoint",
+        WARNING,
+        "/services/1/unreliable",
+        more({"service": "0x1236", "instance": "0x0001", "unreliable": "30510"}),
+    ),
+    (
+        "instances-share-port",
+        ERROR,
+        "/services/1/unreliable",
+        more({"service": "0x1235", "instance": "0x0002", "unreliable": "30510"}),
+    ),
+    ("port-of-sd", ERROR, "/services/0/unreliable", service(unreliable="30490")),
+    (
+        "offered-twice",
+        WARNING,
+        "/services/1",
+        more({"service": "0x1235", "instance": "0x0001", "unreliable": "30511"}, to="adas"),
+    ),
+    (
+        "stranger",
+        WARNING,
+        "/services/0/unicast",
+        service(unicast="10.77.0.99"),
+    ),
+    ("not-offered", WARNING, "/services/0", service(unicast="10.77.0.2")),
+    (
+        "remote-mismatch",
+        WARNING,
+        "/services/1",
+        more(
+            {
+                "service": "0x1234",
+                "instance": "0x5678",
+                "unicast": "10.77.0.2",
+                "unreliable": "30999",
+            }
+        ),
+    ),
+    # events
+    ("missing", ERROR, "/services/0/events/0/event", service(events=[{}])),
+    ("bad-type", ERROR, "/services/0/eventgroups/0/events", eventgroup(events="0x8001")),
+    ("bad-id", ERROR, "/services/0/eventgroups/0/events/0", eventgroup(events=["8001h"])),
+    ("bad-number", ERROR, "/services/0/eventgroups/0/threshold", eventgroup(threshold="many")),
+    (
+        "unused-multicast",
+        WARNING,
+        "/services/0/eventgroups/0/threshold",
+        eventgroup(multicast={"address": "224.1.1.1", "port": "32344"}),
+    ),
+    (
+        "missing",
+        ERROR,
+        "/services/0/eventgroups/0/multicast/port",
+        eventgroup(multicast={"address": "224.1.1.1"}, threshold="1"),
+    ),
+    # mapping
+    ("bad-version", ERROR, "/version", mapped("version = 1", "version = 2")),
+    ("bad-version", ERROR, "/version", mapped("version = 1", "")),
+    ("no-nodes", ERROR, "/nodes", mapping("version = 1")),
+    ("unknown-key", WARNING, "/nodes/hmi/colour", mapped(LOCAL, LOCAL + '\ncolour = "red"')),
+    ("bad-path", ERROR, "/defaults/path", mapping(MAPPING + '[defaults]\npath = "fast"')),
+    (
+        "bad-fallback",
+        ERROR,
+        "/defaults/fallback",
+        mapping(MAPPING + '[defaults]\nfallback = "none"'),
+    ),
+    ("bad-size", ERROR, "/rings/sd", mapping(MAPPING + '[rings]\nsd = "3KiB"')),
+    ("bad-size", ERROR, "/rings/sd", mapping(MAPPING + '[rings]\nsd = "2KiB"')),
+    ("bad-size", ERROR, "/rings/bulk", mapping(MAPPING + '[rings]\nbulk = "128MiB"')),
+    ("bad-size", ERROR, "/nodes/hmi/ring", mapped(LOCAL, LOCAL + "\nring = true")),
+    ("bad-domain", ERROR, "/nodes/hmi", mapped(LOCAL, "")),
+    ("bad-domain", ERROR, "/nodes/hmi", mapped(LOCAL, LOCAL + "\nexternal = true")),
+    ("bad-domain", ERROR, "/nodes/hmi/host", mapped(LOCAL, 'host = "netns:../x"')),
+    ("bad-domain", ERROR, "/nodes/hmi/vm", mapped(LOCAL, "vm = { id = 40000 }")),
+    ("bad-domain", ERROR, "/nodes/hmi/vm", mapped(LOCAL, 'vm = { uuid = "1" }')),
+    ("bad-domain", ERROR, "/nodes/hmi/external", mapped(LOCAL, "external = false")),
+    ("bad-name", ERROR, "/nodes/", mapping(MAPPING + '[nodes.""]\nhost = "local"')),
+    # mapping against configuration
+    ("unmapped-node", ERROR, "", third('{ "unicast" : "10.77.0.3" }')),
+    ("unknown-node", ERROR, "/nodes/tcu", mapping(MAPPING + EXTRA)),
+    (
+        "address-mismatch",
+        ERROR,
+        "/nodes/hmi/address",
+        mapped(LOCAL, LOCAL + '\naddress = "10.77.0.7"'),
+    ),
+    ("duplicate-address", ERROR, "/unicast", hmi(unicast="10.77.0.2")),
+    (
+        "duplicate-address",
+        ERROR,
+        "/nodes/tcu/address",
+        mapping(MAPPING + EXTRA + 'address = "10.77.0.2"'),
+    ),
+    ("other-subnet", WARNING, "/unicast", hmi(unicast="10.78.0.1")),
+    ("same-node", ERROR, "", third('{ "unicast" : "10.77.0.3" }', "other/hmi.json")),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "pointer", "spoil"), CASES, ids=[case[0] for case in CASES]
+)
+def test_slip_is_found(
+    project: Project, code: str, severity: Severity, pointer: str, spoil: Spoil
+) -> None:
+    spoil(project)
+    found = [(f.code, f.severity, f.pointer) for f in project.findings()]
+    # Where two files disagree the later one is named, be it of the other node.
+    assert (code, severity, pointer) in found
+
+
+@pytest.mark.parametrize(("code", "spoil"), [(case[0], case[3]) for case in CASES])
+def test_finding_says_file_found_expected_and_fix(
+    project: Project, code: str, spoil: Spoil
+) -> None:
+    spoil(project)
+    for finding in project.findings():
+        assert finding.file.startswith(str(project.folder))
+        assert finding.found and finding.expected and finding.fix
+        assert str(finding).isascii()
+
+
+def test_good_files_have_no_findings(project: Project) -> None:
+    assert project.findings() == ()
+
+
+def test_second_definition_in_a_folder(project: Project) -> None:
+    project.texts = {
+        "hmi/a.json": '{ "unicast" : "10.77.0.1", "netmask" : "255.255.255.0" }',
+        "hmi/b.json": '{ "netmask" : "255.255.0.0" }',
+    }
+    project.write()
+    findings = project.findings([project.folder / "hmi", project.folder / "adas.json"])
+    assert ("second-definition", "/netmask") in [(f.code, f.pointer) for f in findings]
+
+
+def test_empty_folder(project: Project) -> None:
+    (project.folder / "hmi").mkdir()
+    findings = project.findings([project.folder / "hmi", project.folder / "adas.json"])
+    assert [f.code for f in findings] == ["empty-folder"]
+
+
+@pytest.mark.parametrize("name", ["gone.json", "fifo\0.json"])
+def test_file_that_cannot_be_opened(project: Project, name: str) -> None:
+    findings = project.findings([project.folder / name, project.folder / "adas.json"])
+    assert [f.code for f in findings] == ["unreadable"]
+
+
+def test_every_kind_of_finding_has_a_test() -> None:
+    """Read the kinds out of the source, so that a new one cannot go without a case."""
+    elsewhere = {"second-definition", "empty-folder"}
+    kinds = set()
+    for file in Path(ivc.network.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("report."):
+                kinds |= {c.value for c in call.args[1:2] if isinstance(c, ast.Constant)}
+    kinds |= {"repeated-key", "syntax"}  # reported by methods of the parsers
+    assert kinds == {case[0] for case in CASES} | elsewhere
+
+
+def test_all_problems_are_told_in_one_run(project: Project) -> None:
+    project.texts["third.json"] = "{"
+    project.service["unreliable"] = "0x7735"
+    project.adas["unicast"] = "10.77.0.999"
+    project.mapping = MAPPING.replace("version = 1", "version = 3")
+    codes = {finding.code for finding in project.findings()}
+    assert codes == {"syntax", "hex-port", "bad-address", "bad-version"}
+
+
+def test_syntax_error_has_line_and_column(project: Project) -> None:
+    project.texts["third.json"] = '{\n  "unicast" : "10.77.0.3",\n}\n'
+    (finding,) = project.findings()
+    assert (finding.line, finding.column, finding.found) == (3, 1, '"}"')
+
+
+def test_toml_syntax_error_has_line_and_column(project: Project) -> None:
+    project.mapping = "version = 1\n[nodes.hmi\n"
+    (finding,) = project.findings()
+    assert (finding.line, finding.column) == (2, 11)
+
+
+def test_finding_has_the_line_of_the_value(project: Project) -> None:
+    project.texts["hmi.json"] = (
+        '{ "unicast" : "10.77.0.1",\n  "npdu-default-timings" : {},\n'
+        '  "service-discovery" : {\n    "multicast" : "224.224.224.245",\n    "port" : "x" } }'
+    )
+    (finding,) = project.findings()
+    assert (finding.line, finding.column) == (5, 14)
+
+
+def test_finding_in_the_mapping_has_its_line(project: Project) -> None:
+    project.mapping = MAPPING + "\n[rings]\n# small\nsd = 7\n"
+    (finding,) = project.findings()
+    assert (finding.line, finding.pointer) == (9, "/rings/sd")
+
+
+def test_unreadable_file_does_not_make_its_node_unknown(project: Project) -> None:
+    project.texts["hmi.json"] = "{"
+    assert [finding.code for finding in project.findings()] == ["syntax"]
+
+
+def test_key_spelt_almost_right_is_named(project: Project) -> None:
+    project.hmi["servces"] = []
+    (finding,) = project.findings()
+    assert finding.fix == 'write "services"?'
