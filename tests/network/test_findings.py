@@ -12,7 +12,6 @@ from network_project import MAPPING, Project
 import ivc.network
 from ivc.errors import Severity
 
-
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
 Spoil = Callable[[Project], object]
@@ -55,7 +54,7 @@ def without(key: str) -> Spoil:
 
 
 LOCAL = 'host = "local"'
-EXTRA = '\n[nodes.tcu]\nexternal = true\n'
+EXTRA = "\n[nodes.tcu]\nexternal = true\n"
 
 # kind, severity, pointer, how to provoke it
 CASES: list[tuple[str, Severity, str, Spoil]] = [

@@ -21,9 +21,7 @@ from ivc.network.values import Array, Report, Scalar, Table, Value
 from ivc.plan import build_plan
 
 EXAMPLES = int(os.environ.get("IVC_EXAMPLES", "2000"))
-common = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
-)
+common = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 GOOD = {"unicast": "10.77.0.1", "services": []}
 

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: exit codes, where output goes, and that it never shows a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ivc.cli import main
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+FILES = [str(EXAMPLES / "hmi.json"), str(EXAMPLES / "adas.json")]
+MAPPING = ["--mapping", str(EXAMPLES / "mapping.toml")]
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> str:
+    """A configuration with a hexadecimal port."""
+    path = tmp_path / "hmi.json"
+    path.write_text((EXAMPLES / "hmi.json").read_text().replace("30510", "0x772E"))
+    return str(path)
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path) -> str:
+    """A configuration that draws a warning."""
+    path = tmp_path / "hmi.json"
+    path.write_text((EXAMPLES / "hmi.json").read_text().replace("0x1235", "1235"))
+    return str(path)
+
+
+def test_examples_are_without_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--strict", *FILES, *MAPPING]) == 0
+    assert capsys.readouterr() == ("0 errors, 0 warnings\n", "")
+
+
+def test_examples_may_be_named_as_a_folder() -> None:
+    assert main(["check", "--strict", str(EXAMPLES), *MAPPING]) == 0
+
+
+def test_check_tells_an_error_and_exits_3(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", bad, FILES[1], *MAPPING]) == 3
+    out = capsys.readouterr().out
+    assert f"{bad}:10: error: /services/0/unreliable: found " in out
+    assert 'write "30510"' in out and out.endswith("1 error, 0 warnings\n")
+
+
+def test_check_passes_over_warnings(doubtful: str) -> None:
+    assert main(["check", doubtful, FILES[1], *MAPPING]) == 0
+
+
+def test_strict_check_exits_7_for_warnings(doubtful: str) -> None:
+    assert main(["check", "--strict", doubtful, FILES[1], *MAPPING]) == 7
+
+
+def test_strict_check_exits_3_for_errors(bad: str) -> None:
+    assert main(["check", "--strict", bad, FILES[1], *MAPPING]) == 3
+
+
+def test_check_speaks_json(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", bad, FILES[1], *MAPPING]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["errors"], document["warnings"]) == (1, 0)
+    finding = document["findings"][0]
+    assert (finding["code"], finding["line"]) == ("hex-port", 10)
+    assert finding["pointer"] == "/services/0/unreliable"
+
+
+def test_plan_shows_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *FILES, *MAPPING]) == 0
+    out = capsys.readouterr().out
+    assert "adas - hmi" in out and "224.224.224.245:30490" in out
+
+
+def test_plan_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--json", *FILES, *MAPPING]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"][0]["path"] == "direct"
+
+
+def test_plan_of_a_bad_file_exits_3_and_prints_no_plan(
+    bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--json", bad, FILES[1], *MAPPING]) == 3
+    out, err = capsys.readouterr()
+    assert out == "" and "hexadecimal port" in err
+
+
+def test_plan_tells_warnings_beside_the_plan(
+    doubtful: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--json", doubtful, FILES[1], *MAPPING]) == 0
+    out, err = capsys.readouterr()
+    json.loads(out)
+    assert "[decimal-id]" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"], ["check", "x"], ["nonsense"]])
+def test_wrong_usage_exits_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_help_tells_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "exit codes:" in capsys.readouterr().out
+
+
+def ivc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real program, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ivc", *arguments],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_module_runs_as_a_program() -> None:
+    done = ivc("plan", "--json", *FILES, *MAPPING)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_same_input_same_bytes_in_every_process() -> None:
+    runs = [ivc("plan", "--json", *FILES, *MAPPING, PYTHONHASHSEED=seed) for seed in "123"]
+    assert len({run.stdout for run in runs}) == 1
+
+
+def test_name_the_terminal_cannot_show_is_no_error(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(
+        (EXAMPLES / "mapping.toml").read_text().replace("[nodes.hmi]", '[nodes."häuschen"]')
+    )
+    config = tmp_path / "häuschen.json"
+    config.write_text((EXAMPLES / "hmi.json").read_text())
+    done = ivc("plan", str(config), FILES[1], "--mapping", str(mapping), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "h\\xe4uschen" in done.stdout
+
+
+def test_reader_that_leaves_early_is_no_traceback() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -m ivc plan --json "$@" | true', sys.executable, *FILES, *MAPPING],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
