@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Header, message, datagram."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from someip_strategies import datagram_bytes, message_bytes, messages
+
+from ivc.someip import (
+    BuildError,
+    Header,
+    Message,
+    MessageType,
+    ParseError,
+    ReturnCode,
+    TpHeader,
+    parse_datagram,
+    peek,
+)
+
+REQUEST = Message(Header(0x1234, 0x0421, 0x0001, 0x0002), b"ping")
+REQUEST_BYTES = bytes.fromhex("1234 0421 0000000c 0001 0002 01 01 00 00") + b"ping"
+
+
+def test_header_fields_stand_where_the_specification_puts_them() -> None:
+    header = peek(bytes.fromhex("1112 2122 00000008 3132 4142 51 61 71 81"))
+    assert header == Header(0x1112, 0x2122, 0x3132, 0x4142, 0x51, 0x61, 0x71, 0x81)
+
+
+def test_build_writes_the_length_of_what_follows_it() -> None:
+    assert REQUEST.build() == REQUEST_BYTES
+
+
+@given(messages, st.binary(max_size=20))
+def test_what_is_built_is_parsed_and_the_rest_is_handed_back(message: Message, rest: bytes) -> None:
+    assert Message.parse(message.build() + rest) == (message, rest)
+
+
+@given(st.lists(messages, max_size=3))
+def test_a_datagram_gives_all_its_messages_in_order(several: list[Message]) -> None:
+    assert parse_datagram(b"".join(m.build() for m in several)) == several
+
+
+@given(messages)
+def test_peek_reads_the_header_that_parse_reads(message: Message) -> None:
+    assert peek(message.build()) == message.header
+
+
+@given(message_bytes)
+def test_any_bytes_give_a_message_or_a_parse_error_with_its_path(data: bytes) -> None:
+    try:
+        message, rest = Message.parse(data)
+    except ParseError as error:
+        assert error.path in {"header", "header.length", "tp"}
+        assert str(error).startswith(error.path)
+    else:
+        assert Message.parse(message.build()) == (message, b"")
+        assert data.endswith(rest)
+
+
+@given(message_bytes)
+def test_any_bytes_give_a_header_or_a_parse_error(data: bytes) -> None:
+    try:
+        header = peek(data)
+    except ParseError as error:
+        assert error.path in {"header", "header.length"}
+    else:
+        built = header.build(following=0)
+        assert (built[:4], built[8:]) == (data[:4], data[8:16])
+
+
+@given(datagram_bytes)
+def test_any_datagram_gives_messages_or_the_number_of_the_damaged_one(data: bytes) -> None:
+    try:
+        several = parse_datagram(data)
+    except ParseError as error:
+        assert re.fullmatch(r"messages\[\d+\]\.(header|header\.length|tp)", error.path)
+    else:
+        assert sum(len(m.build()) for m in several) == len(data)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_every_kind_of_buffer_is_read(kind: type[bytes] | type[bytearray]) -> None:
+    data = kind(REQUEST_BYTES)
+    assert peek(data) == REQUEST.header
+    assert Message.parse(data) == (REQUEST, b"")
+    assert parse_datagram(data) == [REQUEST]
+
+
+def test_a_parsed_message_does_not_change_with_the_buffer_it_came_from() -> None:
+    shared = bytearray(REQUEST_BYTES)
+    message, _ = Message.parse(memoryview(shared))
+    shared[:] = bytes(len(shared))
+    assert message == REQUEST
+
+
+def test_an_empty_datagram_holds_no_message() -> None:
+    assert parse_datagram(b"") == []
+
+
+def test_what_is_left_over_in_a_datagram_is_damage() -> None:
+    with pytest.raises(ParseError, match=r"^messages\[1\]\.header: 1 bytes"):
+        parse_datagram(REQUEST_BYTES + b"\x00")
+
+
+@pytest.mark.parametrize("length", [0, 7, 13, 0xFFFFFFFF])
+def test_a_length_below_8_or_beyond_the_datagram_is_refused(length: int) -> None:
+    data = REQUEST_BYTES[:4] + length.to_bytes(4) + REQUEST_BYTES[8:]
+    for read in (peek, Message.parse, parse_datagram):
+        with pytest.raises(ParseError, match=r"header\.length"):
+            read(data)
+
+
+@pytest.mark.parametrize("size", range(16))
+def test_less_than_a_header_is_refused(size: int) -> None:
+    with pytest.raises(ParseError) as caught:
+        peek(REQUEST_BYTES[:size])
+    assert caught.value.path == "header"
+
+
+def test_return_codes_without_a_name_stay_numbers() -> None:
+    code = peek(REQUEST_BYTES[:15] + b"\x3f" + REQUEST_BYTES[16:]).return_code
+    assert code == 0x3F
+    assert code not in set(ReturnCode)
+
+
+@pytest.mark.parametrize("kind", MessageType)
+def test_every_message_type_is_known_with_and_without_tp_flag(kind: MessageType) -> None:
+    plain, segment = Header(1, 1, message_type=kind), Header(1, 1, message_type=kind | 0x20)
+    assert (plain.is_tp, plain.base_type) == (False, kind)
+    assert (segment.is_tp, segment.base_type) == (True, kind)
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "expected"),
+    [(0xFFFF, 0x8100, True), (0xFFFF, 0x8000, False), (0x1234, 0x8100, False)],
+)
+def test_service_discovery_is_told_by_service_and_method(
+    service: int, method: int, expected: bool
+) -> None:
+    assert Header(service, method).is_sd is expected
+
+
+def test_tp_word_masked_is_the_offset_in_bytes() -> None:
+    head = bytes.fromhex("1234 0421 0000000f 0001 0002 01 01 20 00")
+    message, _ = Message.parse(head + (1392 | 1).to_bytes(4) + b"end")
+    assert (message.tp, message.payload) == (TpHeader(1392, more=True), b"end")
+
+
+def test_reserved_bits_of_the_tp_header_are_not_looked_at() -> None:
+    head = bytes.fromhex("1234 0421 0000000c 0001 0002 01 01 20 00")
+    message, _ = Message.parse(head + (16 | 0b1110).to_bytes(4))
+    assert message.tp == TpHeader(16, more=False)
+
+
+def test_a_segment_without_tp_header_is_refused() -> None:
+    with pytest.raises(ParseError) as caught:
+        Message.parse(bytes.fromhex("1234 0421 0000000b 0001 0002 01 01 20 00 000000"))
+    assert caught.value.path == "tp"
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        (Message(Header(0x10000, 0)), "header.service_id"),
+        (Message(Header(0, -1)), "header.method_id"),
+        (Message(Header(0, 0, return_code=256)), "header.return_code"),
+        (Message(Header(0, 0, message_type=0x20)), "tp"),
+        (Message(Header(0, 0), tp=TpHeader(0, more=False)), "tp"),
+        (Message(Header(0, 0, message_type=0x20), tp=TpHeader(8, more=False)), "tp.offset"),
+        (Message(Header(0, 0, message_type=0x20), tp=TpHeader(1 << 32, more=False)), "tp.units"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_its_path(message: Message, path: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        message.build()
+    assert caught.value.path == path
+
+
+def test_any_bit_of_a_header_makes_a_difference() -> None:
+    whole = REQUEST_BYTES[:16]
+    for bit in range(16 * 8):
+        if 4 <= bit // 8 < 8:
+            continue  # the length is checked, not kept
+        changed = (int.from_bytes(whole) ^ 1 << (127 - bit)).to_bytes(16)
+        assert peek(changed[:4] + REQUEST_BYTES[4:8] + changed[8:] + b"ping") != REQUEST.header
+
+
+def test_messages_are_values() -> None:
+    assert replace(REQUEST, payload=b"pong") != REQUEST
+    assert len({REQUEST, Message.parse(REQUEST_BYTES)[0]}) == 1
