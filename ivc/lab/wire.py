@@ -140,6 +140,11 @@ class WireCounter:
             stdout=subprocess.PIPE,
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the counting process."""
+        return self._process.pid
+
     def __enter__(self) -> WireCounter:
         self.read()  # answers only once it listens
         return self
