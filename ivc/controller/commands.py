@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ivc controller`, `ivc status` and `ivc run`."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TypeAlias
+
+from ivc.controller.client import read_status
+from ivc.controller.flows import BYTES_PER_NODE, FLOWS_PER_NODE, Quota
+from ivc.controller.launch import (
+    NOT_FOUND,
+    enter_node,
+    execute,
+    find_library,
+    wrapped_environment,
+)
+from ivc.controller.run_dir import default_run_dir
+from ivc.controller.service import Service, Settings, raise_descriptor_limit
+from ivc.controller.statusview import render_status
+from ivc.network import Path as FlowPath
+
+_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_commands(subparsers: _Subparsers) -> None:
+    """Add the three commands."""
+    _add_controller(subparsers)
+    _add_status(subparsers)
+    _add_run(subparsers)
+
+
+def _add_controller(subparsers: _Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "controller",
+        help="plan, build rings, and join programs by them",
+        description="Run the IVC Controller in the foreground. SIGHUP loads the files again; "
+        "SIGTERM ends it.",
+    )
+    parser.add_argument(
+        "config", nargs="+", type=Path, metavar="NETWORK", help="vsomeip JSON file or folder"
+    )
+    parser.add_argument(
+        "--mapping",
+        required=True,
+        type=Path,
+        metavar="M",
+        help="which node runs where (TOML, JSON)",
+    )
+    parser.add_argument(
+        "--path",
+        type=FlowPath,
+        choices=[path.value for path in FlowPath if path is not FlowPath.DENIED],
+        help="how payload travels, whatever the mapping's default is",
+    )
+    parser.add_argument(
+        "--quota-flows",
+        type=_positive,
+        default=FLOWS_PER_NODE,
+        metavar="N",
+        help="flows a node may send on (default %(default)s)",
+    )
+    parser.add_argument(
+        "--quota-bytes",
+        type=_positive,
+        default=BYTES_PER_NODE,
+        metavar="N",
+        help="shared memory of a node's flows (default %(default)s)",
+    )
+    _add_run_dir(parser)
+    parser.set_defaults(run=_controller)
+
+
+def _add_status(subparsers: _Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "status",
+        help="show nodes, sockets and flows of a running controller",
+        description="Show what the running controller knows. Exit code 5: there is none.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    _add_run_dir(parser)
+    parser.set_defaults(run=_status)
+
+
+def _add_run(subparsers: _Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "run",
+        help="start a program under the wrapper",
+        description="Start a program with the wrapper preloaded. Its exit code is passed on; "
+        "127: not found, 126: not executable.",
+    )
+    parser.add_argument("--node", metavar="N", help="run it where this node of the plan is")
+    _add_run_dir(parser)
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- APP ARGS", help="the program"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _add_run_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=default_run_dir(),
+        metavar="D",
+        help="where the controller is found (IVC_RUN_DIR; default %(default)s)",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be positive")
+    return value
+
+
+def _controller(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="ivc controller: %(levelname)s: %(message)s"
+    )
+    raise_descriptor_limit()
+    settings = Settings(
+        arguments.config,
+        arguments.mapping,
+        arguments.run_dir,
+        arguments.path,
+        Quota(arguments.quota_flows, arguments.quota_bytes),
+    )
+    service = Service(settings)
+    try:
+        service.run()
+    finally:
+        service.close()
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    document = read_status(arguments.run_dir)
+    print(json.dumps(document, indent=2) if arguments.json else render_status(document), end="\n")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    command = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        print("ivc run: no program given", file=sys.stderr)
+        return 2
+    environment = wrapped_environment(os.environ, find_library(os.environ), arguments.run_dir)
+    if arguments.node is not None:
+        enter_node(arguments.node, arguments.run_dir)
+    sys.stdout.flush()
+    code = execute(command, environment)
+    what = "not found" if code == NOT_FOUND else "cannot be executed"
+    print(f"ivc run: {command[0]}: {what}", file=sys.stderr)
+    return code

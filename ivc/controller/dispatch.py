@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages of wrappers, one method each: check who may say it, change the state, settle.
+
+Whatever raises `Violation` costs the process its connection, and nobody else anything.
+"""
+
+import logging
+import mmap
+import os
+from collections.abc import Sequence
+from socket import socket as SystemSocket
+from typing import Final
+
+from ivc.controller.connection import Connection, Hangup, close_all
+from ivc.controller.data_communication import DataCommunicationController
+from ivc.controller.errors import Violation
+from ivc.controller.flows import FlowTable, Quota
+from ivc.controller.hosts import Hosts
+from ivc.controller.protocol import FROM_WRAPPER, Address, Message, Role, Type
+from ivc.controller.registry import Process, Registry, Socket
+from ivc.controller.wants import Wants
+from ivc.platform import Platform, PlatformError
+from ivc.reasons import Reason
+from ivc.shm import layout
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 64
+"""Messages taken from one process before others get their turn."""
+
+
+class Dispatcher:
+    """Everything the controller knows and does about wrappers."""
+
+    def __init__(
+        self, platform: Platform, dcc: DataCommunicationController, hosts: Hosts, quota: Quota
+    ) -> None:
+        self._platform = platform
+        self._attention: dict[Process, None] = {}
+        self.registry = Registry(hosts)
+        self.wants = Wants(self.registry, dcc)
+        self.flows = FlowTable(platform, dcc, self.wants.flow_changed, quota)
+
+    def connected(self, sock: SystemSocket) -> Process:
+        """Somebody connected. Raises `PlatformError` if the kernel cannot say who."""
+        identity = self._platform.identify(sock)
+        waiting: list[Process] = []
+        connection = Connection(
+            sock, self._platform, lambda: self._attention.update(dict.fromkeys(waiting))
+        )
+        process = self.registry.add(connection, identity)
+        waiting.append(process)
+        return process
+
+    def readable(self, process: Process) -> bool:
+        """Handle what a process has sent. False: it must be disconnected."""
+        try:
+            for _ in range(BATCH):
+                received = process.connection.receive()
+                if received is None:
+                    break
+                self._handle(process, *received)
+        except Hangup:
+            return False
+        except Violation as violation:
+            log.warning("%s is disconnected: %s", process, violation)
+            return False
+        return True
+
+    def disconnect(self, process: Process) -> None:
+        """A process is gone, or has to go: take back all it had. Idempotent."""
+        for socket in list(process.sockets.values()):
+            self._unbind(socket)
+        self.registry.remove(process)
+
+    def settle(self) -> list[Process]:
+        """Bring every flow to where it should be.
+
+        Returns processes whose connection broke or has messages queued meanwhile.
+        """
+        self.wants.settle(self.flows)
+        attention, self._attention = list(self._attention), {}
+        return [process for process in attention if process.id in self.registry.processes]
+
+    def replan(self, hosts: Hosts) -> None:
+        """Nodes or rules have changed: look at everything again, tell everybody."""
+        self.registry.relocate(hosts)
+        self.wants.touch(lambda want: True)
+        for process in self.registry.processes.values():
+            process.connection.send(Message(Type.TABLE))
+
+    def _handle(self, process: Process, packet: bytes, fds: Sequence[int]) -> None:
+        kept: Sequence[int] = ()
+        try:
+            message = Message.parse(packet, FROM_WRAPPER)
+            if (message.type is Type.HELLO) == (process.statistics is not None):
+                raise Violation(f"{message.type.name} out of turn")
+            if message.type is Type.BOUND:
+                kept = self._bound(process, message, fds)
+            else:
+                self._simple(process, message)
+        finally:
+            close_all([fd for fd in fds if fd not in kept])
+
+    def _simple(self, process: Process, message: Message) -> None:
+        match message.type:
+            case Type.HELLO:
+                self._hello(process, message)
+            case Type.MAPPED:
+                self.flows.mapped(process, message.flow, _role(message.flags))
+            case Type.ACK:
+                self.flows.acknowledged(process, message.flow)
+            case Type.DROPPED:
+                self._dropped(process, message)
+            case _:
+                socket = process.sockets.get(message.socket)
+                if socket is not None:  # else: it has just ended, or has not begun
+                    self._of_socket(socket, message)
+
+    def _of_socket(self, socket: Socket, message: Message) -> None:
+        match message.type:
+            case Type.UNBOUND:
+                self._unbind(socket)
+            case Type.JOIN:
+                self.registry.join(socket, message.local.ip)
+                self._membership(message.local.ip)
+            case Type.LEAVE:
+                socket.groups.discard(message.local.ip)
+                self._membership(message.local.ip)
+            case Type.WANT:
+                self._want(socket, message.local, message.peer)
+
+    def _hello(self, process: Process, message: Message) -> None:
+        if message.arg != layout.RING_ABI_MAJOR:
+            raise Violation(f"speaks ring ABI {message.arg}, not {layout.RING_ABI_MAJOR}")
+        here = self.registry.hosts.on(process.identity.host)
+        control = statistics = -1
+        try:
+            region = self._platform.create_region("ivc-statistics", layout.STATS_SIZE)
+            process.statistics = mmap.mmap(region.fileno(), layout.STATS_SIZE, prot=mmap.PROT_READ)
+            control, statistics = process.connection.control_page(), os.dup(region.fileno())
+            region.close()
+            process.connection.send(
+                Message(Type.WELCOME, node=here[0].id if len(here) == 1 else 0),
+                [control, statistics],
+            )
+        except (OSError, PlatformError) as error:
+            raise Violation(f"cannot be welcomed: {error}") from error
+        finally:
+            close_all([fd for fd in (control, statistics) if fd >= 0])
+
+    def _bound(self, process: Process, message: Message, fds: Sequence[int]) -> Sequence[int]:
+        """Returns the descriptors that are the registry's now."""
+        known = process.sockets.get(message.socket)
+        before = known.local.port if known is not None else message.local.port
+        if message.local.is_multicast and message.peer.ip:
+            raise Violation("a socket bound to a group and connected")
+        if known is None and not (len(fds) == 1 and self._platform.is_doorbell(fds[0])):
+            raise Violation(f"socket {message.socket} comes without a doorbell")
+        bell = fds[0] if known is None else -1
+        socket = self.registry.bind(
+            process, message.socket, message.local, message.peer, message.flags, bell
+        )
+        self.wants.socket_changed(socket, (before, message.local.port))
+        return fds[:1] if known is None else ()
+
+    def _unbind(self, socket: Socket) -> None:
+        self.flows.close_socket(socket)
+        self.wants.remove(socket)
+        self.registry.unbind(socket)
+        self.wants.socket_changed(socket, (socket.local.port,))
+
+    def _membership(self, group: int) -> None:
+        self.wants.touch(lambda want: want.destination.ip == group)
+
+    def _want(self, socket: Socket, source: Address, destination: Address) -> None:
+        if source.ip == 0 and socket.place is not None:
+            source = Address(socket.place.ip, source.port)
+        claimed = socket.local.ip or (socket.place.ip if socket.place is not None else source.ip)
+        if source != (claimed, socket.local.port) and not socket.local.is_multicast:
+            raise Violation(f"sends as {source} on a socket bound to {socket.local}")
+        self.wants.add(socket, source, destination)
+
+    def _dropped(self, process: Process, message: Message) -> None:
+        try:
+            reason = Reason(message.reason)
+        except ValueError as error:
+            raise Violation(f"reason {message.reason} does not exist") from error
+        role = _role(message.flags) if message.flags else None
+        flow = self.flows.dropped(process, message.flow, role, reason)
+        if flow is not None:
+            self.wants.bar(flow, reason)
+
+
+def _role(flags: int) -> Role:
+    try:
+        return Role(flags)
+    except ValueError as error:
+        raise Violation(f"{flags} is no end of a flow") from error

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows and how they are set up (core/protocol.h draws the sequence).
+
+    ATTACHING  both ends got their own region and shall map it
+    LINKING    both have, each got the other's region read-only; the receiver shall look at it
+    ACTIVE     the receiver looks, the sender may use the ring
+    CLOSED     nothing is left of it here
+
+A relayed flow has two rings under one flow number, with the controller at the end of the first
+and the start of the second; to both wrappers it looks like any other.
+"""
+
+import itertools
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from ivc.controller.data_communication import DataCommunicationController, Relay
+from ivc.controller.errors import Violation
+from ivc.controller.protocol import FLOW_RELAY, Address, Message, Role, Type
+from ivc.controller.registry import Process, Socket
+from ivc.controller.rings import RingMemory, RingSpec, build_ring, ring_bytes
+from ivc.errors import IvcError
+from ivc.platform import Platform, PlatformError
+from ivc.reasons import Reason
+from ivc.shm.errors import RingError
+
+log = logging.getLogger(__name__)
+
+FLOWS_PER_NODE: Final = 1024
+BYTES_PER_NODE: Final = 256 << 20
+"""What the sockets of one node may have built for what they send; whoever asks pays."""
+
+
+class Refused(IvcError):
+    """A flow cannot be made; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
+class State(StrEnum):
+    """How far a flow is."""
+
+    ATTACHING = "attaching"
+    LINKING = "linking"
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one."""
+
+    sender: Socket
+    receiver: Socket
+    source: Address
+    destination: Address
+    source_node: int
+    destination_node: int
+    order: int
+    relay: bool
+
+    @property
+    def cost(self) -> int:
+        """Bytes of shared memory."""
+        return ring_bytes(self.order) * (2 if self.relay else 1)
+
+    def end(self, role: Role) -> Socket:
+        """The socket at an end."""
+        return self.sender if role is Role.SENDER else self.receiver
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """One flow. `rings` is empty as soon as both ends have all they need from us."""
+
+    id: int
+    spec: FlowSpec
+    rings: tuple[RingMemory, ...]
+    relay: Relay | None
+    state: State = State.ATTACHING
+    mapped: set[Role] = field(default_factory=set)
+
+    def is_end(self, process: Process, role: Role) -> bool:
+        """Whether a process holds this end."""
+        return self.spec.end(role).process is process
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Limits for the flows one node sends on."""
+
+    flows: int = FLOWS_PER_NODE
+    bytes: int = BYTES_PER_NODE
+
+
+class FlowTable:
+    """All flows. `changed` is called after a flow became active or was closed."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        dcc: DataCommunicationController,
+        changed: Callable[[Flow, Reason], None],
+        quota: Quota,
+    ) -> None:
+        self._platform = platform
+        self._dcc = dcc
+        self._changed = changed
+        self._quota = quota
+        self._ids = itertools.count(1)
+        self._last = 0
+        self._count: Counter[int] = Counter()
+        self._bytes: Counter[int] = Counter()
+        self.flows: dict[int, Flow] = {}
+
+    def open(self, spec: FlowSpec) -> Flow:
+        """Build the rings of a flow and tell both ends. Raises `Refused`."""
+        self._check_quota(spec)
+        try:
+            flow = self._build(spec)
+        except (PlatformError, OSError) as error:
+            log.warning("flow %s -> %s: %s", spec.source, spec.destination, error)
+            raise Refused(Reason.RESOURCES) from error
+        self.flows[flow.id] = flow
+        self._count[spec.source_node] += 1
+        self._bytes[spec.source_node] += spec.cost
+        self._attach(flow)
+        return flow
+
+    def mapped(self, process: Process, number: int, role: Role) -> None:
+        """An end has mapped its own region. Raises `Violation`."""
+        flow = self._own(process, number, (role,))
+        if flow is None or role in flow.mapped:
+            return
+        ring = flow.rings[0] if role is Role.SENDER else flow.rings[-1]
+        region = ring.sender if role is Role.SENDER else ring.receiver
+        try:
+            region.seal()
+        except PlatformError as error:
+            raise Violation(f"flow {number}: {error}") from error
+        flow.mapped.add(role)
+        if len(flow.mapped) == len(Role):
+            self._link(flow)
+
+    def acknowledged(self, process: Process, number: int) -> None:
+        """The receiver looks at the ring from now on. Raises `Violation`."""
+        flow = self._own(process, number, (Role.RECEIVER,))
+        if flow is None or flow.state is State.ACTIVE:
+            return
+        if flow.state is not State.LINKING:
+            raise Violation(f"flow {number}: acknowledged before it had the ring")
+        flow.state = State.ACTIVE
+        _tell(flow, Role.SENDER, Type.ACTIVE)
+        self._changed(flow, Reason.NONE)
+
+    def dropped(
+        self, process: Process, number: int, role: Role | None, reason: Reason
+    ) -> Flow | None:
+        """An end has let go of a flow. The flow, if it was still there. Raises `Violation`.
+
+        `role` says which end where a process holds both.
+        """
+        flow = self._own(process, number, tuple(Role) if role is None else (role,))
+        if flow is not None:
+            self._close(flow, reason, [end for end in Role if end is not role])
+        return flow
+
+    def close(self, flow: Flow, reason: Reason) -> None:
+        """End a flow and tell both ends. Idempotent."""
+        self._close(flow, reason, list(Role))
+
+    def close_socket(self, socket: Socket) -> None:
+        """A socket is gone: end its flows and tell the other ends."""
+        for flow in [
+            flow for flow in self.flows.values() if socket in (flow.spec.sender, flow.spec.receiver)
+        ]:
+            ends = [role for role in Role if flow.spec.end(role) is not socket]
+            self._close(flow, Reason.PEER_GONE, ends)
+
+    def close_relays(self) -> None:
+        """Pass on what lies in relays and leave them, without telling anybody."""
+        for flow in self.flows.values():
+            if flow.relay is not None:
+                self._dcc.close(flow.relay)
+                flow.relay = None
+
+    def usage(self, node: int) -> tuple[int, int]:
+        """Flows a node sends on, and their bytes of memory."""
+        return self._count[node], self._bytes[node]
+
+    def _check_quota(self, spec: FlowSpec) -> None:
+        flows, size = self.usage(spec.source_node)
+        if flows >= self._quota.flows or size + spec.cost > self._quota.bytes:
+            raise Refused(Reason.QUOTA)
+
+    def _build(self, spec: FlowSpec) -> Flow:
+        number = self._last = next(self._ids)
+        rings: list[RingMemory] = []
+        try:
+            for _ in range(2 if spec.relay else 1):
+                rings.append(build_ring(self._platform, _ring_spec(number, spec)))
+            relay = None
+            if spec.relay:
+                relay = self._dcc.open(number, rings[0], rings[1], spec.receiver.doorbell)
+        except BaseException:
+            for ring in rings:
+                ring.close()
+            raise
+        return Flow(number, spec, tuple(rings), relay)
+
+    def _attach(self, flow: Flow) -> None:
+        spec = flow.spec
+        flags = FLOW_RELAY if spec.relay else 0
+        bell = flow.relay.bell.fileno() if flow.relay else spec.receiver.doorbell
+        common = {"flow": flow.id, "arg": spec.order, "flags": flags}
+        spec.sender.process.connection.send(
+            Message(
+                Type.ATTACH_TX,
+                spec.sender.number,
+                local=spec.source,
+                peer=spec.destination,
+                **common,
+            ),
+            [flow.rings[0].sender.fileno(), bell],
+        )
+        spec.receiver.process.connection.send(
+            Message(
+                Type.ATTACH_RX,
+                spec.receiver.number,
+                local=spec.destination,
+                peer=spec.source,
+                **common,
+            ),
+            [flow.rings[-1].receiver.fileno()],
+        )
+
+    def _link(self, flow: Flow) -> None:
+        """Both ends have mapped and sealed their own: give each the other's."""
+        try:
+            if flow.relay is not None:
+                self._dcc.link(flow.relay, lambda: self._poisoned(flow))
+            _give(flow, Role.SENDER, flow.rings[0].receiver.read_only())
+            _give(flow, Role.RECEIVER, flow.rings[-1].sender.read_only())
+        except RingError as error:
+            log.warning("flow %d: %s", flow.id, error)
+            self.close(flow, Reason.POISONED)
+            return
+        except PlatformError as error:
+            log.warning("flow %d: %s", flow.id, error)
+            self.close(flow, Reason.RESOURCES)
+            return
+        flow.state = State.LINKING
+        _release(flow)
+
+    def _poisoned(self, flow: Flow) -> None:
+        log.warning("flow %d: an end broke the rules of the ring", flow.id)
+        self.close(flow, Reason.POISONED)
+
+    def _close(self, flow: Flow, reason: Reason, tell: list[Role]) -> None:
+        if self.flows.pop(flow.id, None) is None:
+            return
+        flow.state = State.CLOSED
+        self._count[flow.spec.source_node] -= 1
+        self._bytes[flow.spec.source_node] -= flow.spec.cost
+        if flow.relay is not None:
+            self._dcc.close(flow.relay)
+            flow.relay = None
+        _release(flow)
+        for role in tell:
+            _tell(flow, role, Type.CLOSE, reason)
+        self._changed(flow, reason)
+
+    def _own(self, process: Process, number: int, roles: tuple[Role, ...]) -> Flow | None:
+        """The flow a process names; None if it has just ended, which it cannot know yet."""
+        flow = self.flows.get(number)
+        if flow is None and 0 < number <= self._last:
+            return None
+        if flow is None or not any(flow.is_end(process, role) for role in roles):
+            raise Violation(f"names flow {number}, which is not its own")
+        return flow
+
+
+def _ring_spec(number: int, spec: FlowSpec) -> RingSpec:
+    return RingSpec(
+        number, spec.order, spec.source_node, spec.destination_node, spec.source, spec.destination
+    )
+
+
+def _tell(flow: Flow, role: Role, kind: Type, reason: Reason = Reason.NONE) -> None:
+    flags = role if kind is Type.CLOSE else 0
+    flow.spec.end(role).process.connection.send(
+        Message(kind, flow=flow.id, flags=flags, reason=reason)
+    )
+
+
+def _give(flow: Flow, role: Role, fd: int) -> None:
+    try:
+        flow.spec.end(role).process.connection.send(
+            Message(Type.PEER, flow=flow.id, flags=role), [fd]
+        )
+    finally:
+        os.close(fd)
+
+
+def _release(flow: Flow) -> None:
+    """Whoever mapped the regions keeps them; we need their descriptors no more."""
+    for ring in flow.rings:
+        with suppress(OSError):
+            ring.close()
+    flow.rings = ()

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the nodes of the plan really are: the plan, seen from the machine it runs on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ivc.plan import MatchKind, Plan
+from ivc.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An inside node and its host. `host` is None while the host does not exist."""
+
+    id: int
+    name: str
+    ip: int
+    host: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """All inside nodes. Comparable: a change means that hosts came, went or were replaced.
+
+    `has_external` says that somebody on Ethernet may listen too.
+    """
+
+    places: tuple[Place, ...]
+    has_external: bool
+
+    def at(self, ip: int) -> Place | None:
+        """The inside node with this unicast address."""
+        return next((place for place in self.places if place.ip == ip), None)
+
+    def on(self, host: int) -> tuple[Place, ...]:
+        """The nodes that run on a host."""
+        return tuple(place for place in self.places if place.host == host)
+
+    def owner(self, host: int, ip: int) -> Place | None:
+        """The node of a socket on `host` bound to `ip`.
+
+        A wildcard or group address belongs to the only node of the host; where there are several
+        it belongs to none of them.
+        """
+        here = self.on(host)
+        if ip == 0 or ip >> 28 == 0xE:
+            return here[0] if len(here) == 1 else None
+        return next((place for place in here if place.ip == ip), None)
+
+
+def locate(plan: Plan, platform: Platform) -> Hosts:
+    """Resolve every node of the plan on this machine, as of now."""
+    places = (
+        Place(node.id, node.name, int(node.address), platform.resolve(node.domain))
+        for node in plan.nodes
+        if node.inside
+    )
+    outside = any(entry.kind is MatchKind.EXTERNAL for entry in plan.match_entries())
+    return Hosts(tuple(places), outside)
+
+
+def missing(hosts: Iterable[Place]) -> tuple[str, ...]:
+    """Names of nodes whose host does not exist now."""
+    return tuple(place.name for place in hosts if place.host is None)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The match table (core/pages.h): by it a wrapper knows what could ever be on rings.
+
+A process that never matches never talks to the controller.
+"""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ivc.controller.hosts import Hosts
+from ivc.plan import MatchEntry, Plan
+from ivc.shm.layout import MatchEntry as EntryLayout
+from ivc.shm.layout import MatchHeader
+
+NAME = "match"
+
+
+def build_match_table(plan: Plan, hosts: Hosts) -> bytes:
+    """The whole file. Its serial is the time in nanoseconds: it grows over restarts too."""
+    entries = [_entry(entry, hosts) for entry in plan.match_entries()]
+    header: bytes = MatchHeader.build({"entries": len(entries), "serial": time.time_ns()})
+    return header + b"".join(entries)
+
+
+def publish(run_dir: Path, table: bytes) -> None:
+    """Put it where wrappers look, in one step: readers map the old one or the new one."""
+    partial = run_dir / f".{NAME}.new"
+    partial.write_bytes(table)
+    partial.chmod(0o644)
+    partial.replace(run_dir / NAME)
+
+
+def withdraw(run_dir: Path) -> None:
+    """Take it away, and what an interrupted `publish` left. Idempotent."""
+    for name in (NAME, f".{NAME}.new"):
+        with suppress(FileNotFoundError):
+            (run_dir / name).unlink()
+
+
+def _entry(entry: MatchEntry, hosts: Hosts) -> bytes:
+    place = hosts.at(int(entry.address)) if entry.node else None
+    packed: bytes = EntryLayout.build(
+        {
+            "ip": int(entry.address),
+            "port": entry.port,
+            "kind": entry.kind,
+            "node": entry.node,
+            "netns": (place.host or 0) if place is not None else 0,
+        }
+    )
+    return packed

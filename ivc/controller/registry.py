@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes and their sockets, as far as their wrappers told and the kernel confirms.
+
+A process is known by its control connection and sits on the host the kernel names; its socket
+numbers mean something only together with it, so no process can name a socket of another. What it
+may claim is checked here: local addresses of nodes of its own host, nothing else.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ivc.controller.connection import Connection
+from ivc.controller.errors import Violation
+from ivc.controller.hosts import Hosts, Place
+from ivc.controller.protocol import NOWHERE, Address, SocketFlag
+from ivc.platform import Identity
+
+SOCKETS_MAX: Final = 4096
+"""Sockets of one process; each costs the controller a descriptor."""
+
+GROUPS_MAX: Final = 256
+"""Multicast memberships of one socket; the kernel's own default limit is 20."""
+
+NO_FLAGS: Final = SocketFlag(0)
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """One control connection."""
+
+    id: int
+    connection: Connection
+    identity: Identity
+    statistics: mmap.mmap | None = None
+    sockets: dict[int, "Socket"] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.identity.command}[{self.identity.pid}]"
+
+
+@dataclass(slots=True, eq=False)
+class Socket:
+    """A bound UDP socket of a process.
+
+    `place` is the node it belongs to, or None (see `Hosts.owner`); `doorbell` is rung to make its
+    process look at rings that end in it, -1 if it gave none.
+    """
+
+    process: Process
+    number: int
+    doorbell: int
+    local: Address = NOWHERE
+    peer: Address = NOWHERE
+    flags: SocketFlag = NO_FLAGS
+    place: Place | None = None
+    groups: set[int] = field(default_factory=set)
+
+    @property
+    def host(self) -> int:
+        """The host its process runs on."""
+        return self.process.identity.host
+
+    def __str__(self) -> str:
+        return f"{self.process}#{self.number}"
+
+
+class Registry:
+    """Everything that is known about processes and sockets; no flows, no messages."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.hosts = hosts
+        self.processes: dict[int, Process] = {}
+        self._by_port: dict[int, dict[Socket, None]] = {}
+        self._last_process = 0
+
+    def add(self, connection: Connection, identity: Identity) -> Process:
+        """A process has connected."""
+        self._last_process += 1
+        process = Process(self._last_process, connection, identity)
+        self.processes[process.id] = process
+        return process
+
+    def remove(self, process: Process) -> None:
+        """A process is gone; its sockets must be gone already. Idempotent."""
+        assert not process.sockets
+        self.processes.pop(process.id, None)
+        process.connection.close()
+        if process.statistics is not None:
+            process.statistics.close()
+
+    def relocate(self, hosts: Hosts) -> None:
+        """Nodes have moved: find the node of every socket again."""
+        self.hosts = hosts
+        for socket in self.sockets():
+            socket.place = hosts.owner(socket.host, socket.local.ip)
+
+    def sockets(self) -> Iterator[Socket]:
+        """All of them."""
+        for process in self.processes.values():
+            yield from process.sockets.values()
+
+    def at_port(self, port: int) -> Iterable[Socket]:
+        """Sockets bound to a port, in the order they came."""
+        return self._by_port.get(port, ())
+
+    def bind(
+        self, process: Process, number: int, local: Address, peer: Address, flags: int, bell: int
+    ) -> Socket:
+        """Register or update a socket; the registry owns `bell` if the socket is new.
+
+        Raises `Violation`; `bell` is then still the caller's.
+        """
+        self._check_claim(process, local)
+        socket = process.sockets.get(number)
+        if socket is None:
+            if len(process.sockets) >= SOCKETS_MAX:
+                raise Violation(f"more than {SOCKETS_MAX} sockets")
+            socket = process.sockets[number] = Socket(process, number, bell)
+        else:
+            self._unindex(socket)
+        socket.local, socket.peer = local, peer
+        socket.flags = SocketFlag(flags & 7)
+        socket.place = self.hosts.owner(socket.host, local.ip)
+        self._by_port.setdefault(local.port, {})[socket] = None
+        return socket
+
+    def unbind(self, socket: Socket) -> None:
+        """Forget a socket and give its doorbell back. Idempotent."""
+        if socket.process.sockets.pop(socket.number, None) is None:
+            return
+        self._unindex(socket)
+        if socket.doorbell >= 0:
+            os.close(socket.doorbell)
+            socket.doorbell = -1
+
+    def join(self, socket: Socket, group: int) -> None:
+        """A socket joined a multicast group. Raises `Violation`."""
+        if group >> 28 != 0xE:
+            raise Violation(f"{Address(group, 0)} is not a multicast group")
+        if len(socket.groups) >= GROUPS_MAX:
+            raise Violation(f"more than {GROUPS_MAX} groups")
+        socket.groups.add(group)
+
+    def joined_on(self, host: int, group: int) -> bool:
+        """Whether any socket on a host has joined a group."""
+        return any(group in socket.groups for socket in self.sockets() if socket.host == host)
+
+    def _check_claim(self, process: Process, local: Address) -> None:
+        place = self.hosts.at(local.ip)
+        if place is not None and place.host != process.identity.host:
+            raise Violation(f"claims {local}, an address of node {place.name} on another host")
+
+    def _unindex(self, socket: Socket) -> None:
+        here = self._by_port.get(socket.local.port, {})
+        here.pop(socket, None)
+        if not here:
+            self._by_port.pop(socket.local.port, None)

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller's service loop: load -> model -> plan -> apply; events in, commands out.
+
+One thread, one selector. SIGHUP loads again and keeps the last good configuration if the new one
+is bad; SIGTERM and SIGINT end it. Applying a plan is one act whether it is the first, a changed
+one, or the same on hosts that have come or gone meanwhile.
+"""
+
+import logging
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from ivc import network
+from ivc.controller import match_table
+from ivc.controller.data_communication import DataCommunicationController
+from ivc.controller.dispatch import Dispatcher
+from ivc.controller.event_handler import EventHandler
+from ivc.controller.flows import Quota
+from ivc.controller.hosts import Hosts, locate
+from ivc.controller.notify import notify
+from ivc.controller.registry import Process
+from ivc.controller.run_dir import CONTROL, STATUS, RunDir
+from ivc.controller.status import build_status
+from ivc.controller.status_server import StatusServer
+from ivc.errors import IvcError
+from ivc.plan import Plan, build_plan
+from ivc.platform import Platform, PlatformError
+from ivc.platform.linux import LinuxPlatform
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+"""How often hosts are looked up again and failures of a passing kind are retried."""
+
+PROCESSES_MAX: Final = 1024
+"""Control connections at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says. `path` overrides the mapping's default path."""
+
+    config: Sequence[Path]
+    mapping: Path
+    run_dir: Path
+    path: network.Path | None = None
+    quota: Quota = field(default_factory=Quota)
+
+
+def load_plan(settings: Settings) -> Plan:
+    """Read the files and plan. Raises `ConfigError`, `PlanError`; warnings go to the log."""
+    loaded = network.load(settings.config, settings.mapping)
+    for finding in loaded.findings:
+        log.warning("%s", finding)
+    mapping = loaded.mapping
+    if settings.path is not None:
+        mapping = replace(mapping, path=settings.path)
+    return build_plan(loaded.network, mapping)
+
+
+class Service:
+    """A running controller. Make it, `run` it, `close` it."""
+
+    def __init__(self, settings: Settings, platform: Platform | None = None) -> None:
+        """Take the run directory and apply the plan. Raises `IvcError`; nothing is left then."""
+        self._settings = settings
+        self._platform = platform or LinuxPlatform()
+        self._plan = load_plan(settings)
+        self._stopping = False
+        self._reload = False
+        self._next_tick = time.monotonic() + TICK_S
+        self._run_dir = RunDir(settings.run_dir)
+        self._selector = selectors.DefaultSelector()
+        try:
+            self._start()
+        except BaseException:
+            self._selector.close()
+            self._run_dir.close()
+            raise
+
+    def _start(self) -> None:
+        hosts = locate(self._plan, self._platform)
+        self._dcc = DataCommunicationController(self._plan, EventHandler(self._selector))
+        self._dispatcher = Dispatcher(self._platform, self._dcc, hosts, self._settings.quota)
+        self._listener = self._run_dir.listen(CONTROL, socket.SOCK_SEQPACKET)
+        status = self._run_dir.listen(STATUS, socket.SOCK_STREAM)
+        self._status = StatusServer(
+            self._selector, status, lambda: build_status(self._dispatcher, self._dcc)
+        )
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._publish(hosts)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        with _signals(self._selector, self._on_signal):
+            print(f"ivc controller: ready {self._summary()}", file=sys.stderr, flush=True)
+            notify("READY=1")
+            while not self._stopping:
+                self.turn()
+            notify("STOPPING=1")
+
+    def turn(self) -> None:
+        """Wait for something to happen (at most until the next tick), and handle it."""
+        rest = max(0.0, self._next_tick - time.monotonic())
+        for key, mask in self._selector.select(0.0 if self._dcc.busy else rest):
+            # Something handled before it may have taken this one away.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data(mask)
+        self._dcc.run()
+        if time.monotonic() >= self._next_tick:
+            self._tick()
+        self._settle()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Leave `run` after this turn."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Leave nothing behind. Processes go on without us: direct flows too."""
+        self._status.close()
+        self._selector.unregister(self._listener)
+        self._listener.close()
+        # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
+        self._dispatcher.flows.close_relays()
+        for process in list(self._dispatcher.registry.processes.values()):
+            self._selector.unregister(process.connection)
+            process.connection.close()
+        for process in list(self._dispatcher.registry.processes.values()):
+            self._dispatcher.disconnect(process)
+        self._selector.close()
+        self._run_dir.close()
+
+    def reload(self) -> None:
+        """Read the files again; a bad configuration changes nothing."""
+        try:
+            plan = load_plan(self._settings)
+        except (IvcError, OSError) as error:
+            log.error("the new configuration is bad, the last good one stays:\n%s", error)
+            return
+        if plan == self._plan:
+            log.info("the plan has not changed")
+            return
+        self._plan = self._dcc.plan = plan
+        self._apply(locate(plan, self._platform))
+        log.info("a new plan: %s", self._summary())
+
+    def _apply(self, hosts: Hosts) -> None:
+        self._publish(hosts)
+        self._dispatcher.replan(hosts)
+
+    def _publish(self, hosts: Hosts) -> None:
+        for place in hosts.places:
+            if place.host is None:
+                log.warning("node %s: its host does not exist (yet)", place.name)
+        match_table.publish(self._run_dir.path, match_table.build_match_table(self._plan, hosts))
+
+    def _tick(self) -> None:
+        self._next_tick = time.monotonic() + TICK_S
+        hosts = locate(self._plan, self._platform)
+        if hosts != self._dispatcher.registry.hosts:
+            self._apply(hosts)
+        self._dispatcher.wants.retry()
+        if self._listener.fileno() not in self._selector.get_map():
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def _settle(self) -> None:
+        while attention := self._dispatcher.settle():
+            for process in attention:
+                if process.connection.broken is None:
+                    self._selector.modify(
+                        process.connection,
+                        selectors.EVENT_READ | selectors.EVENT_WRITE,
+                        self._on_process(process),
+                    )
+                else:
+                    log.warning("%s is disconnected: %s", process, process.connection.broken)
+                    self._disconnect(process)
+
+    def _accept(self, _: int) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Out of descriptors: it would be readable for ever. The next tick tries again.
+            log.error("no new processes for now: %s", error.strerror)
+            self._selector.unregister(self._listener)
+            return
+        try:
+            if len(self._dispatcher.registry.processes) >= PROCESSES_MAX:
+                raise PlatformError(f"there are {PROCESSES_MAX} processes already")
+            process = self._dispatcher.connected(sock)
+        except PlatformError as error:
+            log.warning("a process is turned away: %s", error)
+            sock.close()
+            return
+        self._selector.register(process.connection, selectors.EVENT_READ, self._on_process(process))
+
+    def _on_process(self, process: Process) -> Callable[[int], None]:
+        def ready(mask: int) -> None:
+            if mask & selectors.EVENT_WRITE:
+                process.connection.flush()
+                if not process.connection.wants_write:
+                    self._selector.modify(process.connection, selectors.EVENT_READ, ready)
+            if mask & selectors.EVENT_READ and not self._dispatcher.readable(process):
+                self._disconnect(process)
+            self._settle()
+
+        return ready
+
+    def _disconnect(self, process: Process) -> None:
+        self._selector.unregister(process.connection)
+        self._dispatcher.disconnect(process)
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            notify("RELOADING=1")
+            self.reload()
+            notify("READY=1")
+        else:
+            self.stop()
+
+    def _summary(self) -> str:
+        inside = sum(node.inside for node in self._plan.nodes)
+        return f"({inside} nodes, path {self._plan.path.value}, {self._run_dir.path})"
+
+
+@contextmanager
+def _signals(selector: selectors.BaseSelector, handle: Callable[[int], None]) -> Iterator[None]:
+    """Deliver SIGHUP, SIGINT and SIGTERM as events of the loop, not in the middle of its work."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+
+    def arrived(_: int) -> None:
+        with suppress(BlockingIOError):
+            for number in reader.recv(64):
+                handle(number)
+
+    def ignore(_number: int, _frame: FrameType | None) -> None:
+        pass  # the wake-up descriptor has it
+
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, ignore) for number in numbers}
+    previous = signal.set_wakeup_fd(writer.fileno())
+    selector.register(reader, selectors.EVENT_READ, arrived)
+    try:
+        yield
+    finally:
+        selector.unregister(reader)
+        signal.set_wakeup_fd(previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()
+
+
+def raise_descriptor_limit() -> None:
+    """Each socket of each process costs a descriptor: take all that the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `ivc status` shows: one JSON document, made from registry, flows and statistics pages.
+
+The pages are written by the processes themselves: their numbers are shown, never used.
+"""
+
+import os
+from typing import Any, Final
+
+from ivc.controller.data_communication import DataCommunicationController, Kind
+from ivc.controller.dispatch import Dispatcher
+from ivc.controller.flows import Flow, State
+from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
+from ivc.controller.registry import Process, Socket
+from ivc.reasons import Reason
+from ivc.shm.layout import STATS_SLOTS, StatsHeader, StatsSlot
+
+Document = dict[str, Any]
+
+_PROCESS_COUNTERS: Final = ("spin_hits", "spin_misses", "wakes", "wake_cost_ns", "sockets_lost")
+_SOCKET_COUNTERS: Final = (
+    "tx_ring_msgs",
+    "tx_ring_bytes",
+    "tx_net_msgs",
+    "tx_net_bytes",
+    "rx_ring_msgs",
+    "rx_ring_bytes",
+    "rx_net_msgs",
+    "rx_net_bytes",
+    "tx_full",
+    "rx_twins",
+    "rx_refused",
+    "fence_timeouts",
+)
+
+
+def build_status(dispatcher: Dispatcher, dcc: DataCommunicationController) -> Document:
+    """The document. Keys are stable; new ones may be added."""
+    return {
+        "controller": {"pid": os.getpid(), "path": dcc.plan.path.value},
+        "nodes": _nodes(dispatcher, dcc),
+        "processes": [_process(process, dispatcher) for process in _processes(dispatcher)],
+        "sockets": [
+            socket for process in _processes(dispatcher) for socket in _sockets(process, dispatcher)
+        ],
+        "flows": [_flow(flow) for flow in dispatcher.flows.flows.values()],
+        "relay": {
+            "dropped_full": dcc.totals["full"],
+            "kinds": [_kind(kind) for kind in dcc.kinds.values()],
+        },
+    }
+
+
+def _processes(dispatcher: Dispatcher) -> list[Process]:
+    return list(dispatcher.registry.processes.values())
+
+
+def _nodes(dispatcher: Dispatcher, dcc: DataCommunicationController) -> list[Document]:
+    result = []
+    for node in dcc.plan.nodes:
+        place = dispatcher.registry.hosts.at(int(node.address)) if node.inside else None
+        flows, size = dispatcher.flows.usage(node.id)
+        result.append(
+            {
+                "id": node.id,
+                "name": node.name,
+                "address": str(node.address),
+                "domain": str(node.domain),
+                "inside": node.inside,
+                "host": place.host if place is not None else None,
+                "flows": flows,
+                "ring_bytes": size,
+            }
+        )
+    return result
+
+
+def _process(process: Process, dispatcher: Dispatcher) -> Document:
+    page = StatsHeader.parse(process.statistics) if process.statistics is not None else None
+    here = dispatcher.registry.hosts.on(process.identity.host)
+    return {
+        "pid": process.identity.pid,
+        "command": process.identity.command,
+        "nodes": [place.name for place in here],
+        "counters": {name: page[name] if page is not None else 0 for name in _PROCESS_COUNTERS},
+    }
+
+
+def _sockets(process: Process, dispatcher: Dispatcher) -> list[Document]:
+    slots = _slots(process)
+    numbers = dict.fromkeys([*process.sockets, *slots])
+    return [
+        _socket(process, number, process.sockets.get(number), slots.get(number), dispatcher)
+        for number in numbers
+    ]
+
+
+def _slots(process: Process) -> dict[int, Any]:
+    """Statistics of a process by socket number; whatever it wrote there."""
+    page = process.statistics
+    if page is None:
+        return {}
+    size, first = StatsSlot.sizeof(), StatsHeader.sizeof()
+    raw = (page[first + size * slot : first + size * (slot + 1)] for slot in range(STATS_SLOTS))
+    parsed = (StatsSlot.parse(data) for data in raw if data[:4] != bytes(4))
+    return {slot.socket: slot for slot in parsed}
+
+
+def _socket(
+    process: Process, number: int, socket: Socket | None, slot: Any, dispatcher: Dispatcher
+) -> Document:
+    flows = [
+        flow
+        for flow in dispatcher.flows.flows.values()
+        if socket is not None and socket in (flow.spec.sender, flow.spec.receiver)
+    ]
+    path, reason = _path(flows, slot)
+    local = socket.local if socket is not None else Address(slot.local_ip, slot.local_port)
+    peer = socket.peer if socket is not None else Address(slot.peer_ip, slot.peer_port)
+    return {
+        "pid": process.identity.pid,
+        "command": process.identity.command,
+        "node": socket.place.name if socket is not None and socket.place else None,
+        "socket": number,
+        "fd": slot.fd if slot is not None else None,
+        "protocol": "tcp" if slot is not None and slot.protocol == 6 else "udp",
+        "local": str(local),
+        "peer": str(peer) if peer != NOWHERE else None,
+        "path": path,
+        "reason": reason,
+        "destinations": _destinations(socket, dispatcher),
+        "counters": {name: slot[name] if slot is not None else 0 for name in _SOCKET_COUNTERS},
+    }
+
+
+def _path(flows: list[Flow], slot: Any) -> tuple[str, str]:
+    """Path and the name of the reason."""
+    active = [flow for flow in flows if flow.state is State.ACTIVE]
+    if active:
+        relayed = any(flow.spec.relay for flow in active)
+        return "relay" if relayed else "direct", Reason.NONE.name
+    if flows:
+        return "network", Reason.PENDING.name
+    if slot is not None and slot.reason != Reason.NONE:
+        return "network", _name(slot.reason)
+    return "network", Reason.NO_TRAFFIC.name
+
+
+def _name(reason: int) -> str:
+    try:
+        return Reason(reason).name
+    except ValueError:
+        return str(reason)
+
+
+def _destinations(socket: Socket | None, dispatcher: Dispatcher) -> list[Document]:
+    return [
+        {
+            "to": str(want.destination),
+            "reason": want.announced[0].name,
+            "complete": bool(want.announced[1] & ROUTE_COMPLETE),
+        }
+        for want in (dispatcher.wants.of(socket) if socket is not None else ())
+        if want.announced is not None
+    ]
+
+
+def _flow(flow: Flow) -> Document:
+    spec = flow.spec
+    relay = flow.relay
+    return {
+        "id": flow.id,
+        "from": str(spec.source),
+        "to": str(spec.destination),
+        "sender": {"pid": spec.sender.process.identity.pid, "socket": spec.sender.number},
+        "receiver": {"pid": spec.receiver.process.identity.pid, "socket": spec.receiver.number},
+        "path": "relay" if spec.relay else "direct",
+        "state": flow.state.value,
+        "ring_bytes": spec.cost,
+        **(
+            {"messages": relay.messages, "bytes": relay.bytes, "dropped_full": relay.full}
+            if relay is not None
+            else {}
+        ),
+    }
+
+
+def _kind(kind: Kind) -> Document:
+    header = kind.header
+    return {
+        "service": header.service_id if header is not None else None,
+        "method": header.method_id if header is not None else None,
+        "client": header.client_id if header is not None else None,
+        "type": header.message_type if header is not None else None,
+        "messages": kind.messages,
+        "bytes": kind.bytes,
+    }

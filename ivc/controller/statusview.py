@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status document as tables for people."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def render_status(document: dict[str, Any]) -> str:
+    """Nodes, sockets and flows, one line each."""
+    controller = document["controller"]
+    parts = [
+        f"controller pid {controller['pid']}, path {controller['path']}\n",
+        _table(
+            ("node", "address", "runs on", "flows", "ring bytes"), map(_node, document["nodes"])
+        ),
+        _table(
+            ("process", "node", "local", "peer", "path", "reason", "ring msgs", "net msgs"),
+            map(_socket, document["sockets"]),
+        ),
+        _table(
+            ("flow", "from", "to", "path", "state", "ring bytes"), map(_flow, document["flows"])
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _node(node: dict[str, Any]) -> Sequence[object]:
+    there = not node["inside"] or node["host"] is not None
+    domain = node["domain"] if there else f"{node['domain']} (not there)"
+    return node["name"], node["address"], domain, node["flows"], node["ring_bytes"]
+
+
+def _socket(socket: dict[str, Any]) -> Sequence[object]:
+    counters = socket["counters"]
+    return (
+        f"{socket['command']}[{socket['pid']}]",
+        socket["node"] or "-",
+        socket["local"],
+        socket["peer"] or "-",
+        socket["path"],
+        socket["reason"],
+        counters["tx_ring_msgs"] + counters["rx_ring_msgs"],
+        counters["tx_net_msgs"] + counters["rx_net_msgs"],
+    )
+
+
+def _flow(flow: dict[str, Any]) -> Sequence[object]:
+    return (
+        flow["id"],
+        flow["from"],
+        flow["to"],
+        flow["path"],
+        flow["state"],
+        flow["ring_bytes"],
+    )
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Aligned columns; names that processes chose themselves cannot disturb the terminal."""
+    cells = [list(titles), *([_printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    return "\n".join(lines) + "\n"
+
+
+def _printable(cell: object) -> str:
+    return "".join(char if char.isprintable() else "?" for char in str(cell))

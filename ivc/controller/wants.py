@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What senders want, and making it so.
+
+A WANT is remembered until its socket ends. `Wants.settle` compares what each touched want should
+have with what it has, closes and opens flows accordingly, and sends ROUTE when the answer is
+another than last time. Everything that happens (sockets, memberships, flows, a new plan) only
+touches wants; nothing else decides.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ivc.controller import receivers
+from ivc.controller.data_communication import DataCommunicationController
+from ivc.controller.flows import Flow, FlowSpec, FlowTable, Refused, State
+from ivc.controller.protocol import ROUTE_COMPLETE, Address, Message, Type
+from ivc.controller.registry import Registry, Socket
+from ivc.plan import Decision
+from ivc.reasons import Reason
+
+WANTS_MAX: Final = 4096
+"""Destinations remembered per process; beyond it the oldest one without flows is forgotten."""
+
+PASSING: Final = frozenset({Reason.QUOTA, Reason.RESOURCES})
+"""Refusals that may be over without any message telling us."""
+
+LASTING: Final = frozenset({Reason.POISONED})
+"""Failures that would only repeat: no new flow before the receiver announces itself anew."""
+
+
+@dataclass(slots=True, eq=False)
+class Want:
+    """One socket's wish to send to one destination.
+
+    `barred` are receivers a flow to could not be made or kept, and why.
+    """
+
+    socket: Socket
+    source: Address
+    destination: Address
+    flows: dict[FlowSpec, Flow] = field(default_factory=dict)
+    barred: dict[Socket, Reason] = field(default_factory=dict)
+    announced: tuple[Reason, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a want should have. `total`: no receiver besides these flows' can exist."""
+
+    reason: Reason
+    specs: tuple[FlowSpec, ...] = ()
+    total: bool = False
+
+
+class Wants:
+    """All wants, and which of them have been touched."""
+
+    def __init__(self, registry: Registry, dcc: DataCommunicationController) -> None:
+        self._registry = registry
+        self._dcc = dcc
+        self._wants: dict[Socket, dict[Address, Want]] = {}
+        self._touched: dict[Want, None] = {}
+
+    def __iter__(self) -> Iterator[Want]:
+        for wants in self._wants.values():
+            yield from wants.values()
+
+    def of(self, socket: Socket) -> Iterable[Want]:
+        """What one socket wants."""
+        return self._wants.get(socket, {}).values()
+
+    def add(self, socket: Socket, source: Address, destination: Address) -> None:
+        """A sender asks (again): try everything anew, and answer in any case."""
+        wants = self._wants.setdefault(socket, {})
+        want = wants.get(destination)
+        if want is None:
+            self._make_room(socket)
+            want = wants[destination] = Want(socket, source, destination)
+        want.source = source
+        want.barred.clear()
+        want.announced = None
+        self._touched[want] = None
+
+    def remove(self, socket: Socket) -> None:
+        """A sending socket is gone; its flows must be closed already. Idempotent."""
+        for want in self._wants.pop(socket, {}).values():
+            self._touched.pop(want, None)
+
+    def touch(self, concerned: Callable[[Want], bool]) -> None:
+        """Look again at the wants `concerned` says yes to."""
+        self._touched.update((want, None) for want in self if concerned(want))
+
+    def socket_changed(self, socket: Socket, ports: Iterable[int]) -> None:
+        """A socket was bound, rebound or unbound at these ports, or its options changed."""
+        at = frozenset(ports)
+        groups = frozenset(socket.groups)
+        for want in self:
+            if want.destination.port in at or want.socket is socket:
+                want.barred.pop(socket, None)
+                self._touched[want] = None
+            elif want.destination.ip in groups:
+                self._touched[want] = None
+
+    def flow_changed(self, flow: Flow, reason: Reason) -> None:
+        """A flow became active, or was closed for `reason`."""
+        want = self._of(flow.spec)
+        if want is None:
+            return
+        if flow.state is State.CLOSED:
+            want.flows.pop(flow.spec, None)
+            want.announced = None  # the sender forgets its route with the flow
+            if reason in LASTING or reason in PASSING:
+                want.barred[flow.spec.receiver] = reason
+        self._touched[want] = None
+
+    def bar(self, flow: Flow, reason: Reason) -> None:
+        """An end let go of a flow: do not offer it again before something changes there."""
+        want = self._of(flow.spec)
+        if want is not None:
+            want.barred[flow.spec.receiver] = reason
+
+    def retry(self) -> None:
+        """Look again at what failed for want of quota or resources."""
+        for want in self:
+            passing = [socket for socket, reason in want.barred.items() if reason in PASSING]
+            for socket in passing:
+                del want.barred[socket]
+                self._touched[want] = None
+
+    def settle(self, table: FlowTable) -> None:
+        """Give every touched want what it should have."""
+        while self._touched:
+            want = next(iter(self._touched))
+            del self._touched[want]
+            self._reconcile(want, table)
+
+    def _reconcile(self, want: Want, table: FlowTable) -> None:
+        verdict = self._judge(want)
+        wanted = {spec: None for spec in verdict.specs if spec.receiver not in want.barred}
+        # A completeness that no longer holds is taken back before anything else happens.
+        self._announce(want, verdict)
+        for spec, flow in list(want.flows.items()):
+            if spec not in wanted:
+                table.close(flow, _why_closed(flow, verdict))
+        for spec in wanted:
+            if spec not in want.flows:
+                self._open(want, spec, table)
+        self._touched.pop(want, None)  # our own doing: nothing new in it
+        self._announce(want, verdict)
+
+    def _open(self, want: Want, spec: FlowSpec, table: FlowTable) -> None:
+        try:
+            want.flows[spec] = table.open(spec)
+        except Refused as refused:
+            want.barred[spec.receiver] = refused.reason
+
+    def _announce(self, want: Want, verdict: Verdict) -> None:
+        route = _route(want, verdict)
+        if route == want.announced:
+            return
+        want.announced = route
+        reason, flags = route
+        want.socket.process.connection.send(
+            Message(
+                Type.ROUTE, want.socket.number, peer=want.destination, reason=reason, flags=flags
+            )
+        )
+
+    def _judge(self, want: Want) -> Verdict:
+        if want.socket.local.port == 0:
+            return Verdict(Reason.NOT_BOUND)
+        if want.socket.place is None:
+            return Verdict(self._placeless(want.socket))
+        decision = self._dcc.decide(want.source, want.destination)
+        if not self._dcc.on_rings(decision):
+            return Verdict(decision.reason)
+        if want.destination.is_multicast:
+            return self._multicast(want, decision)
+        return self._unicast(want, decision)
+
+    def _placeless(self, socket: Socket) -> Reason:
+        here = self._registry.hosts.on(socket.host)
+        return Reason.WILDCARD if here and socket.local.ip == 0 else Reason.NO_NODE
+
+    def _unicast(self, want: Want, decision: Decision) -> Verdict:
+        found = receivers.unicast(self._registry, want.source, want.destination)
+        if not found:
+            return Verdict(Reason.NO_RECEIVER)
+        if len(found) > 1:
+            return Verdict(Reason.AMBIGUOUS)
+        if found[0].place is None:
+            return Verdict(Reason.WILDCARD)
+        return Verdict(Reason.NONE, (self._spec(want, found[0], decision),), True)
+
+    def _multicast(self, want: Want, decision: Decision) -> Verdict:
+        where = self._registry, want.socket, want.source, want.destination
+        found = receivers.multicast(*where)
+        if not found:
+            return Verdict(Reason.NO_RECEIVER)
+        specs = tuple(self._spec(want, member, decision) for member in found)
+        return Verdict(Reason.NONE, specs, receivers.reaches_all(*where))
+
+    def _spec(self, want: Want, receiver: Socket, decision: Decision) -> FlowSpec:
+        assert want.socket.place is not None and receiver.place is not None
+        return FlowSpec(
+            want.socket,
+            receiver,
+            want.source,
+            want.destination,
+            want.socket.place.id,
+            receiver.place.id,
+            decision.order,
+            self._dcc.is_relayed(decision),
+        )
+
+    def _of(self, spec: FlowSpec) -> Want | None:
+        return self._wants.get(spec.sender, {}).get(spec.destination)
+
+    def _make_room(self, socket: Socket) -> None:
+        """Forget the oldest want without flows if the process has too many."""
+        mine = [self._wants.get(each, {}) for each in socket.process.sockets.values()]
+        if sum(map(len, mine)) < WANTS_MAX:
+            return
+        for wants in mine:
+            for want in wants.values():
+                if not want.flows:
+                    del wants[want.destination]
+                    self._touched.pop(want, None)
+                    return
+
+
+def _why_closed(flow: Flow, verdict: Verdict) -> Reason:
+    if verdict.reason:
+        return verdict.reason
+    if any(spec.receiver is flow.spec.receiver for spec in verdict.specs):
+        return Reason.REPLANNED
+    return Reason.NO_RECEIVER
+
+
+def _route(want: Want, verdict: Verdict) -> tuple[Reason, int]:
+    """Reason and flags of the ROUTE that describes a want as it stands."""
+    if not verdict.specs:
+        return verdict.reason, 0
+    flows = [want.flows.get(spec) for spec in verdict.specs]
+    active = [flow for flow in flows if flow is not None and flow.state is State.ACTIVE]
+    if len(active) == len(flows):
+        return (Reason.NONE, ROUTE_COMPLETE) if verdict.total else (Reason.MULTICAST_PARTLY, 0)
+    if active:
+        return Reason.MULTICAST_PARTLY, 0
+    refused = [want.barred[spec.receiver] for spec in verdict.specs if spec.receiver in want.barred]
+    return (refused[0], 0) if len(refused) == len(flows) else (Reason.PENDING, 0)
