@@ -88,7 +88,7 @@ def _files(path: Path, report: Report) -> list[Path]:
     if not path.is_dir():
         return [path]
     try:
-        names = sorted(name for name in os.listdir(path) if name.endswith(".json"))
+        names = sorted(file.name for file in path.iterdir() if file.suffix == ".json")
     except OSError as error:
         _unreadable(path, error.strerror or "an error", report)
         return []
