@@ -23,8 +23,12 @@ def is_good(results: Results) -> bool:
 def _is_good(outcome: Outcome, carrier: Carrier) -> bool:
     if outcome.lost or outcome.spoiled or (outcome.wire and outcome.wire.drops):
         return False
+    if carrier is Carrier.NETWORK:
+        return True
     fraction = outcome.wire_fraction
-    return carrier is Carrier.NETWORK or fraction is None or fraction < WIRE_LIMIT
+    if fraction is None:  # no bridge to look at: IVC's own word must do
+        return any(socket["path"] == carrier for socket in _sockets(outcome))
+    return fraction < WIRE_LIMIT
 
 
 def as_json(mode: Mode, results: Results) -> JsonObject:

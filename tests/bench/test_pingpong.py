@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plain C program gets what the rings promise, whichever way it waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.pingpong import WAITS, Figures, Settings, Side, measure, ratio
+
+SPINNING_GAIN = 15.0
+NOT_WORSE = 1.0
+
+
+@pytest.fixture(scope="module")
+def figures() -> list[Figures]:
+    return measure(Settings(count=3000))
+
+
+def test_every_message_comes_back_once(figures: list[Figures]) -> None:
+    assert [(one.lost, one.strange) for one in figures] == [(0, 0)] * len(figures)
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_spinning_is_fifteen_times_faster(figures: list[Figures], wait: str) -> None:
+    assert ratio(figures, wait, Side.SPINNING) >= SPINNING_GAIN
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_without_spinning_it_is_no_slower(figures: list[Figures], wait: str) -> None:
+    assert ratio(figures, wait, Side.BLOCKING) >= NOT_WORSE
+
+
+def test_damage_of_any_size_would_show() -> None:
+    settings = Settings(rounds=1, count=2000, size=9000, numbered=True, sides=(Side.SPINNING,))
+    assert [(one.lost, one.strange) for one in measure(settings)] == [(0, 0)] * len(WAITS)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`build.py install`: exactly LD_PRELOAD=libivcsock.so must do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOW_MAPS = "cat /proc/self/maps"
+
+# The loader's configuration and cache are replaced by copies in a mount
+# namespace of its own: the machine's stay as they are.
+INSTALL_WHERE_THE_LOADER_LOOKS = """
+set -e
+mkdir "$1/etc"
+mount -t tmpfs ivc-test "$1/etc"
+cp -a /etc/. "$1/etc/"
+mount --bind "$1/etc" /etc
+echo "$1/lib" >> /etc/ld.so.conf
+"$2" build.py install --prefix "$1"
+cd /
+LD_PRELOAD=libivcsock.so cat /proc/self/maps
+"""
+
+
+def loaded(maps: str) -> set[str]:
+    """The files named libivcsock.so in a process's memory map."""
+    return {line.split()[-1] for line in maps.splitlines() if line.endswith("libivcsock.so")}
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_where_the_loader_looks_the_bare_name_is_enough(tmp_path: Path) -> None:
+    script = ["sh", "-c", INSTALL_WHERE_THE_LOADER_LOOKS, "sh", str(tmp_path), sys.executable]
+    output = run("unshare", "-m", *script)
+    assert output.startswith("LD_PRELOAD=libivcsock.so PROGRAM\n")
+    assert loaded(output) == {str(tmp_path / "lib" / "libivcsock.so")}
+
+
+def test_elsewhere_the_line_it_prints_is_enough(tmp_path: Path) -> None:
+    printed = run(sys.executable, "build.py", "install", "--prefix", str(tmp_path))
+    output = run("sh", "-c", printed.replace("PROGRAM", SHOW_MAPS))
+    assert loaded(output) == {str(tmp_path / "lib" / "libivcsock.so")}
+
+
+def test_a_second_build_does_nothing() -> None:
+    run(sys.executable, "build.py")
+    done = subprocess.run(
+        [sys.executable, "build.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
