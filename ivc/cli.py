@@ -6,8 +6,6 @@ the parsed arguments and returns the exit code (see `EXIT_CODES`).
 """
 
 import argparse
-import importlib
-import importlib.util
 import io
 import json
 import os
@@ -16,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ivc import __version__
+from ivc.controller import commands as controller
 from ivc.errors import ConfigError, Finding, IvcError, Severity
 from ivc.network import load
 from ivc.plan import build_plan
@@ -72,14 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ivc {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_commands(subparsers)
-    _add_parts(subparsers)
+    controller.add_commands(subparsers)
     return parser
-
-
-def _add_parts(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    for name in ("ivc.controller.commands", "ivc.lab.commands"):
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name).add_commands(subparsers)
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -104,13 +97,6 @@ def _add_command(
         epilog=f"{_FILES}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_network_arguments(parser)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments every command takes that reads a network."""
     parser.add_argument(
         "config", nargs="+", type=Path, metavar="CONFIG", help="vsomeip JSON file or folder"
     )
@@ -121,6 +107,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="which node runs where (TOML, JSON)",
     )
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -160,7 +160,8 @@ class Plan:
     def decide(self, source: Endpoint, destination: Endpoint) -> Decision:
         """The path of datagrams from `source` (a real address, not 0.0.0.0) to `destination`.
 
-        `destination` may be a multicast group. The same answer holds for the way back.
+        `destination` may be a multicast group. Between two nodes the same answer holds for the way
+        back.
         """
         if Protocol.TCP in {source.protocol, destination.protocol}:
             return _network(Reason.NOT_UDP)
@@ -186,7 +187,7 @@ class Plan:
         kinds = [self._known[end] for end in (source, destination) if end in self._known]
         if not kinds:
             return _network(Reason.NOT_PLANNED)
-        return self._by_rule((sender, receiver), any(kinds))
+        return self._by_rule((sender, receiver), all(kinds))
 
     def _by_rule(self, ends: Iterable[PlannedNode], is_sd: bool) -> Decision:
         order = self.rings.sd if is_sd else _order(self.rings, ends)

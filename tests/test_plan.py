@@ -104,6 +104,8 @@ def kernel(reason: Reason) -> Decision:
         (udp(HMI, 30490), SD_GROUP, SD_RING),
         # a node nobody describes uses the others' SD port
         (udp(CAM, 30490), udp(ADAS, 41000), SD_RING),
+        # a service that sends to an SD port (some stacks subscribe with it): not SD's small ring
+        (udp(ADAS, 30509), udp(HMI, 30490), RING),
         # events by multicast, also from a port that is not configured
         (udp(ADAS, 30509), EVENTS, RING),
         (udp(HMI, 40000), EVENTS, RING),

@@ -50,7 +50,7 @@ def load(paths: Sequence[Path], mapping: Path) -> Loaded:
     """
     report = Report()
     mapping_file = _load_mapping(mapping, report)
-    sources = [_documents(path, report) for path in paths]
+    sources = [_documents(path, mapping, report) for path in paths]
     configs = [
         config
         for path, documents in zip(paths, sources, strict=True)
@@ -75,9 +75,13 @@ def _load_mapping(path: Path, report: Report) -> MappingFile | None:
     return MappingFile(mapping, document) if mapping is not None and document is not None else None
 
 
-def _documents(path: Path, report: Report) -> list[tuple[Path, Table | None]]:
+def _documents(path: Path, mapping: Path, report: Report) -> list[tuple[Path, Table | None]]:
     """The JSON documents of one argument; None for one that cannot be read."""
-    return [(file, _document(file, report)) for file in _files(path, report)]
+    files = _files(path, report)
+    if path.is_dir():  # where the mapping may lie too
+        here = os.path.realpath(mapping)  # unlike resolve(), silent about loops of links
+        files = [file for file in files if os.path.realpath(file) != here]
+    return [(file, _document(file, report)) for file in files]
 
 
 def _all_read(documents: Sequence[tuple[Path, Table | None]]) -> bool:

@@ -263,6 +263,11 @@ def test_file_that_cannot_be_opened(project: Project, name: str) -> None:
     assert [f.code for f in findings] == ["unreadable"]
 
 
+def test_link_to_itself_in_a_folder(project: Project) -> None:
+    (project.folder / "loop.json").symlink_to("loop.json")
+    assert [f.code for f in project.findings([project.folder])] == ["unreadable"]
+
+
 def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
     elsewhere = {"second-definition", "empty-folder"}

@@ -74,6 +74,12 @@ def test_folder_with_several_addresses_is_one_node_for_each_file(project: Projec
     assert names(project, "all") == ["adas", "hmi"]
 
 
+def test_mapping_may_lie_in_the_folder(project: Project) -> None:
+    project.mapping_name = "mapping.json"
+    project.mapping = '{"version":1,"nodes":{"hmi":{"host":"local"},"adas":{"host":"local"}}}'
+    assert names(project, ".") == ["adas", "hmi"]
+
+
 def test_folder_is_read_mandatory_names_first(project: Project) -> None:
     project.texts = {
         "hmi/a.json": json.dumps({"netmask": "255.255.0.0"}),
