@@ -290,9 +290,9 @@ def test_64_nodes_with_2000_services_plan_within_a_second() -> None:
         for number in range(1, 2001)
     )
     entries = tuple(NodeMapping(entry.name, LocalHost(None)) for entry in nodes)
-    start = time.perf_counter()
+    start = time.process_time()
     plan = build_plan(Network(nodes, services), Mapping(entries))
     plan.to_json()
     plan.render_table()
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert len(plan.pairs) == 64 * 63 // 2
