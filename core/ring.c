@@ -352,7 +352,10 @@ bool ivc_tx_peer_sleeps(const struct ivc_tx *tx)
 
 /* ---- receiver ----------------------------------------------------------- */
 
-/* Read the peer's tail: not behind the last one seen, at most a ring ahead. */
+/*
+ * Read the peer's tail. Done only when all seen so far is read (head == tail), so
+ * "at most a ring ahead of the head" also says "not behind the last one seen".
+ */
 static inline int refresh_tail(struct ivc_rx *rx)
 {
     /*
@@ -361,7 +364,7 @@ static inline int refresh_tail(struct ivc_rx *rx)
      */
     uint64_t tail = atomic_load_explicit(&rx->peer->index, memory_order_acquire);
 
-    if (unlikely(!is_aligned(tail) || tail - rx->tail > rx->head + rx->size - rx->tail)) {
+    if (unlikely(!is_aligned(tail) || tail - rx->head > rx->size)) {
         return poison_rx(rx);
     }
     rx->tail = tail;
@@ -464,17 +467,32 @@ void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record)
     }
 }
 
+/* Tries to arm at a tail that keeps moving; then the caller has work anyway. */
+#define ARM_TRIES 4
+
 bool ivc_rx_arm(struct ivc_rx *rx)
 {
-    if (unlikely(rx->poisoned) || rx->head != rx->tail) {
+    if (unlikely(rx->poisoned)) {
         return false;
     }
     ivc_rx_publish(rx);
-    atomic_store_explicit(&rx->own->wake_at, rx->tail, memory_order_relaxed);
-    /*
-     * Full fence between our store of wake_at and the second look at the tail.
-     * Pairs with the fence in ivc_tx_publish (see there).
-     */
-    atomic_thread_fence(memory_order_seq_cst);
-    return refresh_tail(rx) == 0 && rx->head == rx->tail;
+    for (int i = 0; i < ARM_TRIES; i++) {
+        if (unlikely(refresh_tail(rx) != 0)) {
+            return false;
+        }
+        uint64_t seen = rx->tail;
+        atomic_store_explicit(&rx->own->wake_at, seen, memory_order_relaxed);
+        /*
+         * Full fence between our store of wake_at and the second look at the
+         * tail. Pairs with the fence in ivc_tx_publish (see there).
+         */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (unlikely(refresh_tail(rx) != 0)) {
+            return false;
+        }
+        if (rx->tail == seen) {
+            break;
+        }
+    }
+    return rx->head == rx->tail;
 }

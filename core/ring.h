@@ -114,8 +114,9 @@ void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record);
 void ivc_rx_publish(struct ivc_rx *rx);
 
 /*
- * Ask for the doorbell at the next record. True: still empty, safe to sleep;
- * false: something came, look again.
+ * Ask for the doorbell at the next record behind those published so far, read
+ * or not (an edge-triggered waiter sleeps before a ring it has not drained).
+ * True: empty, safe to sleep; false: there is something, armed all the same.
  */
 bool ivc_rx_arm(struct ivc_rx *rx);
 

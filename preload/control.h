@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The process's connection with the IVC Controller. Made when the first socket
+ * matches, never before. No thread: mail is read inside the application's own
+ * calls, and every wait on a matched socket includes control_mail_fd().
+ */
+#ifndef IVC_CONTROL_H
+#define IVC_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../core/pages.h"
+#include "../core/protocol.h"
+
+struct control_state {
+    const struct ivc_control *_Atomic page; /* NULL: not welcomed yet */
+    _Atomic uint64_t received;              /* messages taken from the socket */
+    _Atomic int fd;                         /* -1: not connected */
+    _Atomic uint32_t era;                   /* counts controllers */
+    int mail_fd;                            /* epoll set: socket or retry timer; -1 = none yet */
+};
+
+extern struct control_state ivc_control_state;
+
+/* Connect if we are not connected. Never blocks. */
+void control_ensure(void);
+
+/* Read mail if the control page says there is some. */
+static inline bool control_has_mail(void)
+{
+    const struct ivc_control *page =
+        atomic_load_explicit(&ivc_control_state.page, memory_order_acquire);
+    return page && atomic_load_explicit(&page->sent, memory_order_acquire) !=
+                       atomic_load_explicit(&ivc_control_state.received, memory_order_relaxed);
+}
+
+/* Look into the socket itself: slow paths, and after mail_fd was readable. */
+void control_read(void);
+
+static inline void control_poll(void)
+{
+    if (__builtin_expect(control_has_mail(), 0))
+        control_read();
+}
+
+static inline int control_mail_fd(void)
+{
+    return ivc_control_state.mail_fd;
+}
+
+/* Send one message, with a descriptor or -1. False: not connected (any more). */
+bool control_send(struct ivc_msg *msg, int fd);
+
+/* A place for counters of a socket; never NULL. */
+struct ivc_stats_slot *control_stats_slot(uint32_t socket);
+void control_stats_free(struct ivc_stats_slot *slot);
+struct ivc_stats_header *control_stats(void);
+
+void control_after_fork(void);
+
+#endif

@@ -1,0 +1,680 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "epoll.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "control.h"
+#include "real.h"
+#include "recv.h"
+#include "wait.h"
+
+#define READ_EVENTS ((uint32_t)(EPOLLIN | EPOLLRDNORM))
+
+/* One descriptor in one set. */
+struct reg {
+    struct reg *set_next;
+    struct reg *sock_next;
+    struct epset *set; /* NULL: free */
+    struct sock *s;
+    int fd;
+    uint32_t events;
+    epoll_data_t data;
+    bool managed;   /* the kernel holds our token instead of data */
+    bool belled;    /* the bell is in the set */
+    bool disabled;  /* EPOLLONESHOT has fired; the application's MOD re-arms it */
+    bool rung;      /* the bell was seen and is still to be cleared */
+    uint64_t seen;  /* recv_arrivals() when the last edge was told */
+    char token;     /* address = token of the application's descriptor */
+    char bell_token; /* address = token of the bell */
+};
+
+struct epset {
+    struct object object;
+    struct ivc_lock lock;
+    struct reg *regs;
+    _Atomic uint32_t refs;
+    _Atomic bool managed;     /* tokens are in the set, or have been */
+    _Atomic uint32_t sleepers;
+    bool mailed;
+    bool kernel_first;        /* with room for one event: whose turn */
+    _Atomic uint64_t kernel_looked;
+    char mail_token;
+};
+
+static struct ivc_slab set_slab = {.size = sizeof(struct epset),
+                                   .keep = sizeof(struct object) + sizeof(struct ivc_lock)};
+
+/* ---- registrations: an arena of its own, so that a token can be recognised ------------- */
+
+#define REG_MAX 65536u
+
+static struct reg *arena;
+static uint32_t arena_used;
+static struct reg *arena_free;
+
+/* reg_lock held */
+static struct reg *reg_new(void)
+{
+    if (!arena) {
+        void *map = mmap(NULL, REG_MAX * sizeof(struct reg), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (map == MAP_FAILED)
+            return NULL;
+        arena = map;
+    }
+    struct reg *r = arena_free;
+    if (r)
+        arena_free = r->set_next;
+    else if (arena_used < REG_MAX)
+        r = &arena[arena_used++];
+    else
+        return NULL;
+    memset(r, 0, sizeof(*r));
+    return r;
+}
+
+/* Token of a registration? *bell says which of the two. */
+static struct reg *reg_of_token(uint64_t token, bool *bell)
+{
+    uintptr_t base = (uintptr_t)arena;
+    if (!arena || token < base || token >= base + REG_MAX * sizeof(struct reg))
+        return NULL;
+    struct reg *r = &arena[(token - base) / sizeof(struct reg)];
+    *bell = token == (uintptr_t)&r->bell_token;
+    return *bell || token == (uintptr_t)&r->token ? r : NULL;
+}
+
+static struct reg *reg_find(struct epset *set, int fd, const struct sock *s)
+{
+    for (struct reg *r = set->regs; r; r = r->set_next)
+        if (r->fd == fd && r->s == s)
+            return r;
+    return NULL;
+}
+
+static void unlink_from_set(struct reg *r)
+{
+    for (struct reg **at = &r->set->regs; *at; at = &(*at)->set_next) {
+        if (*at == r) {
+            *at = r->set_next;
+            return;
+        }
+    }
+}
+
+static void unlink_from_sock(struct reg *r)
+{
+    for (struct reg **at = &r->s->regs; *at; at = &(*at)->sock_next) {
+        if (*at == r) {
+            *at = r->sock_next;
+            return;
+        }
+    }
+}
+
+/* reg_lock and the set's lock held */
+static void reg_free(struct reg *r)
+{
+    unlink_from_set(r);
+    unlink_from_sock(r);
+    r->set = NULL;
+    r->s = NULL;
+    r->set_next = arena_free;
+    arena_free = r;
+}
+
+/* ---- tokens and bells ------------------------------------------------------------------ */
+
+static long kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t token)
+{
+    struct epoll_event event = {.events = events, .data.u64 = token};
+    int saved = errno;
+    long result = real(epoll_ctl)(epfd, op, fd, &event);
+    if (result < 0) {
+        result = -errno;
+        errno = saved;
+    }
+    return result;
+}
+
+static void add_mail(struct epset *set, int epfd)
+{
+    if (set->mailed || control_mail_fd() < 0)
+        return;
+    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, control_mail_fd(), EPOLLIN,
+                             (uintptr_t)&set->mail_token);
+    set->mailed = result == 0 || result == -EEXIST;
+}
+
+static void add_bell(struct reg *r, int epfd)
+{
+    if (r->belled || !sock_matched(r->s))
+        return;
+    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN,
+                           (uintptr_t)&r->bell_token) == 0;
+    add_mail(r->set, epfd);
+}
+
+static void drop_bell(struct reg *r, int epfd)
+{
+    if (r->belled)
+        (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->s->bell.fd, 0, 0);
+    r->belled = false;
+}
+
+static uint64_t kernel_data(struct reg *r)
+{
+    return r->managed ? (uintptr_t)&r->token : r->data.u64;
+}
+
+/* From now on the kernel speaks of this registration by its token. */
+static void manage(struct reg *r)
+{
+    r->managed = true;
+    atomic_store_explicit(&r->set->managed, true, memory_order_release);
+}
+
+/* ---- sets --------------------------------------------------------------------------------- */
+
+void epset_track(int fd)
+{
+    struct epset *set = ivc_slab_get(&set_slab);
+    if (!set)
+        return;
+    set->object.type = OBJECT_EPSET;
+    atomic_store(&set->refs, 1);
+    ivc_table_set(fd, &set->object);
+}
+
+struct epset *epset_of(int fd)
+{
+    struct object *object = ivc_object(fd);
+    return object && object->type == OBJECT_EPSET ? (struct epset *)object : NULL;
+}
+
+void epset_dup(struct epset *set, int newfd)
+{
+    atomic_fetch_add(&set->refs, 1);
+    ivc_table_set(newfd, &set->object);
+}
+
+void epset_release(int fd, struct epset *set)
+{
+    ivc_table_set(fd, NULL);
+    if (atomic_fetch_sub(&set->refs, 1) != 1 || !ivc_lock(&ivc_reg_lock))
+        return;
+    if (ivc_lock(&set->lock)) {
+        while (set->regs)
+            reg_free(set->regs);
+        ivc_unlock(&set->lock);
+    }
+    ivc_unlock(&ivc_reg_lock);
+    ivc_slab_put(&set_slab, set);
+}
+
+/* Any descriptor of the set will do for epoll_ctl. */
+static int set_fd(struct epset *set, int hint)
+{
+    if (hint >= 0 && ivc_object(hint) == &set->object)
+        return hint;
+    for (int fd = 0; fd < 65536; fd++)
+        if (ivc_object(fd) == &set->object)
+            return fd;
+    return -1;
+}
+
+/* ---- epoll_ctl ---------------------------------------------------------------------------- */
+
+static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const struct epoll_event *e)
+{
+    struct reg *r = reg_new();
+    if (!r)
+        return (int)kernel_ctl(epfd, EPOLL_CTL_ADD, fd, e->events, e->data.u64);
+    *r = (struct reg){.set = set, .s = s, .fd = fd, .events = e->events, .data = e->data,
+                      .seen = UINT64_MAX};
+    /* ONESHOT from the start: whether it has fired must be known when the
+     * socket is matched later. */
+    if (sock_matched(s) || (e->events & EPOLLONESHOT))
+        manage(r);
+    r->set_next = set->regs;
+    set->regs = r;
+    r->sock_next = s->regs;
+    s->regs = r;
+    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, fd, e->events, kernel_data(r));
+    if (result < 0)
+        reg_free(r);
+    else
+        add_bell(r, epfd);
+    return (int)result;
+}
+
+static int ctl_mod(struct reg *r, int epfd, const struct epoll_event *e)
+{
+    if (e->events & EPOLLONESHOT)
+        manage(r);
+    uint64_t token = r->managed ? (uintptr_t)&r->token : e->data.u64;
+    long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, e->events, token);
+    if (result < 0)
+        return (int)result;
+    r->events = e->events;
+    r->data = e->data;
+    r->disabled = false;
+    r->seen = UINT64_MAX; /* MOD asks to be told again */
+    return 0;
+}
+
+static int ctl_del(struct reg *r, int epfd)
+{
+    struct epoll_event unused = {0};
+    int saved = errno;
+    int result = real(epoll_ctl)(epfd, EPOLL_CTL_DEL, r->fd, &unused);
+    if (result < 0) {
+        result = -errno;
+        errno = saved;
+        return result;
+    }
+    drop_bell(r, epfd);
+    reg_free(r);
+    return 0;
+}
+
+int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
+              struct epoll_event *event)
+{
+    if (!event && op != EPOLL_CTL_DEL)
+        return -EFAULT;
+    if (!ivc_lock(&ivc_reg_lock))
+        return -EBUSY; /* a signal handler inside our own epoll_ctl */
+    int result;
+    bool nudge = false;
+    if (!ivc_lock(&set->lock)) {
+        ivc_unlock(&ivc_reg_lock);
+        return -EBUSY;
+    }
+    struct reg *r = reg_find(set, fd, s);
+    if (op == EPOLL_CTL_ADD && !r)
+        result = ctl_add(set, epfd, fd, s, event);
+    else if (op == EPOLL_CTL_MOD && r)
+        result = ctl_mod(r, epfd, event);
+    else if (op == EPOLL_CTL_DEL && r)
+        result = ctl_del(r, epfd);
+    else
+        result = (int)kernel_ctl(epfd, op, fd, event ? event->events : 0,
+                                 event ? event->data.u64 : 0);
+    nudge = result == 0 && op != EPOLL_CTL_DEL && atomic_load(&set->sleepers) && sock_matched(s);
+    ivc_unlock(&set->lock);
+    ivc_unlock(&ivc_reg_lock);
+    /* Somebody sleeps in this set already, and what is asked for is there. */
+    if (nudge && recv_hint(s))
+        ivc_bell_ring(&s->bell);
+    return result;
+}
+
+/* ---- sockets come and go --------------------------------------------------------------------- */
+
+static void match_reg(struct reg *r)
+{
+    int epfd = set_fd(r->set, -1);
+    if (epfd < 0)
+        return;
+    if (!r->managed) {
+        manage(r);
+        if (r->events & EPOLLEXCLUSIVE) { /* MOD of these is EINVAL */
+            (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
+            (void)kernel_ctl(epfd, EPOLL_CTL_ADD, r->fd, r->events, (uintptr_t)&r->token);
+        } else {
+            (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, r->events, (uintptr_t)&r->token);
+        }
+    }
+    add_bell(r, epfd);
+}
+
+void reg_matched(struct sock *s)
+{
+    for (struct reg *r = s->regs; r; r = r->sock_next) {
+        if (!ivc_lock(&r->set->lock))
+            continue;
+        match_reg(r);
+        ivc_unlock(&r->set->lock);
+    }
+}
+
+void reg_closing(struct sock *s)
+{
+    while (s->regs) {
+        struct reg *r = s->regs;
+        struct epset *set = r->set;
+        bool locked = ivc_lock(&set->lock);
+        int epfd = set_fd(set, -1);
+        if (epfd >= 0)
+            drop_bell(r, epfd);
+        reg_free(r);
+        if (locked)
+            ivc_unlock(&set->lock);
+    }
+}
+
+bool reg_sleepers(struct sock *s)
+{
+    bool found = false;
+    if (!s->regs || !ivc_lock(&ivc_reg_lock))
+        return false;
+    for (struct reg *r = s->regs; r && !found; r = r->sock_next)
+        found = atomic_load(&r->set->sleepers) > 0;
+    ivc_unlock(&ivc_reg_lock);
+    return found;
+}
+
+/* ---- epoll_wait ------------------------------------------------------------------------------- */
+
+#define MERGE_MAX 64
+
+struct gather {
+    struct epset *set;
+    int epfd;
+    struct epoll_event *out;
+    int max;
+    int n;                       /* events in out */
+    struct reg *from[MERGE_MAX]; /* whose the first events are */
+    int from_n;
+    const sigset_t *mask;
+    bool consumed;
+    bool rings; /* some socket in the set has rings */
+};
+
+static void put(struct gather *g, struct reg *r, uint32_t events)
+{
+    for (int i = 0; i < g->from_n; i++) {
+        if (g->from[i] == r) { /* rings and kernel merge into one event */
+            g->out[i].events |= events;
+            return;
+        }
+    }
+    g->out[g->n].events = events;
+    g->out[g->n].data = r->data;
+    if (g->n == g->from_n && g->from_n < MERGE_MAX)
+        g->from[g->from_n++] = r;
+    g->n++;
+    if (r->events & EPOLLONESHOT)
+        r->disabled = true;
+}
+
+static bool listens(const struct reg *r)
+{
+    return r->belled && !r->disabled && (r->events & READ_EVENTS);
+}
+
+static bool due_now(struct reg *r)
+{
+    if (!(r->events & EPOLLET))
+        return recv_readable(r->s, false);
+    uint64_t arrivals = recv_arrivals(r->s);
+    if (arrivals == r->seen || !recv_readable(r->s, false))
+        return false;
+    r->seen = arrivals;
+    return true;
+}
+
+/* What the rings have, up to `limit` events. */
+static void collect(struct gather *g, int limit)
+{
+    g->rings = false;
+    if (!ivc_lock(&g->set->lock))
+        return;
+    for (struct reg *r = g->set->regs; r && g->n < limit; r = r->set_next) {
+        if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
+            continue;
+        g->rings = true;
+        if (due_now(r))
+            put(g, r, r->events & READ_EVENTS);
+    }
+    ivc_unlock(&g->set->lock);
+}
+
+/* One event of the kernel for a managed registration. */
+static void translate_one(struct gather *g, struct reg *r, uint32_t events)
+{
+    if (r->set != g->set || r->disabled)
+        return;
+    if ((events & READ_EVENTS) && sock_matched(r->s) && !recv_readable(r->s, true))
+        events &= ~READ_EVENTS; /* only a twin of what has been delivered */
+    if (events & READ_EVENTS)
+        r->seen = recv_arrivals(r->s);
+    if (events)
+        put(g, r, events);
+    else if (r->events & EPOLLONESHOT) /* the kernel has disabled it for nothing */
+        (void)kernel_ctl(g->epfd, EPOLL_CTL_MOD, r->fd, r->events, (uintptr_t)&r->token);
+}
+
+/* Turn `got` raw events at out[n] into the application's, in place. */
+static void translate(struct gather *g, int got)
+{
+    int raw = g->n;
+    if (!ivc_lock(&g->set->lock))
+        got = 0;
+    for (int i = raw; i < raw + got; i++) {
+        struct epoll_event e = g->out[i];
+        bool bell = false;
+        struct reg *r = reg_of_token(e.data.u64, &bell);
+        if (r && bell)
+            r->rung |= r->set == g->set;
+        else if (r)
+            translate_one(g, r, e.events);
+        else if (e.data.u64 != (uintptr_t)&g->set->mail_token)
+            g->out[g->n++] = e;
+    }
+    ivc_unlock(&g->set->lock);
+}
+
+static bool has_mail_event(const struct gather *g, int got)
+{
+    for (int i = g->n; i < g->n + got; i++)
+        if (g->out[i].data.u64 == (uintptr_t)&g->set->mail_token)
+            return true;
+    return false;
+}
+
+static int to_ms(uint64_t ns)
+{
+    if (ns == UINT64_MAX)
+        return -1;
+    uint64_t ms = (ns + IVC_NS_PER_MS - 1) / IVC_NS_PER_MS;
+    return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+/* Ask the kernel; append what it says. -errno or 0. */
+static int ask_kernel(struct gather *g, uint64_t timeout)
+{
+    int saved = errno;
+    int got = real(epoll_pwait)(g->epfd, g->out + g->n, g->max - g->n, to_ms(timeout), g->mask);
+    if (got < 0) {
+        got = -errno;
+        errno = saved;
+        return got;
+    }
+    atomic_store_explicit(&g->set->kernel_looked, ivc_now(), memory_order_relaxed);
+    if (has_mail_event(g, got))
+        control_read();
+    translate(g, got);
+    return 0;
+}
+
+/* Rings, then the kernel if it has not been asked for a while. */
+static int look(struct gather *g, bool ask)
+{
+    struct epset *set = g->set;
+    int limit = g->max;
+    if (ask) /* leave room for the kernel's events */
+        limit = g->max > 1 ? g->max - 1 : (set->kernel_first = !set->kernel_first) ? 0 : 1;
+    collect(g, limit);
+    if (!ask || g->n == g->max)
+        return 0;
+    int error = ask_kernel(g, 0);
+    if (!error && g->n < g->max && limit < g->max)
+        collect(g, g->max);
+    return g->n ? 0 : error;
+}
+
+static int spin_set(struct gather *g, uint64_t deadline)
+{
+    uint64_t now = ivc_now(), end = now + wait_spin_budget(), next = now + KERNEL_SPIN_LOOK_NS;
+    if (!g->rings || end == now)
+        return 0;
+    if (end > deadline)
+        end = deadline;
+    for (; now < end; ivc_pause(), now = ivc_now()) {
+        control_poll();
+        bool ask = now >= next;
+        if (ask)
+            next = now + KERNEL_SPIN_LOOK_NS;
+        int error = look(g, ask);
+        if (g->n) {
+            wait_spin_hit();
+            return 0;
+        }
+        if (error)
+            return error;
+    }
+    wait_spin_miss();
+    return 0;
+}
+
+static void clear_bells(struct gather *g)
+{
+    if (!ivc_lock(&g->set->lock))
+        return;
+    for (struct reg *r = g->set->regs; r; r = r->set_next) {
+        if (!r->rung)
+            continue;
+        g->consumed |= ivc_bell_consume(&r->s->bell);
+        r->rung = false;
+    }
+    ivc_unlock(&g->set->lock);
+}
+
+/* True: nothing new anywhere, safe to sleep. */
+static bool arm_set(struct gather *g, uint64_t *limit)
+{
+    bool quiet = true;
+    if (!ivc_lock(&g->set->lock))
+        return false;
+    for (struct reg *r = g->set->regs; r; r = r->set_next) {
+        if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
+            continue;
+        bool empty = recv_arm(r->s, limit);
+        if (!empty && (r->events & EPOLLET)) /* undrained, but told already? */
+            empty = recv_arrivals(r->s) == r->seen;
+        quiet = quiet && empty;
+    }
+    ivc_unlock(&g->set->lock);
+    return quiet;
+}
+
+static int sleep_in_set(struct gather *g, uint64_t limit)
+{
+    int error = 0;
+    clear_bells(g);
+    atomic_fetch_add(&g->set->sleepers, 1);
+    uint64_t begin = ivc_now();
+    if (arm_set(g, &limit) && !control_has_mail()) {
+        error = ask_kernel(g, limit);
+        wait_slept(ivc_now() - begin);
+    }
+    atomic_fetch_sub(&g->set->sleepers, 1);
+    if (!error && g->n < g->max)
+        collect(g, g->max);
+    return g->n ? 0 : error;
+}
+
+static void pass_on(struct gather *g)
+{
+    struct sock *hear[MERGE_MAX];
+    int n = 0;
+    if (!g->consumed || !ivc_lock(&g->set->lock))
+        return;
+    for (struct reg *r = g->set->regs; r && n < MERGE_MAX; r = r->set_next)
+        if (r->belled && recv_hint(r->s))
+            hear[n++] = r->s;
+    ivc_unlock(&g->set->lock);
+    for (int i = 0; i < n; i++)
+        wait_pass_on(hear[i]);
+}
+
+static int wait_managed(struct gather *g, uint64_t deadline)
+{
+    for (;;) {
+        control_poll();
+        uint64_t now = ivc_now();
+        uint64_t looked = atomic_load_explicit(&g->set->kernel_looked, memory_order_relaxed);
+        bool fresh = now - looked < KERNEL_LOOK_NS;
+        int error = look(g, !fresh);
+        if (!g->n && !error && fresh)
+            error = look(g, true);
+        if (g->n || error || deadline == 0)
+            break;
+        error = spin_set(g, deadline);
+        if (g->n || error)
+            return error;
+        now = ivc_now();
+        if (now >= deadline)
+            return 0;
+        error = sleep_in_set(g, deadline == UINT64_MAX ? UINT64_MAX : deadline - now);
+        if (g->n || error)
+            return error;
+    }
+    return 0;
+}
+
+static int wait_native(struct gather *g, const struct timespec *timeout)
+{
+    int saved = errno, n;
+    if (timeout && timeout->tv_nsec % 1000000 && real(epoll_pwait2)) {
+        n = real(epoll_pwait2)(g->epfd, g->out, g->max, timeout, g->mask);
+    } else {
+        int ms = timeout ? (int)(timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000) : -1;
+        n = g->mask ? real(epoll_pwait)(g->epfd, g->out, g->max, ms, g->mask)
+                    : real(epoll_wait)(g->epfd, g->out, g->max, ms);
+    }
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+    }
+    return n;
+}
+
+int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
+               const struct timespec *timeout, const sigset_t *mask)
+{
+    struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask};
+    uint64_t deadline = UINT64_MAX;
+    if (timeout) {
+        uint64_t ns = (uint64_t)timeout->tv_sec * IVC_NS_PER_S + (uint64_t)timeout->tv_nsec;
+        deadline = ns ? ivc_now() + ns : 0;
+    }
+    /* acquire: pairs with the release in manage() */
+    if (max <= 0 || !events || !atomic_load_explicit(&set->managed, memory_order_acquire)) {
+        int got = wait_native(&g, timeout);
+        if (got <= 0 || !atomic_load_explicit(&set->managed, memory_order_acquire))
+            return got;
+        /* A socket was matched while this thread slept. */
+        if (has_mail_event(&g, got))
+            control_read();
+        translate(&g, got);
+        if (g.n)
+            return g.n;
+    }
+    int error = wait_managed(&g, deadline);
+    pass_on(&g);
+    return g.n ? g.n : error;
+}
+
+void epoll_after_fork(void)
+{
+    /* The sets are shared with the parent; its bells are not ours to clear. */
+    for (uint32_t i = 0; i < arena_used; i++) {
+        arena[i].belled = false;
+        arena[i].rung = false;
+    }
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * epoll: the kernel's set stays the set. A matched socket's bell is registered
+ * beside it, and what the kernel and the rings say becomes one truthful event
+ * per descriptor of the application.
+ *
+ * Tokens: for a matched socket the kernel holds, instead of the application's
+ * data, the address of a field of our own registration record. Nothing an
+ * application keeps can have that address, so tokens cannot collide.
+ */
+#ifndef IVC_EPOLL_H
+#define IVC_EPOLL_H
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "sock.h"
+
+struct epset;
+
+/* A descriptor made by epoll_create*. */
+void epset_track(int fd);
+struct epset *epset_of(int fd);
+void epset_dup(struct epset *set, int newfd);
+void epset_release(int fd, struct epset *set);
+
+/* epoll_ctl on a tracked set and a tracked socket. -errno. */
+int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
+              struct epoll_event *event);
+
+/* epoll_wait on a tracked set. timeout NULL = for ever. -errno. */
+int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
+               const struct timespec *timeout, const sigset_t *mask);
+
+/* The socket has just been matched: put tokens and bells into its sets.
+ * reg_lock held. */
+void reg_matched(struct sock *s);
+
+/* The socket is about to go: take its bell out of every set. reg_lock held. */
+void reg_closing(struct sock *s);
+
+/* Does any thread sleep in a set that holds this socket? */
+bool reg_sleepers(struct sock *s);
+
+void epoll_after_fork(void);
+
+#endif

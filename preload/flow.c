@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "flow.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "control.h"
+#include "own.h"
+#include "real.h"
+#include "send.h"
+
+#define SEALS_PEER (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | 0x10 /* F_SEAL_FUTURE_WRITE */)
+
+struct ivc_slab ivc_rx_slab = {.size = sizeof(struct rx_flow), .keep = sizeof(void *)};
+struct ivc_slab ivc_tx_slab = {.size = sizeof(struct tx_flow), .keep = sizeof(void *)};
+struct ivc_slab ivc_dest_slab = {.size = sizeof(struct dest), .keep = sizeof(void *)};
+
+static uint32_t era(void)
+{
+    return atomic_load_explicit(&ivc_control_state.era, memory_order_relaxed);
+}
+
+static void tell(uint16_t type, uint32_t flow, uint32_t flags, uint32_t reason)
+{
+    struct ivc_msg msg = {.type = type, .flow = flow, .flags = flags, .reason = reason};
+    (void)control_send(&msg, -1);
+}
+
+static struct endpoint from_wire(struct ivc_endpoint ep)
+{
+    return (struct endpoint){.ip = ep.ip, .port = ep.port};
+}
+
+/* ---- memory ------------------------------------------------------------------ */
+
+static void *map_region(int fd, size_t size, bool own)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || (size_t)st.st_size < size)
+        return NULL;
+    /* The peer's pages must be unable to shrink under us (SIGBUS) or to be
+     * written by anybody who is not their owner. */
+    if (!own && (ivc_sys(SYS_fcntl, fd, F_GET_SEALS) & SEALS_PEER) != SEALS_PEER)
+        return NULL;
+    int prot = own ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *map = mmap(NULL, size, prot, MAP_SHARED | MAP_POPULATE, fd, 0);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void unmap(struct flow_map *map)
+{
+    if (map->own)
+        munmap(map->own, map->own_size);
+    if (map->peer)
+        munmap(map->peer, map->peer_size);
+    *map = (struct flow_map){0};
+}
+
+/* ---- records ----------------------------------------------------------------- */
+
+struct dest *flow_dest(struct sock *s, struct endpoint ep)
+{
+    for (struct dest *d = s->dests; d; d = d->next)
+        if (endpoint_equal(d->ep, ep))
+            return d;
+    struct dest *d = ivc_slab_get(&ivc_dest_slab);
+    if (!d)
+        return NULL;
+    d->ep = ep;
+    d->next = s->dests;
+    s->dests = d;
+    return d;
+}
+
+void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason)
+{
+    for (struct tx_flow **at = &d->flows; *at; at = &(*at)->next) {
+        if (*at != f)
+            continue;
+        *at = f->next;
+        break;
+    }
+    if (f->ring.own)
+        ivc_tx_set_state(&f->ring, IVC_REGION_CLOSED);
+    if (f->era == era())
+        tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_SENDER, reason);
+    unmap(&f->map);
+    own_close(f->bell.fd);
+    d->complete = false;
+    d->reason = reason;
+    ivc_slab_put(&ivc_tx_slab, f);
+}
+
+void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+{
+    for (struct rx_flow **at = &s->rx_flows; *at; at = &(*at)->next) {
+        if (*at != f)
+            continue;
+        *at = f->next;
+        break;
+    }
+    if (s->rx_turn == f)
+        s->rx_turn = NULL;
+    if (s->rx_peeked == f)
+        s->rx_peeked = NULL;
+    if (f->ring.own)
+        ivc_rx_set_state(&f->ring, reason == IVC_REASON_POISONED ? IVC_REGION_POISONED
+                                                                 : IVC_REGION_CLOSED);
+    if (f->era == era())
+        tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_RECEIVER, reason);
+    unmap(&f->map);
+    ivc_slab_put(&ivc_rx_slab, f);
+}
+
+void flow_want(struct sock *s, struct dest *d)
+{
+    struct ivc_msg msg = {
+        .type = IVC_MSG_WANT,
+        .socket = s->id,
+        .local = {.ip = s->local.ip, .port = s->local.port},
+        .peer = {.ip = d->ep.ip, .port = d->ep.port},
+    };
+    d->planned = control_send(&msg, -1);
+    d->reason = d->planned ? IVC_REASON_PENDING : IVC_REASON_NO_CONTROLLER;
+}
+
+/* ---- finding by number ------------------------------------------------------- */
+
+static struct tx_flow *find_tx(struct sock *s, uint32_t id, struct dest **dest)
+{
+    for (struct dest *d = s->dests; d; d = d->next) {
+        for (struct tx_flow *f = d->flows; f; f = f->next) {
+            if (f->id == id && f->era == era()) {
+                *dest = d;
+                return f;
+            }
+        }
+    }
+    return NULL;
+}
+
+static struct rx_flow *find_rx(struct sock *s, uint32_t id)
+{
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next)
+        if (f->id == id && f->era == era())
+            return f;
+    return NULL;
+}
+
+/* Calls `act` with the flow found and its socket's lock held. */
+static bool with_tx(uint32_t id, void (*act)(struct sock *, struct dest *, struct tx_flow *, void *),
+                    void *arg)
+{
+    bool found = false;
+    if (!ivc_lock(&ivc_reg_lock))
+        return false;
+    for (struct sock *s = ivc_socks; s && !found; s = s->next) {
+        if (s->dests == NULL || !ivc_lock(&s->tx_lock))
+            continue;
+        struct dest *d = NULL;
+        struct tx_flow *f = find_tx(s, id, &d);
+        if (f) {
+            found = true;
+            act(s, d, f, arg);
+        }
+        ivc_unlock(&s->tx_lock);
+    }
+    ivc_unlock(&ivc_reg_lock);
+    return found;
+}
+
+static bool with_rx(uint32_t id, void (*act)(struct sock *, struct rx_flow *, void *), void *arg)
+{
+    bool found = false;
+    if (!ivc_lock(&ivc_reg_lock))
+        return false;
+    for (struct sock *s = ivc_socks; s && !found; s = s->next) {
+        if (s->rx_flows == NULL || !ivc_lock(&s->rx_lock))
+            continue;
+        struct rx_flow *f = find_rx(s, id);
+        if (f) {
+            found = true;
+            act(s, f, arg);
+        }
+        ivc_unlock(&s->rx_lock);
+    }
+    ivc_unlock(&ivc_reg_lock);
+    return found;
+}
+
+/* ---- messages ------------------------------------------------------------------ */
+
+static bool order_fits(uint64_t order)
+{
+    return order >= IVC_ORDER_MIN && order <= IVC_ORDER_MAX;
+}
+
+void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
+{
+    struct sock *s = sock_by_id(msg->socket);
+    struct tx_flow *f = NULL;
+    bool ok = false;
+    if (s && fd_count == 2 && order_fits(msg->arg))
+        f = ivc_slab_get(&ivc_tx_slab);
+    if (f) {
+        f->id = msg->flow;
+        f->era = era();
+        f->relay = (msg->flags & IVC_FLOW_RELAY) != 0;
+        f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
+        f->map.own_size = ivc_sender_region_size(f->ident.order);
+        f->map.own = map_region(fds[0], f->map.own_size, true);
+        ivc_bell_adopt(&f->bell, own_fd(fds[1]));
+        fds[1] = -1;
+        if (f->map.own && ivc_lock(&s->tx_lock)) {
+            struct dest *d = sock_matched(s) ? flow_dest(s, from_wire(msg->peer)) : NULL;
+            if (d) {
+                f->next = d->flows;
+                d->flows = f;
+                ok = true;
+            }
+            ivc_unlock(&s->tx_lock);
+        }
+        if (!ok) {
+            unmap(&f->map);
+            own_close(f->bell.fd);
+            ivc_slab_put(&ivc_tx_slab, f);
+        }
+    }
+    if (ok)
+        tell(IVC_MSG_MAPPED, msg->flow, IVC_ROLE_SENDER, 0);
+    else
+        tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_SENDER, IVC_REASON_RESOURCES);
+}
+
+void flow_attach_rx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
+{
+    struct sock *s = sock_by_id(msg->socket);
+    struct rx_flow *f = NULL;
+    bool ok = false;
+    if (s && fd_count == 1 && order_fits(msg->arg))
+        f = ivc_slab_get(&ivc_rx_slab);
+    if (f) {
+        f->id = msg->flow;
+        f->era = era();
+        f->relay = (msg->flags & IVC_FLOW_RELAY) != 0;
+        f->src = from_wire(msg->peer);
+        f->dst = from_wire(msg->local);
+        f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
+        f->map.own_size = IVC_RECEIVER_REGION_SIZE;
+        f->map.own = map_region(fds[0], f->map.own_size, true);
+        if (f->map.own && ivc_lock(&s->rx_lock)) {
+            if (sock_matched(s) && sock_stash(s)) {
+                f->next = s->rx_flows;
+                s->rx_flows = f;
+                ok = true;
+            }
+            ivc_unlock(&s->rx_lock);
+        }
+        if (!ok) {
+            unmap(&f->map);
+            ivc_slab_put(&ivc_rx_slab, f);
+        }
+    }
+    if (ok)
+        tell(IVC_MSG_MAPPED, msg->flow, IVC_ROLE_RECEIVER, 0);
+    else
+        tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_RECEIVER, IVC_REASON_RESOURCES);
+}
+
+static void peer_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
+{
+    (void)s;
+    f->map.peer_size = IVC_RECEIVER_REGION_SIZE;
+    f->map.peer = map_region(*(int *)arg, f->map.peer_size, false);
+    if (!f->map.peer || ivc_tx_attach(&f->ring, f->map.own, f->map.own_size, f->map.peer,
+                                      f->map.peer_size, &f->ident) != 0)
+        flow_drop_tx(d, f, IVC_REASON_RESOURCES);
+    else
+        ivc_tx_set_state(&f->ring, IVC_REGION_OPEN);
+}
+
+/* A thread already asleep in the kernel without our bell would never see the
+ * ring: the flow waits until it has come back. */
+static void acknowledge(struct sock *s, struct rx_flow *f)
+{
+    f->ack_pending = atomic_load(&s->native_waits) != 0;
+    if (!f->ack_pending)
+        tell(IVC_MSG_ACK, f->id, IVC_ROLE_RECEIVER, 0);
+}
+
+static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
+{
+    f->map.peer_size = ivc_sender_region_size(f->ident.order);
+    f->map.peer = map_region(*(int *)arg, f->map.peer_size, false);
+    if (!f->map.peer || ivc_rx_attach(&f->ring, f->map.own, f->map.own_size, f->map.peer,
+                                      f->map.peer_size, &f->ident) != 0) {
+        flow_drop_rx(s, f, IVC_REASON_RESOURCES);
+        return;
+    }
+    for (unsigned i = 0; i < TWIN_SLOTS; i++)
+        f->twins[i].length = UINT32_MAX;
+    f->attached = true;
+    ivc_rx_set_state(&f->ring, IVC_REGION_OPEN);
+    /* Threads asleep with our bell are woken by the first record only if the
+     * ring is armed; our own next sleep would do it, theirs has begun. */
+    (void)ivc_rx_arm(&f->ring);
+    acknowledge(s, f);
+}
+
+void flow_peer(const struct ivc_msg *msg, int *fds, unsigned fd_count)
+{
+    if (fd_count != 1)
+        return;
+    if (msg->flags == IVC_ROLE_SENDER)
+        (void)with_tx(msg->flow, peer_tx, &fds[0]);
+    else
+        (void)with_rx(msg->flow, peer_rx, &fds[0]);
+}
+
+static void activate(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
+{
+    (void)s;
+    (void)arg;
+    if (f->ring.own) {
+        atomic_store_explicit(&f->state, TX_FENCE, memory_order_relaxed);
+        d->unfit = 0;
+    }
+}
+
+void flow_active(const struct ivc_msg *msg)
+{
+    (void)with_tx(msg->flow, activate, NULL);
+}
+
+static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
+{
+    (void)s;
+    flow_drop_tx(d, f, *(const uint32_t *)arg);
+}
+
+static void close_rx(struct sock *s, struct rx_flow *f, void *arg)
+{
+    if (f->attached)
+        f->closing = true; /* what was published is still delivered */
+    else
+        flow_drop_rx(s, f, *(const uint32_t *)arg);
+}
+
+void flow_close(const struct ivc_msg *msg)
+{
+    uint32_t reason = msg->reason;
+    if (msg->flags == IVC_ROLE_SENDER)
+        (void)with_tx(msg->flow, close_tx, &reason);
+    else
+        (void)with_rx(msg->flow, close_rx, &reason);
+}
+
+void flow_route(const struct ivc_msg *msg)
+{
+    struct sock *s = sock_by_id(msg->socket);
+    if (!s || !ivc_lock(&s->tx_lock))
+        return;
+    for (struct dest *d = s->dests; d; d = d->next) {
+        if (!endpoint_equal(d->ep, from_wire(msg->peer)))
+            continue;
+        d->complete = (msg->flags & IVC_ROUTE_COMPLETE) != 0;
+        d->reason = msg->reason;
+    }
+    ivc_unlock(&s->tx_lock);
+}
+
+void flows_retry_acks(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (s->rx_flows == NULL || !ivc_lock(&s->rx_lock))
+            continue;
+        for (struct rx_flow *f = s->rx_flows; f; f = f->next)
+            if (f->ack_pending)
+                acknowledge(s, f);
+        ivc_unlock(&s->rx_lock);
+    }
+    ivc_unlock(&ivc_reg_lock);
+}
+
+/* ---- the controller dies and comes back ------------------------------------------ */
+
+static void drop_all_tx(struct sock *s, bool relayed_only, uint32_t reason)
+{
+    for (struct dest *d = s->dests; d; d = d->next) {
+        struct tx_flow *next;
+        for (struct tx_flow *f = d->flows; f; f = next) {
+            next = f->next;
+            if (relayed_only && !f->relay && f->map.peer)
+                continue;
+            if (f->relay && f->ring.own)
+                send_unread(s, f);
+            flow_drop_tx(d, f, reason);
+        }
+        d->planned = false;
+    }
+}
+
+void flows_controller_lost(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (s->dests && ivc_lock(&s->tx_lock)) {
+            drop_all_tx(s, true, IVC_REASON_NO_CONTROLLER);
+            ivc_unlock(&s->tx_lock);
+        }
+        if (s->rx_flows && ivc_lock(&s->rx_lock)) {
+            struct rx_flow *next;
+            for (struct rx_flow *f = s->rx_flows; f; f = next) {
+                next = f->next;
+                if (!f->attached)
+                    flow_drop_rx(s, f, IVC_REASON_NO_CONTROLLER);
+                else if (f->relay)
+                    f->closing = true;
+            }
+            ivc_unlock(&s->rx_lock);
+        }
+    }
+    ivc_unlock(&ivc_reg_lock);
+}
+
+void flows_renew(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (s->dests && ivc_lock(&s->tx_lock)) {
+            drop_all_tx(s, false, IVC_REASON_REPLANNED);
+            ivc_unlock(&s->tx_lock);
+        }
+    }
+    ivc_unlock(&ivc_reg_lock);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flows come and go: the wrapper's half of core/protocol.h. The functions that
+ * take a message are called with the control lock held.
+ */
+#ifndef IVC_FLOW_H
+#define IVC_FLOW_H
+
+#include "sock.h"
+
+void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count);
+void flow_attach_rx(const struct ivc_msg *msg, int *fds, unsigned fd_count);
+void flow_peer(const struct ivc_msg *msg, int *fds, unsigned fd_count);
+void flow_active(const struct ivc_msg *msg);
+void flow_close(const struct ivc_msg *msg);
+void flow_route(const struct ivc_msg *msg);
+
+/* ACKs that waited for a thread to leave a kernel wait without our bell. */
+void flows_retry_acks(void);
+
+/* The controller has died: what ends in it is dead, direct flows go on. */
+void flows_controller_lost(void);
+
+/* A new controller is there: leave the old one's flows, in order. */
+void flows_renew(void);
+
+/* Everything of one socket; called with its lock held. */
+void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason);
+void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason);
+
+/* Find or make the record of a destination; tx lock held. NULL: no memory. */
+struct dest *flow_dest(struct sock *s, struct endpoint ep);
+
+/* Ask the controller for a destination. */
+void flow_want(struct sock *s, struct dest *d);
+
+#endif

@@ -1,0 +1,737 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The IVC Wrapper: the exported symbols. LD_PRELOAD=libivcsock.so ./app
+ *
+ * Stubs only. What concerns no matched socket goes to the function behind us
+ * unchanged; the rest is decided in sock.c (life), send.c, recv.c, wait.c
+ * (poll, select) and epoll.c. Inside, errors are -errno; here they become -1
+ * and errno, and errno is left alone on success.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "control.h"
+#include "epoll.h"
+#include "match.h"
+#include "own.h"
+#include "real.h"
+#include "recv.h"
+#include "send.h"
+#include "sock.h"
+#include "wait.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+static ssize_t result(ssize_t n)
+{
+    if (n >= 0)
+        return n;
+    errno = (int)-n;
+    return -1;
+}
+
+/* ---- start-up and fork ------------------------------------------------------------ */
+
+static pid_t our_pid;
+
+/* A vfork child runs in our memory: what it closes is not closed for us. Asked
+ * only where a record is about to be changed by the death of a descriptor. */
+static bool foreign_process(void)
+{
+    return ivc_sys(SYS_getpid) != our_pid;
+}
+
+static void after_fork(void)
+{
+    our_pid = (pid_t)ivc_sys(SYS_getpid);
+    ivc_tid_reset();
+    sock_after_fork();
+    epoll_after_fork();
+    control_after_fork();
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    ivc_real_init();
+    our_pid = (pid_t)ivc_sys(SYS_getpid);
+    wait_init();
+    match_init();
+    if (ivc_table_init() == 0)
+        (void)pthread_atfork(NULL, NULL, after_fork);
+}
+
+/* Tells a program that it runs under the wrapper. */
+EXPORT int ivcsock_present(void);
+EXPORT int ivcsock_present(void)
+{
+    return IVC_RING_ABI_MAJOR;
+}
+
+/* ---- life of a socket -------------------------------------------------------------- */
+
+EXPORT int socket(int domain, int type, int protocol)
+{
+    int fd = real(socket)(domain, type, protocol);
+    if (fd >= 0 && ivc_table) {
+        if (ivc_object(fd))
+            object_release(fd); /* closed behind our back, the number is reused */
+        if (domain == AF_INET && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_DGRAM &&
+            (protocol == 0 || protocol == IPPROTO_UDP))
+            sock_track(fd, (type & SOCK_NONBLOCK) != 0);
+    }
+    return fd;
+}
+
+EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    int r = real(bind)(fd, addr, len);
+    struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
+    if (s)
+        sock_try_match(s);
+    return r;
+}
+
+EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    int r = real(connect)(fd, addr, len);
+    struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
+    if (s)
+        sock_connected(s, fd);
+    return r;
+}
+
+EXPORT int shutdown(int fd, int how)
+{
+    struct sock *s = ivc_sock(fd);
+    if (s) { /* also when it fails: on an unconnected socket it still wakes receivers */
+        if (how == SHUT_RD || how == SHUT_RDWR)
+            atomic_store(&s->rd_shutdown, true);
+        if (how == SHUT_WR || how == SHUT_RDWR)
+            s->wr_shutdown = true;
+    }
+    return real(shutdown)(fd, how);
+}
+
+EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    int r = real(setsockopt)(fd, level, name, value, len);
+    struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
+    if (s)
+        sock_option(s, level, name, value, len);
+    return r;
+}
+
+/* ---- death of a descriptor ----------------------------------------------------------- */
+
+EXPORT int close(int fd)
+{
+    struct object *object = ivc_object(fd);
+    if (object && !foreign_process()) {
+        if (object->type == OBJECT_OWN)
+            return (int)result(-EBADF);
+        object_release(fd);
+    }
+    return real(close)(fd);
+}
+
+EXPORT int fclose(FILE *file)
+{
+    int saved = errno;
+    int fd = file ? fileno(file) : -1;
+    errno = saved;
+    if (ivc_object(fd) && !own_is(fd) && !foreign_process())
+        object_release(fd);
+    return real(fclose)(file);
+}
+
+/* Close what is not ours in [first, last]. */
+static int close_around(unsigned first, unsigned last, int flags)
+{
+    int r = 0;
+    unsigned from = first;
+    for (unsigned fd = first; fd <= last && fd < IVC_MAX_FDS; fd++) {
+        if (!own_is((int)fd)) {
+            if (!((unsigned)flags & CLOSE_RANGE_CLOEXEC) && ivc_object((int)fd))
+                object_release((int)fd);
+            continue;
+        }
+        if (fd > from)
+            r |= real(close_range)(from, fd - 1, flags);
+        from = fd + 1;
+    }
+    return from <= last ? r | real(close_range)(from, last, flags) : r;
+}
+
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+    if (!real(close_range))
+        return (int)result(-ENOSYS);
+    if (!ivc_table || first > last || foreign_process())
+        return real(close_range)(first, last, flags);
+    return close_around(first, last, flags) ? -1 : 0;
+}
+
+EXPORT void closefrom(int first)
+{
+    if (!ivc_table || first < 0 || foreign_process() || !real(close_range))
+        real(closefrom)(first);
+    else
+        (void)close_around((unsigned)first, ~0U, 0);
+}
+
+static void named_again(int fd, int newfd)
+{
+    struct object *object = ivc_object(fd);
+    if (!object || newfd == fd)
+        return;
+    if (object->type == OBJECT_SOCK)
+        sock_dup((struct sock *)object, newfd);
+    else if (object->type == OBJECT_EPSET)
+        epset_dup((struct epset *)object, newfd);
+}
+
+EXPORT int dup(int fd)
+{
+    int r = real(dup)(fd);
+    if (r >= 0)
+        named_again(fd, r);
+    return r;
+}
+
+static bool dup_over_ours(int newfd)
+{
+    return own_is(newfd) && !foreign_process();
+}
+
+static void replaced(int fd, int newfd)
+{
+    if (fd == newfd || foreign_process())
+        return;
+    if (ivc_object(newfd) && ivc_object(newfd) != ivc_object(fd))
+        object_release(newfd);
+    else if (ivc_object(newfd))
+        return; /* the same socket under both numbers already */
+    named_again(fd, newfd);
+}
+
+EXPORT int dup2(int fd, int newfd)
+{
+    if (dup_over_ours(newfd))
+        return (int)result(-EBUSY);
+    int r = real(dup2)(fd, newfd);
+    if (r >= 0)
+        replaced(fd, newfd);
+    return r;
+}
+
+EXPORT int dup3(int fd, int newfd, int flags)
+{
+    if (dup_over_ours(newfd))
+        return (int)result(-EBUSY);
+    int r = real(dup3)(fd, newfd, flags);
+    if (r >= 0)
+        replaced(fd, newfd);
+    return r;
+}
+
+static void after_fcntl(int fd, int cmd, long arg, int r)
+{
+    if (r < 0)
+        return;
+    if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) {
+        named_again(fd, r);
+    } else if (cmd == F_SETFL) {
+        struct sock *s = ivc_sock(fd);
+        if (s)
+            s->nonblock = (arg & O_NONBLOCK) != 0;
+    }
+}
+
+EXPORT int fcntl(int fd, int cmd, ...)
+{
+    va_list ap;
+    va_start(ap, cmd);
+    long arg = va_arg(ap, long);
+    va_end(ap);
+    int r = real(fcntl)(fd, cmd, arg);
+    after_fcntl(fd, cmd, arg, r);
+    return r;
+}
+
+EXPORT int fcntl64(int fd, int cmd, ...)
+{
+    va_list ap;
+    va_start(ap, cmd);
+    long arg = va_arg(ap, long);
+    va_end(ap);
+    int r = real(fcntl64) ? real(fcntl64)(fd, cmd, arg) : real(fcntl)(fd, cmd, arg);
+    after_fcntl(fd, cmd, arg, r);
+    return r;
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+    va_list ap;
+    va_start(ap, request);
+    void *arg = va_arg(ap, void *);
+    va_end(ap);
+    struct sock *s = ivc_sock(fd);
+    if (s && request == FIONREAD && sock_matched(s) && arg) {
+        long size = recv_next_size(s);
+        if (size >= 0) {
+            *(int *)arg = (int)size;
+            return 0;
+        }
+    }
+    int r = real(ioctl)(fd, request, arg);
+    if (s && r == 0 && request == FIONBIO && arg)
+        s->nonblock = *(int *)arg != 0;
+    return r;
+}
+
+/* ---- sending --------------------------------------------------------------------------- */
+
+/* A first send binds the socket: only now may it turn out to be ours. */
+static void sent_unmatched(int fd)
+{
+    struct sock *s = ivc_sock(fd);
+    if (!s || s->match_tried)
+        return;
+    s->match_tried = true;
+    sock_try_match(s);
+}
+
+static ssize_t send_one(struct sock *s, int fd, const void *buf, size_t len, int flags,
+                        const struct sockaddr *addr, socklen_t alen)
+{
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = len};
+    struct msghdr msg = {.msg_name = (void *)(uintptr_t)addr,
+                         .msg_namelen = addr ? alen : 0,
+                         .msg_iov = &iov,
+                         .msg_iovlen = 1};
+    return result(send_dgram(s, fd, &msg, flags));
+}
+
+EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
+{
+    struct sock *s = ivc_matched(fd);
+    return s ? send_one(s, fd, buf, len, flags, NULL, 0) : real(send)(fd, buf, len, flags);
+}
+
+EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr,
+                      socklen_t alen)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s)
+        return send_one(s, fd, buf, len, flags, addr, alen);
+    ssize_t n = real(sendto)(fd, buf, len, flags, addr, alen);
+    if (n >= 0)
+        sent_unmatched(fd);
+    return n;
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s && msg)
+        return result(send_dgram(s, fd, msg, flags));
+    ssize_t n = real(sendmsg)(fd, msg, flags);
+    if (n >= 0)
+        sent_unmatched(fd);
+    return n;
+}
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
+{
+    struct sock *s = ivc_matched(fd);
+    if (!s)
+        return real(sendmmsg)(fd, vec, n, flags);
+    for (unsigned i = 0; i < n; i++) {
+        ssize_t r = send_dgram(s, fd, &vec[i].msg_hdr, flags);
+        if (r < 0)
+            return i ? (int)i : (int)result(r);
+        vec[i].msg_len = (unsigned)r;
+    }
+    return (int)n;
+}
+
+EXPORT ssize_t write(int fd, const void *buf, size_t len)
+{
+    struct sock *s = ivc_matched(fd);
+    return s ? send_one(s, fd, buf, len, 0, NULL, 0) : real(write)(fd, buf, len);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+    struct sock *s = ivc_matched(fd);
+    if (!s || n < 0)
+        return real(writev)(fd, iov, n);
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+    return result(send_dgram(s, fd, &msg, 0));
+}
+
+/* ---- receiving ---------------------------------------------------------------------------- */
+
+static ssize_t recv_one(struct sock *s, int fd, void *buf, size_t len, int flags,
+                        struct sockaddr *addr, socklen_t *alen)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = len};
+    struct msghdr msg = {.msg_name = addr,
+                         .msg_namelen = addr && alen ? *alen : 0,
+                         .msg_iov = &iov,
+                         .msg_iovlen = 1};
+    ssize_t n = recv_dgram(s, fd, &msg, flags);
+    if (n >= 0 && addr && alen)
+        *alen = msg.msg_namelen;
+    return result(n);
+}
+
+/* A tracked socket may be matched while a thread sleeps in the kernel: that
+ * thread must be known, for it would not hear a bell. */
+static struct sock *enter_native(int fd)
+{
+    struct sock *s = ivc_sock(fd);
+    if (s)
+        atomic_fetch_add(&s->native_waits, 1);
+    return s;
+}
+
+static void leave_native(struct sock *s)
+{
+    if (s)
+        atomic_fetch_sub(&s->native_waits, 1);
+}
+
+EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
+                        socklen_t *alen)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s)
+        return recv_one(s, fd, buf, len, flags, addr, alen);
+    s = enter_native(fd);
+    ssize_t n = real(recvfrom)(fd, buf, len, flags, addr, alen);
+    leave_native(s);
+    return n;
+}
+
+EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s)
+        return recv_one(s, fd, buf, len, flags, NULL, NULL);
+    s = enter_native(fd);
+    ssize_t n = real(recv)(fd, buf, len, flags);
+    leave_native(s);
+    return n;
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s && msg)
+        return result(recv_dgram(s, fd, msg, flags));
+    s = enter_native(fd);
+    ssize_t n = real(recvmsg)(fd, msg, flags);
+    leave_native(s);
+    return n;
+}
+
+/* The kernel's rules: block for the first only (MSG_WAITFORONE), look at the
+ * timeout after each datagram, report an error only if nothing was received. */
+static int recv_many(struct sock *s, int fd, struct mmsghdr *vec, unsigned n, int flags,
+                     const struct timespec *timeout)
+{
+    uint64_t end = UINT64_MAX;
+    int once = flags & ~MSG_WAITFORONE;
+    if (timeout)
+        end = ivc_now() + (uint64_t)timeout->tv_sec * IVC_NS_PER_S + (uint64_t)timeout->tv_nsec;
+    for (unsigned i = 0; i < n; i++) {
+        ssize_t r = recv_dgram(s, fd, &vec[i].msg_hdr, once);
+        if (r < 0)
+            return i ? (int)i : (int)result(r);
+        vec[i].msg_len = (unsigned)r;
+        if (flags & MSG_WAITFORONE)
+            once |= MSG_DONTWAIT;
+        if (ivc_now() >= end)
+            return (int)i + 1;
+    }
+    return (int)n;
+}
+
+EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, struct timespec *timeout)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s)
+        return recv_many(s, fd, vec, n, flags, timeout);
+    s = enter_native(fd);
+    int r = real(recvmmsg)(fd, vec, n, flags, timeout);
+    leave_native(s);
+    return r;
+}
+
+EXPORT ssize_t read(int fd, void *buf, size_t len)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s)
+        return recv_one(s, fd, buf, len, 0, NULL, NULL);
+    s = enter_native(fd);
+    ssize_t n = real(read)(fd, buf, len);
+    leave_native(s);
+    return n;
+}
+
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+    struct sock *s = ivc_matched(fd);
+    if (s && n >= 0) {
+        struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+        return result(recv_dgram(s, fd, &msg, 0));
+    }
+    s = enter_native(fd);
+    ssize_t r = real(readv)(fd, iov, n);
+    leave_native(s);
+    return r;
+}
+
+/* Fortified forms: the check is the function's behind us, where it fails. */
+EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
+EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
+{
+    return len > size ? real(__recv_chk)(fd, buf, len, size, flags) : recv(fd, buf, len, flags);
+}
+
+EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
+                              struct sockaddr *addr, socklen_t *alen);
+EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
+                              struct sockaddr *addr, socklen_t *alen)
+{
+    return len > size ? real(__recvfrom_chk)(fd, buf, len, size, flags, addr, alen)
+                      : recvfrom(fd, buf, len, flags, addr, alen);
+}
+
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
+{
+    return len > size ? real(__read_chk)(fd, buf, len, size) : read(fd, buf, len);
+}
+
+/* glibc declares the array write-only for the caller's benefit; we read it. */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+/* ---- poll and select ------------------------------------------------------------------------ */
+
+/* A poll that concerns tracked, unmatched sockets is a kernel wait without our
+ * bell, like a receive. */
+static void count_native(const struct pollfd *fds, nfds_t n, int step)
+{
+    for (nfds_t i = 0; i < n; i++) {
+        struct sock *s = fds[i].fd >= 0 ? ivc_sock(fds[i].fd) : NULL;
+        if (s)
+            atomic_fetch_add(&s->native_waits, (uint32_t)step);
+    }
+}
+
+EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+    if (fds && wait_poll_concerns(fds, n))
+        return (int)result(wait_poll(fds, n, timeout, mask));
+    if (fds)
+        count_native(fds, n, 1);
+    int r = real(ppoll)(fds, n, timeout, mask);
+    if (fds)
+        count_native(fds, n, -1);
+    return r;
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    if (fds && wait_poll_concerns(fds, n)) {
+        struct timespec ts = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
+        return (int)result(wait_poll(fds, n, timeout < 0 ? NULL : &ts, NULL));
+    }
+    if (fds)
+        count_native(fds, n, 1);
+    int r = real(poll)(fds, n, timeout);
+    if (fds)
+        count_native(fds, n, -1);
+    return r;
+}
+
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
+{
+    return size / sizeof(*fds) < n ? real(__poll_chk)(fds, n, timeout, size)
+                                   : poll(fds, n, timeout);
+}
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *mask, size_t size);
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *mask, size_t size)
+{
+    return size / sizeof(*fds) < n ? real(__ppoll_chk)(fds, n, timeout, mask, size)
+                                   : ppoll(fds, n, timeout, mask);
+}
+
+static bool select_concerns(int n, const fd_set *r)
+{
+    for (int fd = 0; r && fd < n && fd < FD_SETSIZE; fd++)
+        if (FD_ISSET(fd, r) && ivc_matched(fd))
+            return true;
+    return false;
+}
+
+static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e,
+                        struct pollfd *fds)
+{
+    nfds_t count = 0;
+    for (int fd = 0; fd < n; fd++) {
+        short events = 0;
+        if (r && FD_ISSET(fd, r))
+            events |= POLLIN;
+        if (w && FD_ISSET(fd, w))
+            events |= POLLOUT;
+        if (e && FD_ISSET(fd, e))
+            events |= POLLPRI;
+        if (events)
+            fds[count++] = (struct pollfd){.fd = fd, .events = events};
+    }
+    return count;
+}
+
+/* The same events that make the kernel's select report a descriptor. */
+static int to_sets(const struct pollfd *fds, nfds_t count, fd_set *r, fd_set *w, fd_set *e)
+{
+    int bits = 0;
+    for (nfds_t i = 0; i < count; i++) {
+        int fd = fds[i].fd;
+        short events = fds[i].events, got = fds[i].revents;
+        if (r && (events & POLLIN) && !(got & (POLLIN | POLLHUP | POLLERR)))
+            FD_CLR(fd, r);
+        else if (r && (events & POLLIN))
+            bits++;
+        if (w && (events & POLLOUT) && !(got & (POLLOUT | POLLERR)))
+            FD_CLR(fd, w);
+        else if (w && (events & POLLOUT))
+            bits++;
+        if (e && (events & POLLPRI) && !(got & POLLPRI))
+            FD_CLR(fd, e);
+        else if (e && (events & POLLPRI))
+            bits++;
+    }
+    return bits;
+}
+
+static int select_by_poll(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
+                          const sigset_t *mask)
+{
+    struct pollfd fds[FD_SETSIZE];
+    nfds_t count = from_sets(n, r, w, e, fds);
+    int got = wait_poll(fds, count, timeout, mask);
+    for (nfds_t i = 0; got > 0 && i < count; i++)
+        if (fds[i].revents & POLLNVAL)
+            return (int)result(-EBADF);
+    return got < 0 ? (int)result(got) : to_sets(fds, count, r, w, e);
+}
+
+EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
+                   const sigset_t *mask)
+{
+    if (n <= FD_SETSIZE && select_concerns(n, r))
+        return select_by_poll(n, r, w, e, timeout, mask);
+    return real(pselect)(n, r, w, e, timeout, mask);
+}
+
+EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
+{
+    if (n > FD_SETSIZE || !select_concerns(n, r))
+        return real(select)(n, r, w, e, timeout);
+    if (!timeout)
+        return select_by_poll(n, r, w, e, NULL, NULL);
+    if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
+        return (int)result(-EINVAL);
+    uint64_t begin = ivc_now();
+    struct timespec ts = {.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000,
+                          .tv_nsec = timeout->tv_usec % 1000000 * 1000};
+    uint64_t given = (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
+    int got = select_by_poll(n, r, w, e, &ts, NULL);
+    uint64_t took = ivc_now() - begin; /* Linux leaves the time that is left */
+    uint64_t left = took < given ? given - took : 0;
+    timeout->tv_sec = (time_t)(left / IVC_NS_PER_S);
+    timeout->tv_usec = (suseconds_t)(left % IVC_NS_PER_S / IVC_NS_PER_US);
+    return got;
+}
+
+/* ---- epoll ------------------------------------------------------------------------------------- */
+
+static int new_epset(int fd)
+{
+    if (fd >= 0 && ivc_table) {
+        if (ivc_object(fd))
+            object_release(fd);
+        epset_track(fd);
+    }
+    return fd;
+}
+
+EXPORT int epoll_create(int size)
+{
+    return new_epset(real(epoll_create)(size));
+}
+
+EXPORT int epoll_create1(int flags)
+{
+    return new_epset(real(epoll_create1)(flags));
+}
+
+EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    struct epset *set = epset_of(epfd);
+    struct sock *s = set ? ivc_sock(fd) : NULL;
+    if (!s)
+        return real(epoll_ctl)(epfd, op, fd, event);
+    return (int)result(epset_ctl(set, epfd, op, fd, s, event));
+}
+
+static const struct timespec *ms_to_timespec(int ms, struct timespec *ts)
+{
+    if (ms < 0)
+        return NULL;
+    *ts = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    return ts;
+}
+
+EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
+{
+    struct epset *set = epset_of(epfd);
+    struct timespec ts;
+    if (!set)
+        return real(epoll_wait)(epfd, events, max, timeout);
+    return (int)result(epset_wait(set, epfd, events, max, ms_to_timespec(timeout, &ts), NULL));
+}
+
+EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
+                       const sigset_t *mask)
+{
+    struct epset *set = epset_of(epfd);
+    struct timespec ts;
+    if (!set)
+        return real(epoll_pwait)(epfd, events, max, timeout, mask);
+    return (int)result(epset_wait(set, epfd, events, max, ms_to_timespec(timeout, &ts), mask));
+}
+
+EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
+                        const struct timespec *timeout, const sigset_t *mask)
+{
+    struct epset *set = epset_of(epfd);
+    if (set)
+        return (int)result(epset_wait(set, epfd, events, max, timeout, mask));
+    if (!real(epoll_pwait2))
+        return (int)result(-ENOSYS);
+    return real(epoll_pwait2)(epfd, events, max, timeout, mask);
+}

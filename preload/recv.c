@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "recv.h"
+
+#include <string.h>
+
+#include "control.h"
+#include "flow.h"
+#include "real.h"
+#include "wait.h"
+
+/* ---- what comes next ----------------------------------------------------------- */
+
+enum source { FROM_NOWHERE, FROM_RING, FROM_STASH };
+
+struct pick {
+    enum source source;
+    struct rx_flow *flow;
+    struct ivc_record record;
+};
+
+enum head { HEAD_NONE, HEAD_READY, HEAD_HELD };
+
+/* The record waits for datagrams the kernel still owes. It is given up when the
+ * kernel was found empty later than the patience after the first look. */
+static bool hold_expired(struct sock *s, struct rx_flow *f, uint64_t now)
+{
+    if (f->hold_since == 0) {
+        f->hold_since = now;
+        return false;
+    }
+    return s->kernel_empty > f->hold_since && s->kernel_empty - f->hold_since >= FENCE_HOLD_NS;
+}
+
+static void pass_fence(struct rx_flow *f, const struct ivc_record *r)
+{
+    f->synced = true;
+    f->kseq = r->kseq;
+    f->hold_since = 0;
+}
+
+static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
+{
+    if (!f->attached)
+        return HEAD_NONE;
+    int got = ivc_rx_peek(&f->ring, r);
+    if (__builtin_expect(got <= 0, 0)) {
+        if (got < 0)
+            flow_drop_rx(s, f, IVC_REASON_POISONED);
+        else if (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)
+            if (!ivc_rx_ready(&f->ring)) /* state read first, then the tail once more */
+                flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
+        return HEAD_NONE;
+    }
+    if (__builtin_expect(f->settle_until != 0, 0)) {
+        if (now < f->settle_until)
+            return HEAD_HELD;
+        f->settle_until = 0;
+    }
+    if (__builtin_expect(f->synced && (int32_t)(r->kseq - f->kseq) <= 0, 1))
+        return HEAD_READY;
+    if (!f->synced && !(r->flags & IVC_RECORD_FENCE)) {
+        pass_fence(f, r);
+        return HEAD_READY;
+    }
+    s->rx_held = true;
+    if (!hold_expired(s, f, now))
+        return HEAD_HELD;
+    count(&s->stats->fence_timeouts, 1);
+    pass_fence(f, r);
+    return HEAD_READY;
+}
+
+static bool wrong_peer(const struct sock *s, const struct rx_flow *f)
+{
+    return s->peer.ip != 0 && !endpoint_equal(s->peer, f->src);
+}
+
+static bool of_flow(const struct stash *d, const struct rx_flow *f)
+{
+    return endpoint_equal(d->src_ep, f->src) &&
+           (d->dst_ep.ip == 0 || endpoint_equal(d->dst_ep, f->dst));
+}
+
+/* Round robin over the rings; `others` leaves out the stashed datagram's source. */
+static bool pick_ring(struct sock *s, uint64_t now, struct pick *pick, bool others)
+{
+    struct rx_flow *start = s->rx_turn ? s->rx_turn : s->rx_flows;
+    struct rx_flow *f = start, *next;
+    for (bool wrapped = false; f;) {
+        next = f->next;
+        if (!(others && of_flow(&s->stash, f)) &&
+            look_at_head(s, f, now, &pick->record) == HEAD_READY) {
+            if (!wrong_peer(s, f)) {
+                pick->source = FROM_RING;
+                pick->flow = f;
+                s->rx_turn = next;
+                return true;
+            }
+            ivc_rx_consume(&f->ring, &pick->record);
+            count(&s->stats->rx_refused, 1);
+            continue;
+        }
+        f = next;
+        if (!f && !wrapped && start != s->rx_flows) {
+            f = s->rx_flows;
+            wrapped = true;
+        }
+        if (wrapped && f == start)
+            break;
+    }
+    return false;
+}
+
+/* ---- twins: datagrams that took both roads --------------------------------------- */
+
+static void record_pieces(const struct rx_flow *f, const struct ivc_record *r, const uint8_t **a,
+                          size_t *alen, const uint8_t **b, size_t *blen)
+{
+    uint64_t at = (f->ring.head + sizeof(*r)) & (f->ring.size - 1);
+    size_t first = (size_t)(f->ring.size - at);
+    *a = f->ring.data + at;
+    *alen = r->length < first ? r->length : first;
+    *b = f->ring.data;
+    *blen = r->length - *alen;
+}
+
+static void expect_twin(struct rx_flow *f, const struct ivc_record *r, uint64_t now)
+{
+    const uint8_t *a, *b;
+    size_t alen, blen;
+    record_pieces(f, r, &a, &alen, &b, &blen);
+    struct twin *t = &f->twins[f->twin_next++ % TWIN_SLOTS];
+    if (t->length == UINT32_MAX)
+        f->twin_count++;
+    *t = (struct twin){.hash = ivc_hash(a, alen, b, blen), .when = now, .length = r->length};
+}
+
+static bool take_twin(struct rx_flow *f, const struct stash *d, uint64_t now)
+{
+    if (f->twin_count == 0)
+        return false;
+    uint64_t hash = ivc_hash(d->data, d->length, NULL, 0);
+    for (unsigned i = 0; i < TWIN_SLOTS; i++) {
+        struct twin *t = &f->twins[(f->twin_next + i) % TWIN_SLOTS]; /* oldest first */
+        if (t->length == UINT32_MAX)
+            continue;
+        bool equal = t->length == d->length && t->hash == hash && now - t->when < TWIN_LIFE_NS;
+        if (equal || now - t->when >= TWIN_LIFE_NS) {
+            t->length = UINT32_MAX;
+            f->twin_count--;
+        }
+        if (equal)
+            return true;
+    }
+    return false;
+}
+
+static bool is_fence_twin(const struct rx_flow *f, const struct ivc_record *r, const struct stash *d)
+{
+    const uint8_t *a, *b;
+    size_t alen, blen;
+    if (r->length != d->length)
+        return false;
+    record_pieces(f, r, &a, &alen, &b, &blen);
+    return memcmp(d->data, a, alen) == 0 && memcmp(d->data + alen, b, blen) == 0;
+}
+
+/* ---- the kernel's datagram ---------------------------------------------------------- */
+
+/*
+ * May the stashed datagram be delivered now? It may be a twin (then it is
+ * dropped and the stash is empty afterwards), and records its sender published
+ * before it come first (then *pick names one).
+ */
+static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
+{
+    struct rx_flow *next;
+    for (struct rx_flow *f = s->rx_flows; f; f = next) {
+        next = f->next;
+        if (!f->attached || !of_flow(&s->stash, f))
+            continue;
+        enum head head = look_at_head(s, f, now, &pick->record);
+        if (head == HEAD_READY) {
+            pick->source = FROM_RING;
+            pick->flow = f;
+            return false;
+        }
+        if (head == HEAD_HELD && !f->synced && is_fence_twin(f, &pick->record, &s->stash)) {
+            if (pick->record.flags & IVC_RECORD_SAME)
+                f->settle_until = now + FENCE_SETTLE_NS;
+            pass_fence(f, &pick->record);
+            ivc_rx_consume(&f->ring, &pick->record);
+            return true; /* once, from here: nothing is expected any more */
+        }
+    }
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
+        if (f->attached && of_flow(&s->stash, f) && take_twin(f, &s->stash, now)) {
+            s->stash.full = false;
+            count(&s->stats->rx_twins, 1);
+            return false;
+        }
+    }
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next)
+        if (f->attached && f->synced && !s->stash.counted && of_flow(&s->stash, f))
+            f->kseq++;
+    s->stash.counted = true;
+    return true;
+}
+
+/* Without system calls: what would the application get next? */
+static bool rx_pick(struct sock *s, uint64_t now, struct pick *pick)
+{
+    if (s->rx_peeked && look_at_head(s, s->rx_peeked, now, &pick->record) == HEAD_READY) {
+        pick->source = FROM_RING;
+        pick->flow = s->rx_peeked;
+        return true;
+    }
+    /* One record between two datagrams of the kernel: neither road starves. */
+    if (s->stash.full && s->rx_ring_turn && pick_ring(s, now, pick, true))
+        return true;
+    if (s->stash.full) {
+        if (s->stash.counted || stash_deliverable(s, now, pick)) {
+            pick->source = FROM_STASH;
+            return true;
+        }
+        if (pick->source == FROM_RING)
+            return true;
+    }
+    return s->rx_flows && pick_ring(s, now, pick, false);
+}
+
+static void stash_endpoints(struct sock *s)
+{
+    struct stash *d = &s->stash;
+    d->src_ep = (struct endpoint){ntohl(d->src.sin_addr.s_addr), ntohs(d->src.sin_port)};
+    d->dst_ep = (struct endpoint){s->local.ip, s->local.port};
+    struct msghdr msg = {.msg_control = d->control, .msg_controllen = d->control_length};
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof(info));
+            d->dst_ep.ip = ntohl(info.ipi_addr.s_addr);
+            s->ifindex = (uint32_t)info.ipi_ifindex;
+        }
+    }
+}
+
+/* Take one datagram from the kernel into the stash: 1, 0 = nothing, -errno. */
+static int rx_pull(struct sock *s, int fd, uint64_t now)
+{
+    struct stash *d = &s->stash;
+    struct iovec iov = {.iov_base = d->data, .iov_len = IVC_DGRAM_MAX};
+    struct msghdr msg = {
+        .msg_name = &d->src,
+        .msg_namelen = sizeof(d->src),
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = d->control,
+        .msg_controllen = sizeof(d->control),
+    };
+    int saved = errno;
+    ssize_t n = real(recvmsg)(fd, &msg, MSG_DONTWAIT);
+    int error = n < 0 ? errno : 0;
+    errno = saved;
+    s->kernel_looked = now;
+    if (error == EAGAIN || error == EINTR) {
+        s->kernel_maybe = false;
+        s->kernel_empty = now;
+        return 0;
+    }
+    s->kernel_maybe = true;
+    if (error)
+        return -error;
+    d->full = true;
+    d->counted = false;
+    d->length = (size_t)n;
+    d->msg_flags = msg.msg_flags;
+    d->control_length = msg.msg_controllen;
+    stash_endpoints(s);
+    return 1;
+}
+
+/* When a search may ask the kernel. A set of a thousand idle sockets must not
+ * cost a thousand system calls, so readiness asks only for what is owed. */
+enum look { LOOK_OWED, LOOK_DUE, LOOK_NOW };
+
+/* Find what comes next. 1 = *pick, 0 = nothing, -errno = the kernel reports an
+ * error. */
+static int rx_find(struct sock *s, int fd, enum look when, struct pick *pick)
+{
+    uint64_t now = ivc_now();
+    pick->source = FROM_NOWHERE;
+    if (s->kernel_error) {
+        int error = s->kernel_error;
+        s->kernel_error = 0;
+        return -error;
+    }
+    if (!s->stash.data)
+        return 0;
+    s->rx_held = false;
+    bool due = now - s->kernel_looked >= KERNEL_LOOK_NS;
+    bool look = when == LOOK_NOW || (when == LOOK_DUE && (s->kernel_maybe || due));
+    for (;;) {
+        if (look && !s->stash.full) {
+            int got = rx_pull(s, fd, now);
+            if (got < 0)
+                return got;
+            look = got > 0;
+        }
+        if (rx_pick(s, now, pick))
+            return 1;
+        /* A held record waits for the kernel's word, whoever asks. */
+        if (when == LOOK_OWED && due && s->rx_held)
+            look = due;
+        due = false;
+        if (!look || s->stash.full)
+            return 0;
+    }
+}
+
+/* ---- to the application ----------------------------------------------------------- */
+
+static size_t copy_out(const struct msghdr *msg, const uint8_t *data, size_t length)
+{
+    size_t done = 0;
+    for (size_t i = 0; i < msg->msg_iovlen && done < length; i++) {
+        size_t n = msg->msg_iov[i].iov_len;
+        if (n > length - done)
+            n = length - done;
+        if (n)
+            memcpy(msg->msg_iov[i].iov_base, data + done, n);
+        done += n;
+    }
+    return done;
+}
+
+static void put_name(struct msghdr *msg, const struct sockaddr_in *src)
+{
+    if (!msg->msg_name)
+        return;
+    size_t n = msg->msg_namelen < sizeof(*src) ? msg->msg_namelen : sizeof(*src);
+    memcpy(msg->msg_name, src, n);
+    msg->msg_namelen = sizeof(*src);
+}
+
+struct control_out {
+    struct msghdr *msg;
+    size_t used;
+};
+
+static void put_control(struct control_out *out, int level, int type, const void *data, size_t size)
+{
+    size_t need = CMSG_SPACE(size);
+    if (out->msg->msg_controllen - out->used < need) {
+        out->msg->msg_flags |= MSG_CTRUNC;
+        return;
+    }
+    struct cmsghdr header = {.cmsg_len = CMSG_LEN(size), .cmsg_level = level, .cmsg_type = type};
+    uint8_t *at = (uint8_t *)out->msg->msg_control + out->used;
+    memset(at, 0, need);
+    memcpy(at, &header, sizeof(header));
+    memcpy(at + CMSG_LEN(0), data, size);
+    out->used += need;
+}
+
+static void stash_control(struct sock *s, struct control_out *out)
+{
+    struct msghdr from = {.msg_control = s->stash.control,
+                          .msg_controllen = s->stash.control_length};
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&from); c; c = CMSG_NXTHDR(&from, c)) {
+        bool pktinfo = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO;
+        if (!pktinfo || s->pktinfo)
+            put_control(out, c->cmsg_level, c->cmsg_type, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+    }
+}
+
+static void ring_control(struct sock *s, const struct ivc_record *r, struct control_out *out)
+{
+    if (!s->pktinfo)
+        return;
+    struct in_pktinfo info = {.ipi_ifindex = (int)s->ifindex};
+    info.ipi_addr.s_addr = htonl(r->dst_ip);
+    info.ipi_spec_dst.s_addr = htonl(ip_is_multicast(r->dst_ip) ? s->pktinfo_ip : r->dst_ip);
+    put_control(out, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+}
+
+static ssize_t finish(struct msghdr *msg, size_t length, size_t copied, int flags,
+                      const struct control_out *out)
+{
+    msg->msg_controllen = out->used;
+    if (copied < length)
+        msg->msg_flags |= MSG_TRUNC;
+    return (ssize_t)((flags & MSG_TRUNC) ? length : copied);
+}
+
+static ssize_t deliver_stash(struct sock *s, struct msghdr *msg, int flags)
+{
+    struct stash *d = &s->stash;
+    struct control_out out = {.msg = msg};
+    msg->msg_flags = 0;
+    put_name(msg, &d->src);
+    stash_control(s, &out);
+    ssize_t n = finish(msg, d->length, copy_out(msg, d->data, d->length), flags, &out);
+    if (flags & MSG_PEEK)
+        return n;
+    d->full = false;
+    s->rx_ring_turn = true;
+    count(&s->stats->rx_net_msgs, 1);
+    count(&s->stats->rx_net_bytes, d->length);
+    return n;
+}
+
+static ssize_t deliver_ring(struct sock *s, struct pick *pick, struct msghdr *msg, int flags)
+{
+    const struct ivc_record *r = &pick->record;
+    struct rx_flow *f = pick->flow;
+    struct control_out out = {.msg = msg};
+    msg->msg_flags = 0;
+    if (msg->msg_name) {
+        struct sockaddr_in src = {.sin_family = AF_INET,
+                                  .sin_port = htons(r->src_port),
+                                  .sin_addr.s_addr = htonl(r->src_ip)};
+        put_name(msg, &src);
+    }
+    if (msg->msg_controllen)
+        ring_control(s, r, &out);
+    ssize_t n = finish(msg, r->length, ivc_rx_copy(&f->ring, r, msg->msg_iov, msg->msg_iovlen),
+                       flags, &out);
+    if (flags & MSG_PEEK) {
+        s->rx_peeked = f;
+        return n;
+    }
+    if (r->flags & IVC_RECORD_TWIN)
+        expect_twin(f, r, ivc_now());
+    if (__builtin_expect(r->stamp != 0, 0))
+        wait_learn_wake_cost(r->stamp);
+    ivc_rx_consume(&f->ring, r);
+    s->rx_peeked = NULL;
+    s->rx_ring_turn = false;
+    count(&s->stats->rx_ring_msgs, 1);
+    count(&s->stats->rx_ring_bytes, r->length);
+    return n;
+}
+
+/* Straight from the kernel: a socket without rings needs no detour. */
+static ssize_t from_kernel(struct sock *s, int fd, struct msghdr *msg, int flags)
+{
+    int saved = errno;
+    ssize_t n = real(recvmsg)(fd, msg, flags | MSG_DONTWAIT);
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+        return n;
+    }
+    if (s->pktinfo_own && !s->pktinfo)
+        msg->msg_flags &= ~MSG_CTRUNC; /* it was our control message that found no room */
+    if (!(flags & MSG_PEEK)) {
+        count(&s->stats->rx_net_msgs, 1);
+        count(&s->stats->rx_net_bytes, (uint64_t)n);
+    }
+    return n;
+}
+
+/* One attempt, never blocks. */
+static ssize_t rx_try(struct sock *s, int fd, struct msghdr *msg, int flags, bool look)
+{
+    bool plain = !s->rx_flows && !s->stash.full && !s->kernel_error;
+    if (plain && !(s->pktinfo_own && msg->msg_controllen))
+        return from_kernel(s, fd, msg, flags);
+    struct pick pick;
+    int got = rx_find(s, fd, look ? LOOK_NOW : LOOK_DUE, &pick);
+    if (got <= 0)
+        return got < 0 ? got : -EAGAIN;
+    return pick.source == FROM_RING ? deliver_ring(s, &pick, msg, flags)
+                                    : deliver_stash(s, msg, flags);
+}
+
+#define RING_FLAGS                                                                        \
+    (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+
+static ssize_t native(int fd, struct msghdr *msg, int flags)
+{
+    int saved = errno;
+    ssize_t n = real(recvmsg)(fd, msg, flags);
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+    }
+    return n;
+}
+
+ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
+{
+    if (flags & ~RING_FLAGS)
+        return native(fd, msg, flags);
+    bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
+    struct wait wait = {.s = s, .fd = fd};
+    for (bool look = false;; look = wait.kernel) {
+        control_poll();
+        if (!ivc_lock(&s->rx_lock))
+            return native(fd, msg, flags);
+        if (!sock_is(s, fd)) {
+            ivc_unlock(&s->rx_lock);
+            return native(fd, msg, flags);
+        }
+        ssize_t n = rx_try(s, fd, msg, flags, look);
+        bool pass_on = n != -EAGAIN && wait.consumed && s->rx_flows != NULL;
+        ivc_unlock(&s->rx_lock);
+        if (pass_on)
+            wait_pass_on(s);
+        if (n != -EAGAIN || !block)
+            return n;
+        if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))
+            return native(fd, msg, flags); /* returns 0 at once, as the kernel does */
+        int error = wait_one(&wait);
+        if (error)
+            return error;
+    }
+}
+
+/* ---- readiness ----------------------------------------------------------------------- */
+
+bool recv_readable(struct sock *s, bool kernel)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return kernel;
+    bool readable;
+    if (!s->rx_flows && !s->stash.full && !s->kernel_error) {
+        readable = kernel;
+    } else {
+        struct pick pick;
+        int got = rx_find(s, s->fd, kernel ? LOOK_NOW : LOOK_OWED, &pick);
+        if (got < 0)
+            s->kernel_error = -got;
+        readable = got != 0 || (kernel && atomic_load(&s->rd_shutdown));
+    }
+    ivc_unlock(&s->rx_lock);
+    return readable;
+}
+
+bool recv_hint(struct sock *s)
+{
+    bool hint = false;
+    if (!ivc_trylock(&s->rx_lock))
+        return false;
+    for (struct rx_flow *f = s->rx_flows; f && !hint; f = f->next)
+        hint = f->attached && ivc_rx_ready(&f->ring);
+    ivc_unlock(&s->rx_lock);
+    return hint;
+}
+
+uint64_t recv_arrivals(struct sock *s)
+{
+    uint64_t sum = s->stash.full ? s->kernel_looked : 0;
+    if (!ivc_lock(&s->rx_lock))
+        return sum;
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next)
+        if (f->attached)
+            sum += atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) + f->id;
+    ivc_unlock(&s->rx_lock);
+    return sum;
+}
+
+bool recv_arm(struct sock *s, uint64_t *limit)
+{
+    bool quiet = true;
+    if (!ivc_lock(&s->rx_lock))
+        return true;
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
+        if (!f->attached)
+            continue;
+        if ((f->hold_since || f->settle_until) && *limit > FENCE_SETTLE_NS)
+            *limit = FENCE_SETTLE_NS;
+        if (!ivc_rx_arm(&f->ring) && !f->hold_since && !f->settle_until)
+            quiet = false;
+    }
+    if (s->stash.full)
+        quiet = false;
+    ivc_unlock(&s->rx_lock);
+    return quiet;
+}
+
+long recv_next_size(struct sock *s)
+{
+    long size = -1;
+    if (!s->rx_flows || !ivc_lock(&s->rx_lock))
+        return -1;
+    struct pick pick;
+    if (rx_find(s, s->fd, LOOK_DUE, &pick) > 0)
+        size = pick.source == FROM_RING ? (long)pick.record.length : (long)s->stash.length;
+    ivc_unlock(&s->rx_lock);
+    return size;
+}

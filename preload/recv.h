@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Receiving datagrams: rings and kernel merged into one queue in the order the
+ * kernel alone would have kept.
+ */
+#ifndef IVC_RECV_H
+#define IVC_RECV_H
+
+#include "sock.h"
+
+/* How old the last look at the kernel may be while rings keep us busy. */
+#define KERNEL_LOOK_NS (20 * IVC_NS_PER_US)
+/* How often a spinning thread looks at the kernel. */
+#define KERNEL_SPIN_LOOK_NS (4 * IVC_NS_PER_US)
+/* How long a ring waits for a datagram the kernel owes it. */
+#define FENCE_HOLD_NS (50 * IVC_NS_PER_MS)
+/* How long a ring waits after a fence that could not be told from its fellows. */
+#define FENCE_SETTLE_NS (5 * IVC_NS_PER_MS)
+/* How long a twin may be late. */
+#define TWIN_LIFE_NS IVC_NS_PER_S
+
+/* recvmsg() on a matched socket: what the kernel would return, or -errno. */
+ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags);
+
+/*
+ * Would a receive return at once? Takes the rx lock. `kernel` says that the
+ * kernel reported something for the descriptor just now. *kernel_error is set
+ * when an error waits.
+ */
+bool recv_readable(struct sock *s, bool kernel);
+
+/* A look at the rings alone, for a spinning thread. */
+bool recv_hint(struct sock *s);
+
+/* A word that changes whenever something new has come: for edges. rx lock taken. */
+uint64_t recv_arrivals(struct sock *s);
+
+/*
+ * Before sleeping: ask every ring for the bell. False: something is there.
+ * *limit is lowered to the time until a held record has to be looked at again.
+ */
+bool recv_arm(struct sock *s, uint64_t *limit);
+
+/* Does the socket have rings, so that spinning can pay? */
+static inline bool recv_has_rings(const struct sock *s)
+{
+    return __atomic_load_n(&s->rx_flows, __ATOMIC_RELAXED) != NULL;
+}
+
+/* Size of the next datagram (FIONREAD), or -1: ask the kernel. */
+long recv_next_size(struct sock *s);
+
+#endif

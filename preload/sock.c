@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "sock.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+
+#include "control.h"
+#include "epoll.h"
+#include "flow.h"
+#include "match.h"
+#include "own.h"
+#include "real.h"
+
+struct object *_Atomic *ivc_table;
+struct sock *ivc_socks;
+struct ivc_lock ivc_reg_lock;
+
+static struct ivc_slab sock_slab = {.size = sizeof(struct sock),
+                                    .keep = offsetof(struct sock, state)};
+static _Atomic uint32_t next_id = 1;
+static _Atomic int highest_fd;
+
+/* ---- table ---------------------------------------------------------------------- */
+
+int ivc_table_init(void)
+{
+    void *map = mmap(NULL, IVC_MAX_FDS * sizeof(*ivc_table), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return -ENOMEM;
+    ivc_table = map;
+    return 0;
+}
+
+void ivc_table_set(int fd, struct object *object)
+{
+    if (!ivc_table || (unsigned)fd >= IVC_MAX_FDS)
+        return;
+    /* release: whoever finds the record finds it filled in */
+    atomic_store_explicit(&ivc_table[fd], object, memory_order_release);
+    if (object && fd > atomic_load(&highest_fd))
+        atomic_store(&highest_fd, fd);
+}
+
+void object_release(int fd)
+{
+    struct object *object = ivc_object(fd);
+    if (!object)
+        return;
+    if (object->type == OBJECT_SOCK)
+        sock_release(fd, (struct sock *)object);
+    else if (object->type == OBJECT_EPSET)
+        epset_release(fd, (struct epset *)object);
+    else
+        ivc_table_set(fd, NULL);
+}
+
+/* ---- counters and reasons ---------------------------------------------------------- */
+
+static void show(struct sock *s, uint32_t reason)
+{
+    struct ivc_stats_slot *slot = s->stats;
+    if (!slot || atomic_load_explicit(&slot->socket, memory_order_relaxed) != s->id) {
+        slot = control_stats_slot(s->id);
+        s->stats = slot;
+    }
+    if (atomic_load_explicit(&slot->socket, memory_order_relaxed) != s->id)
+        return; /* no page yet, or no room */
+    slot->fd = (uint32_t)s->fd;
+    slot->protocol = IPPROTO_UDP;
+    slot->local_ip = s->local.ip;
+    slot->local_port = s->local.port;
+    slot->peer_ip = s->peer.ip;
+    slot->peer_port = s->peer.port;
+    atomic_store_explicit(&slot->reason, reason, memory_order_relaxed);
+}
+
+/* ---- birth ---------------------------------------------------------------------------- */
+
+void sock_track(int fd, bool nonblock)
+{
+    struct sock *s = ivc_slab_get(&sock_slab);
+    if (!s)
+        return;
+    s->object.type = OBJECT_SOCK;
+    s->id = atomic_fetch_add(&next_id, 1);
+    s->fd = fd;
+    s->nonblock = nonblock;
+    s->mc_all = s->mc_loop = true;
+    s->bell.fd = -1;
+    s->stats = NULL;
+    atomic_store(&s->refs, 1);
+    atomic_store_explicit(&s->state, SOCK_TRACKED, memory_order_release);
+    if (!ivc_lock(&ivc_reg_lock)) {
+        ivc_slab_put(&sock_slab, s);
+        return;
+    }
+    s->next = ivc_socks;
+    ivc_socks = s;
+    ivc_unlock(&ivc_reg_lock);
+    ivc_table_set(fd, &s->object);
+}
+
+void sock_dup(struct sock *s, int newfd)
+{
+    atomic_fetch_add(&s->refs, 1);
+    ivc_table_set(newfd, &s->object);
+}
+
+struct sock *sock_by_id(uint32_t id)
+{
+    struct sock *found = NULL;
+    if (!ivc_lock(&ivc_reg_lock))
+        return NULL;
+    for (struct sock *s = ivc_socks; s && !found; s = s->next)
+        if (s->id == id)
+            found = s;
+    ivc_unlock(&ivc_reg_lock);
+    return found;
+}
+
+/* ---- telling the controller ------------------------------------------------------------- */
+
+static void send_membership(const struct sock *s, uint16_t type, uint32_t group)
+{
+    struct ivc_msg msg = {.type = type, .socket = s->id, .local = {.ip = group}};
+    (void)control_send(&msg, -1);
+}
+
+static void announce(struct sock *s)
+{
+    uint32_t era = atomic_load(&ivc_control_state.era);
+    bool first = s->announced != era;
+    struct ivc_msg msg = {
+        .type = IVC_MSG_BOUND,
+        .socket = s->id,
+        .local = {.ip = s->local.ip, .port = s->local.port},
+        .peer = {.ip = s->peer.ip, .port = s->peer.port},
+        .flags = (s->reuse ? IVC_SOCK_REUSE : 0) | (s->mc_all ? IVC_SOCK_MC_ALL : 0) |
+                 (s->mc_loop ? IVC_SOCK_MC_LOOP : 0),
+    };
+    if (!control_send(&msg, first ? s->bell.fd : -1))
+        return;
+    s->announced = era;
+    for (unsigned i = 0; first && i < s->group_count; i++)
+        send_membership(s, IVC_MSG_JOIN, s->groups[i]);
+}
+
+static void want_again(struct sock *s)
+{
+    if (!ivc_lock(&s->tx_lock))
+        return;
+    for (struct dest *d = s->dests; d; d = d->next)
+        if (!d->planned && !s->unusable && match_destination(d->ep, s->node) == IVC_REASON_NONE)
+            flow_want(s, d);
+    ivc_unlock(&s->tx_lock);
+}
+
+void sock_announce_all(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    uint32_t era = atomic_load(&ivc_control_state.era);
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (!sock_matched(s)) {
+            show(s, s->local.port ? IVC_REASON_NO_NODE : IVC_REASON_NOT_BOUND);
+            continue;
+        }
+        show(s, s->unusable ? IVC_REASON_OPTION : IVC_REASON_NONE);
+        if (s->unusable)
+            continue;
+        if (s->announced != era)
+            announce(s);
+        want_again(s);
+    }
+    ivc_unlock(&ivc_reg_lock);
+}
+
+/* ---- matching ----------------------------------------------------------------------------- */
+
+static int option(const struct sock *s, int level, int name, int fallback)
+{
+    int value = fallback;
+    socklen_t len = sizeof(value);
+    int saved = errno;
+    if (getsockopt(s->fd, level, name, &value, &len) != 0)
+        value = fallback;
+    errno = saved;
+    return value;
+}
+
+static uint64_t receive_timeout(const struct sock *s)
+{
+    struct timeval tv = {0};
+    socklen_t len = sizeof(tv);
+    int saved = errno;
+    (void)getsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len);
+    errno = saved;
+    return (uint64_t)tv.tv_sec * IVC_NS_PER_S + (uint64_t)tv.tv_usec * IVC_NS_PER_US;
+}
+
+static void read_options(struct sock *s)
+{
+    s->reuse = option(s, SOL_SOCKET, SO_REUSEADDR, 0) || option(s, SOL_SOCKET, SO_REUSEPORT, 0);
+    s->mc_loop = option(s, IPPROTO_IP, IP_MULTICAST_LOOP, 1) != 0;
+    s->mc_all = option(s, IPPROTO_IP, IP_MULTICAST_ALL, 1) != 0;
+    s->pktinfo = option(s, IPPROTO_IP, IP_PKTINFO, 0) != 0;
+    s->rcvtimeo = receive_timeout(s);
+    long flags = ivc_sys(SYS_fcntl, s->fd, F_GETFL);
+    s->nonblock = flags >= 0 && (flags & O_NONBLOCK);
+}
+
+static bool read_name(int fd, bool peer, struct endpoint *ep)
+{
+    struct sockaddr_in in = {0};
+    socklen_t len = sizeof(in);
+    int saved = errno;
+    int result = peer ? getpeername(fd, (struct sockaddr *)&in, &len)
+                      : getsockname(fd, (struct sockaddr *)&in, &len);
+    errno = saved;
+    if (result != 0 || in.sin_family != AF_INET)
+        in = (struct sockaddr_in){0};
+    *ep = (struct endpoint){ntohl(in.sin_addr.s_addr), ntohs(in.sin_port)};
+    return ep->port != 0;
+}
+
+bool sock_stash(struct sock *s)
+{
+    if (s->stash.data)
+        return true;
+    void *map = mmap(NULL, IVC_DGRAM_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return false;
+    s->stash.data = map;
+    return true;
+}
+
+/* A wildcard socket cannot tell what its datagrams were sent to unless asked. */
+static void tell_destinations_apart(struct sock *s)
+{
+    int on = 1;
+    int saved = errno;
+    if (s->local.ip == 0 && !s->pktinfo && sock_stash(s))
+        s->pktinfo_own =
+            real(setsockopt)(s->fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on)) == 0;
+    errno = saved;
+}
+
+/* reg_lock held */
+static void match_now(struct sock *s)
+{
+    if (atomic_load(&s->state) != SOCK_TRACKED || s->unusable)
+        return;
+    if (!read_name(s->fd, false, &s->local))
+        return;
+    (void)read_name(s->fd, true, &s->peer);
+    uint32_t ask = ip_is_multicast(s->local.ip) ? 0 : s->local.ip;
+    enum match_local found = match_local(ask, &s->node, &s->pktinfo_ip);
+    if (found != MATCH_NODE) {
+        show(s, found == MATCH_AMBIGUOUS ? IVC_REASON_WILDCARD : IVC_REASON_NO_NODE);
+        return;
+    }
+    read_options(s);
+    struct ivc_bell bell;
+    if (ivc_bell_open(&bell) != 0)
+        return;
+    bell.fd = own_fd(bell.fd);
+    s->bell = bell;
+    tell_destinations_apart(s);
+    show(s, IVC_REASON_NONE);
+    /* Connect first: the sets get the mail descriptor together with the bell. */
+    control_ensure();
+    /* release: whoever sees MATCHED sees the bell and the names */
+    atomic_store_explicit(&s->state, SOCK_MATCHED, memory_order_release);
+    reg_matched(s);
+    announce(s);
+}
+
+void sock_try_match(struct sock *s)
+{
+    (void)match_retry();
+    if (!match_present() || !ivc_lock(&ivc_reg_lock))
+        return;
+    match_now(s);
+    ivc_unlock(&ivc_reg_lock);
+    control_poll();
+}
+
+void sock_rematch_all(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        match_now(s);
+    ivc_unlock(&ivc_reg_lock);
+}
+
+void sock_connected(struct sock *s, int fd)
+{
+    if (!sock_matched(s)) {
+        sock_try_match(s);
+        return;
+    }
+    struct endpoint local, peer;
+    (void)read_name(fd, false, &local);
+    (void)read_name(fd, true, &peer);
+    if (!ivc_lock(&s->tx_lock))
+        return;
+    s->local = local;
+    s->peer = peer;
+    ivc_unlock(&s->tx_lock);
+    show(s, IVC_REASON_NONE);
+    announce(s);
+}
+
+/* ---- death ----------------------------------------------------------------------------------- */
+
+static void drop_flows(struct sock *s, uint32_t reason)
+{
+    if (ivc_lock(&s->rx_lock)) {
+        while (s->rx_flows)
+            flow_drop_rx(s, s->rx_flows, reason);
+        ivc_unlock(&s->rx_lock);
+    }
+    if (ivc_lock(&s->tx_lock)) {
+        for (struct dest *d = s->dests; d; d = d->next)
+            while (d->flows)
+                flow_drop_tx(d, d->flows, reason);
+        ivc_unlock(&s->tx_lock);
+    }
+}
+
+static void forget(struct sock *s)
+{
+    struct dest *next;
+    for (struct dest *d = s->dests; d; d = next) {
+        next = d->next;
+        ivc_slab_put(&ivc_dest_slab, d);
+    }
+    if (s->stash.data)
+        munmap(s->stash.data, IVC_DGRAM_MAX);
+    own_close(s->bell.fd);
+    control_stats_free(s->stats);
+    ivc_slab_put(&sock_slab, s);
+}
+
+static void unlink_sock(struct sock *s)
+{
+    for (struct sock **at = &ivc_socks; *at; at = &(*at)->next) {
+        if (*at == s) {
+            *at = s->next;
+            return;
+        }
+    }
+}
+
+static void end(struct sock *s)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    bool known = s->announced != 0 && s->announced == atomic_load(&ivc_control_state.era);
+    atomic_store_explicit(&s->state, SOCK_DEAD, memory_order_release);
+    reg_closing(s);
+    drop_flows(s, IVC_REASON_PEER_GONE);
+    unlink_sock(s);
+    ivc_unlock(&ivc_reg_lock);
+    if (known) {
+        struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
+        (void)control_send(&msg, -1);
+    }
+    forget(s);
+}
+
+static void find_other_fd(struct sock *s)
+{
+    for (int fd = 0; fd <= atomic_load(&highest_fd); fd++) {
+        if (ivc_object(fd) == &s->object) {
+            s->fd = fd;
+            return;
+        }
+    }
+}
+
+void sock_release(int fd, struct sock *s)
+{
+    ivc_table_set(fd, NULL);
+    if (atomic_fetch_sub(&s->refs, 1) == 1)
+        end(s);
+    else if (s->fd == fd)
+        find_other_fd(s);
+}
+
+/* Something rings do not honour was set: stay with the kernel from here on. */
+static void retire(struct sock *s)
+{
+    if (s->unusable)
+        return;
+    s->unusable = true;
+    show(s, IVC_REASON_OPTION);
+    if (!sock_matched(s))
+        return;
+    drop_flows(s, IVC_REASON_OPTION);
+    struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
+    (void)control_send(&msg, -1);
+    s->announced = 0;
+}
+
+/* ---- options ----------------------------------------------------------------------------------- */
+
+static void join(struct sock *s, uint32_t group)
+{
+    if (s->group_count == IVC_MAX_GROUPS) {
+        retire(s);
+        return;
+    }
+    s->groups[s->group_count++] = group;
+    if (sock_matched(s))
+        send_membership(s, IVC_MSG_JOIN, group);
+}
+
+static void leave(struct sock *s, uint32_t group)
+{
+    for (unsigned i = 0; i < s->group_count; i++) {
+        if (s->groups[i] != group)
+            continue;
+        s->groups[i] = s->groups[--s->group_count];
+        if (sock_matched(s))
+            send_membership(s, IVC_MSG_LEAVE, group);
+        return;
+    }
+}
+
+static uint32_t group_of(const void *value, socklen_t len)
+{
+    struct in_addr group = {0}; /* ip_mreq and ip_mreqn both begin with it */
+    if (len >= sizeof(group))
+        memcpy(&group, value, sizeof(group));
+    return ntohl(group.s_addr);
+}
+
+static uint32_t group_req_of(const void *value, socklen_t len)
+{
+    struct group_req req;
+    struct sockaddr_in in;
+    if (len < sizeof(req))
+        return 0;
+    memcpy(&req, value, sizeof(req));
+    memcpy(&in, &req.gr_group, sizeof(in));
+    return in.sin_family == AF_INET ? ntohl(in.sin_addr.s_addr) : 0;
+}
+
+static void ip_option(struct sock *s, int name, const void *value, socklen_t len)
+{
+    switch (name) {
+    case IP_ADD_MEMBERSHIP:
+        join(s, group_of(value, len));
+        break;
+    case MCAST_JOIN_GROUP:
+        join(s, group_req_of(value, len));
+        break;
+    case IP_DROP_MEMBERSHIP:
+        leave(s, group_of(value, len));
+        break;
+    case MCAST_LEAVE_GROUP:
+        leave(s, group_req_of(value, len));
+        break;
+    case IP_PKTINFO:
+        s->pktinfo = option(s, IPPROTO_IP, IP_PKTINFO, 0) != 0;
+        if (s->pktinfo_own)
+            tell_destinations_apart(s);
+        break;
+    case IP_MULTICAST_LOOP:
+    case IP_MULTICAST_ALL:
+        s->mc_loop = option(s, IPPROTO_IP, IP_MULTICAST_LOOP, 1) != 0;
+        s->mc_all = option(s, IPPROTO_IP, IP_MULTICAST_ALL, 1) != 0;
+        if (sock_matched(s) && !s->unusable)
+            announce(s);
+        break;
+    case IP_MULTICAST_IF:
+    case IP_MULTICAST_TTL:
+    case IP_FREEBIND:
+    case IP_TOS:
+    case IP_TTL:
+    case IP_MTU_DISCOVER:
+    case IP_BIND_ADDRESS_NO_PORT:
+        break;
+    default:
+        retire(s);
+    }
+}
+
+static void socket_option(struct sock *s, int name)
+{
+    switch (name) {
+    case SO_REUSEADDR:
+    case SO_REUSEPORT:
+        s->reuse = true;
+        break;
+    case SO_RCVTIMEO:
+        s->rcvtimeo = receive_timeout(s);
+        break;
+    case SO_SNDTIMEO:
+    case SO_RCVBUF:
+    case SO_SNDBUF:
+    case SO_RCVBUFFORCE:
+    case SO_SNDBUFFORCE:
+    case SO_BROADCAST:
+    case SO_BINDTODEVICE:
+    case SO_LINGER:
+    case SO_KEEPALIVE:
+    case SO_PRIORITY:
+    case SO_DONTROUTE:
+    case SO_RCVLOWAT:
+        break;
+    default:
+        retire(s);
+    }
+}
+
+void sock_option(struct sock *s, int level, int name, const void *value, socklen_t len)
+{
+    if (level == SOL_SOCKET)
+        socket_option(s, name);
+    else if (level == IPPROTO_IP)
+        ip_option(s, name, value, len);
+    else
+        retire(s);
+}
+
+/* ---- fork ---------------------------------------------------------------------------------------- */
+
+/* The rings stay the parent's. The child's copies of its sockets go back to the
+ * kernel; sockets it makes itself are its own. */
+void sock_after_fork(void)
+{
+    memset(&ivc_reg_lock, 0, sizeof(ivc_reg_lock));
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        memset(&s->rx_lock, 0, sizeof(s->rx_lock));
+        memset(&s->tx_lock, 0, sizeof(s->tx_lock));
+        s->rx_flows = s->rx_turn = s->rx_peeked = NULL;
+        s->dests = s->dest_recent = NULL;
+        s->stash.full = false;
+        s->unusable = true;
+        s->announced = 0;
+        s->stats = NULL;
+        if (atomic_load(&s->state) == SOCK_MATCHED)
+            atomic_store(&s->state, SOCK_TRACKED);
+        own_close(s->bell.fd);
+        s->bell.fd = -1;
+    }
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Small tools that work inside any host process at any time: no malloc, no
+ * stdio, no errno left behind. System calls on our own descriptors go straight
+ * to the kernel, so that we never meet our own hooks.
+ */
+#ifndef IVC_UTIL_H
+#define IVC_UTIL_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define IVC_NS_PER_US UINT64_C(1000)
+#define IVC_NS_PER_MS UINT64_C(1000000)
+#define IVC_NS_PER_S UINT64_C(1000000000)
+
+/* Monotonic clock in nanoseconds (vdso, no system call). */
+static inline uint64_t ivc_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static inline void ivc_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Raw system call, -errno on failure, errno untouched. */
+#define ivc_sys(...) ivc_sys_result(errno, syscall(__VA_ARGS__))
+static inline long ivc_sys_result(int saved, long result)
+{
+    if (result < 0) {
+        result = -errno;
+        errno = saved;
+    }
+    return result;
+}
+
+/*
+ * Lock that knows its owner: a signal handler that comes in while its own
+ * thread holds it is told so (false) instead of dead-locking.
+ */
+struct ivc_lock {
+    _Atomic uint32_t word; /* 0 free, tid, tid | WAITERS */
+};
+
+bool ivc_lock(struct ivc_lock *lock);
+bool ivc_trylock(struct ivc_lock *lock);
+void ivc_unlock(struct ivc_lock *lock);
+
+/* Thread id, cached. */
+uint32_t ivc_tid(void);
+
+/* After fork: the one thread of the child has a new id. */
+void ivc_tid_reset(void);
+
+/*
+ * Type-stable records: memory of a slab never goes back and never becomes
+ * another type, so that a thread holding a stale pointer still finds a lock
+ * and a liveness word where it expects them.
+ */
+struct ivc_slab {
+    struct ivc_lock lock;
+    size_t size;
+    size_t keep; /* first bytes of a record (link, locks) survive re-use */
+    void *free;
+    uint8_t *chunk;
+    size_t chunk_left;
+};
+
+void *ivc_slab_get(struct ivc_slab *slab); /* zeroed behind `keep`, or NULL */
+void ivc_slab_put(struct ivc_slab *slab, void *record);
+
+/* 64-bit hash of a datagram given as two pieces (a ring may wrap). */
+uint64_t ivc_hash(const void *a, size_t alen, const void *b, size_t blen);
+
+#endif

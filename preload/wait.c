@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "wait.h"
+
+#include <alloca.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "control.h"
+#include "epoll.h"
+#include "real.h"
+#include "recv.h"
+
+/* ---- how long to spin -------------------------------------------------------------- */
+
+#define SPIN_FIRST_NS (30 * IVC_NS_PER_US)
+#define SPIN_LEAST_NS (2 * IVC_NS_PER_US)
+#define SPIN_FLOOR_NS (20 * IVC_NS_PER_US)
+#define SPIN_MOST_NS IVC_NS_PER_MS
+#define SPIN_MISSES 16u
+
+static struct {
+    _Atomic uint64_t most;   /* ceiling: about two wake-ups */
+    _Atomic uint64_t budget; /* now */
+    _Atomic uint32_t misses; /* in a row */
+    bool fixed;              /* IVC_SPIN_US was given */
+} spin;
+
+static unsigned cpus(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+}
+
+/* A process pinned to one CPU may still have its peer on another: only a
+ * machine that has one CPU cannot spin. */
+static unsigned online_cpus(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : cpus();
+}
+
+void wait_init(void)
+{
+    uint64_t ns = online_cpus() > 1 ? SPIN_FIRST_NS : 0;
+    const char *text = getenv("IVC_SPIN_US");
+    if (text && text[0] >= '0' && text[0] <= '9') {
+        ns = (uint64_t)atoi(text) * IVC_NS_PER_US;
+        spin.fixed = true;
+    }
+    if (ns > SPIN_MOST_NS)
+        ns = SPIN_MOST_NS;
+    atomic_store(&spin.most, ns);
+    atomic_store(&spin.budget, ns);
+}
+
+uint64_t wait_spin_budget(void)
+{
+    return atomic_load_explicit(&spin.budget, memory_order_relaxed);
+}
+
+void wait_spin_hit(void)
+{
+    struct ivc_stats_header *stats = control_stats();
+    atomic_store_explicit(&spin.misses, 0, memory_order_relaxed);
+    atomic_store_explicit(&spin.budget, atomic_load_explicit(&spin.most, memory_order_relaxed),
+                          memory_order_relaxed);
+    count(&stats->spin_hits, 1);
+}
+
+void wait_spin_miss(void)
+{
+    struct ivc_stats_header *stats = control_stats();
+    count(&stats->spin_misses, 1);
+    if (spin.fixed || atomic_fetch_add_explicit(&spin.misses, 1, memory_order_relaxed) < SPIN_MISSES)
+        return;
+    uint64_t half = wait_spin_budget() / 2;
+    if (half >= SPIN_LEAST_NS)
+        atomic_store_explicit(&spin.budget, half, memory_order_relaxed);
+}
+
+void wait_slept(uint64_t slept)
+{
+    if (slept < atomic_load_explicit(&spin.most, memory_order_relaxed))
+        atomic_store_explicit(&spin.budget, atomic_load_explicit(&spin.most, memory_order_relaxed),
+                              memory_order_relaxed);
+}
+
+void wait_learn_wake_cost(uint16_t stamp)
+{
+    uint16_t now = (uint16_t)(ivc_now() >> 10);
+    uint64_t cost = (uint64_t)(uint16_t)(now - stamp) << 10;
+    struct ivc_stats_header *stats = control_stats();
+    if (cost > SPIN_MOST_NS)
+        return;
+    uint64_t old = atomic_load_explicit(&stats->wake_cost_ns, memory_order_relaxed);
+    uint64_t average = old ? old - old / 8 + cost / 8 : cost;
+    atomic_store_explicit(&stats->wake_cost_ns, average, memory_order_relaxed);
+    if (spin.fixed || atomic_load_explicit(&spin.most, memory_order_relaxed) == 0)
+        return;
+    uint64_t most = 2 * average;
+    most = most < SPIN_FLOOR_NS ? SPIN_FLOOR_NS : most > SPIN_MOST_NS ? SPIN_MOST_NS : most;
+    atomic_store_explicit(&spin.most, most, memory_order_relaxed);
+}
+
+/* ---- one socket --------------------------------------------------------------------- */
+
+static struct timespec *to_timespec(uint64_t ns, struct timespec *ts)
+{
+    if (ns == UINT64_MAX)
+        return NULL;
+    ts->tv_sec = (time_t)(ns / IVC_NS_PER_S);
+    ts->tv_nsec = (long)(ns % IVC_NS_PER_S);
+    return ts;
+}
+
+/* The kernel restarts a receive only if every handler that ran asked for it.
+ * We cannot know which ran, so every handler installed must have asked. */
+static bool handlers_restart(void)
+{
+    for (int sig = 1; sig < NSIG; sig++) {
+        struct sigaction sa;
+        if (sigaction(sig, NULL, &sa) == 0 && sa.sa_handler != SIG_DFL &&
+            sa.sa_handler != SIG_IGN && !(sa.sa_flags & SA_RESTART))
+            return false;
+    }
+    return true;
+}
+
+static bool spin_one(struct wait *wait)
+{
+    uint64_t now = ivc_now();
+    if (wait->spin_until == 0)
+        wait->spin_until = now + wait_spin_budget();
+    uint64_t look = now + KERNEL_SPIN_LOOK_NS;
+    while (now < wait->spin_until) {
+        if (recv_hint(wait->s)) {
+            wait_spin_hit();
+            return true;
+        }
+        if (control_has_mail())
+            return true;
+        if (now >= look) {
+            wait->kernel = true;
+            return true;
+        }
+        ivc_pause();
+        now = ivc_now();
+    }
+    wait_spin_miss();
+    return false;
+}
+
+static bool turned_nonblocking(struct wait *wait)
+{
+    long flags = ivc_sys(SYS_fcntl, wait->fd, F_GETFL);
+    wait->s->nonblock = flags >= 0 && (flags & O_NONBLOCK);
+    return wait->s->nonblock;
+}
+
+static int sleep_one(struct wait *wait, uint64_t limit)
+{
+    struct sock *s = wait->s;
+    struct pollfd fds[3] = {
+        {.fd = wait->fd, .events = POLLIN},
+        {.fd = s->bell.fd, .events = POLLIN},
+        {.fd = control_mail_fd(), .events = POLLIN},
+    };
+    struct timespec ts;
+    uint64_t begin = ivc_now();
+    int saved = errno;
+    int n = real(ppoll)(fds, 3, to_timespec(limit, &ts), NULL);
+    int error = n < 0 ? errno : 0;
+    errno = saved;
+    wait->kernel = n <= 0 || fds[0].revents != 0;
+    if (n > 0 && fds[1].revents) {
+        wait->rung = true;
+        wait_slept(ivc_now() - begin);
+        count(&control_stats()->wakes, 1);
+    }
+    if (n > 0 && fds[2].revents)
+        control_read();
+    return error;
+}
+
+int wait_one(struct wait *wait)
+{
+    struct sock *s = wait->s;
+    wait->kernel = false;
+    if (recv_has_rings(s) && wait_spin_budget() && spin_one(wait))
+        return 0;
+    wait->spin_until = 0;
+    if (turned_nonblocking(wait))
+        return -EAGAIN;
+    uint64_t now = ivc_now(), limit = UINT64_MAX;
+    if (s->rcvtimeo) {
+        if (!wait->deadline)
+            wait->deadline = now + s->rcvtimeo;
+        if (now >= wait->deadline)
+            return -EAGAIN;
+        limit = wait->deadline - now;
+    }
+    if (wait->rung) {
+        /* Clear before arming and looking: what rings after this is seen. */
+        wait->consumed |= ivc_bell_consume(&s->bell);
+        wait->rung = false;
+    }
+    atomic_fetch_add(&s->bell_waits, 1);
+    int error = 0;
+    if (recv_arm(s, &limit) && !control_has_mail())
+        error = sleep_one(wait, limit);
+    atomic_fetch_sub(&s->bell_waits, 1);
+    if (error == EINTR)
+        return s->rcvtimeo || !handlers_restart() ? -EINTR : 0;
+    return -error;
+}
+
+void wait_pass_on(struct sock *s)
+{
+    if (atomic_load(&s->bell_waits) > 0 || reg_sleepers(s))
+        ivc_bell_ring(&s->bell);
+}
+
+/* ---- poll ------------------------------------------------------------------------------ */
+
+/* When this thread last looked at the kernel in poll(). */
+static __thread uint64_t poll_looked __attribute__((tls_model("initial-exec")));
+
+bool wait_poll_concerns(const struct pollfd *fds, nfds_t n)
+{
+    for (nfds_t i = 0; i < n; i++)
+        if (fds[i].fd >= 0 && ivc_matched(fds[i].fd))
+            return true;
+    return false;
+}
+
+#define POLL_READ (POLLIN | POLLRDNORM)
+
+struct polling {
+    struct pollfd *fds;
+    nfds_t n;
+    struct pollfd *all; /* fds, then a bell for each matched one, then the mail */
+    nfds_t bells;
+    const sigset_t *mask;
+    bool rung, consumed;
+};
+
+static struct sock *polled(const struct pollfd *p)
+{
+    return p->fd >= 0 && (p->events & POLL_READ) ? ivc_matched(p->fd) : NULL;
+}
+
+static int poll_rings(struct polling *p)
+{
+    int ready = 0;
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        p->fds[i].revents = 0;
+        if (s && recv_readable(s, false)) {
+            p->fds[i].revents = p->fds[i].events & POLL_READ;
+            ready++;
+        }
+    }
+    return ready;
+}
+
+/* Merge what the kernel says of the application's descriptors. */
+static int poll_merge(struct polling *p)
+{
+    int ready = 0;
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        short kernel = p->all[i].revents;
+        if (s) {
+            kernel &= (short)~POLL_READ;
+            if (recv_readable(s, (p->all[i].revents & POLL_READ) != 0))
+                kernel |= p->fds[i].events & POLL_READ;
+        }
+        p->fds[i].revents = kernel;
+        ready += kernel != 0;
+    }
+    return ready;
+}
+
+static int poll_kernel(struct polling *p, nfds_t n, uint64_t limit)
+{
+    struct timespec ts;
+    int saved = errno;
+    int got = real(ppoll)(p->all, n, to_timespec(limit, &ts), p->mask);
+    int error = got < 0 ? errno : 0;
+    errno = saved;
+    poll_looked = ivc_now();
+    if (error)
+        for (nfds_t i = 0; i < n; i++)
+            p->all[i].revents = 0;
+    return -error;
+}
+
+static bool poll_hint(const struct polling *p)
+{
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (s && recv_hint(s))
+            return true;
+    }
+    return control_has_mail();
+}
+
+static bool poll_has_rings(const struct polling *p)
+{
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (s && recv_has_rings(s))
+            return true;
+    }
+    return false;
+}
+
+/* Positive: descriptors ready; 0: nothing within the budget; -errno. */
+static int poll_spin(struct polling *p, uint64_t deadline)
+{
+    uint64_t now = ivc_now(), end = now + wait_spin_budget(), look = now + KERNEL_SPIN_LOOK_NS;
+    if (!poll_has_rings(p) || end == now)
+        return 0;
+    if (end > deadline)
+        end = deadline;
+    for (; now < end; ivc_pause(), now = ivc_now()) {
+        int ready = 0;
+        if (poll_hint(p)) {
+            control_poll();
+            ready = poll_rings(p);
+            if (ready)
+                wait_spin_hit();
+        } else if (now >= look) {
+            int error = poll_kernel(p, p->n, 0);
+            ready = error ? error : poll_merge(p);
+            look = now + KERNEL_SPIN_LOOK_NS;
+        }
+        if (ready)
+            return ready;
+    }
+    wait_spin_miss();
+    return 0;
+}
+
+static void poll_clear_bells(struct polling *p)
+{
+    if (!p->rung)
+        return;
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (s)
+            p->consumed |= ivc_bell_consume(&s->bell);
+    }
+    p->rung = false;
+}
+
+static bool poll_arm(struct polling *p, uint64_t *limit, int step)
+{
+    bool quiet = true;
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (!s)
+            continue;
+        if (step > 0)
+            atomic_fetch_add(&s->bell_waits, 1);
+        else
+            atomic_fetch_sub(&s->bell_waits, 1);
+        if (step > 0 && !recv_arm(s, limit))
+            quiet = false;
+    }
+    return quiet;
+}
+
+static int poll_sleep(struct polling *p, uint64_t limit)
+{
+    int error = 0;
+    poll_clear_bells(p);
+    if (poll_arm(p, &limit, 1) && !control_has_mail()) {
+        error = poll_kernel(p, p->n + p->bells + 1, limit);
+        for (nfds_t i = p->n; !error && i < p->n + p->bells; i++)
+            p->rung |= p->all[i].revents != 0;
+        if (!error && p->all[p->n + p->bells].revents)
+            control_read();
+    } else {
+        for (nfds_t i = 0; i < p->n; i++)
+            p->all[i].revents = 0;
+    }
+    (void)poll_arm(p, &limit, -1);
+    return error;
+}
+
+static void poll_pass_on(const struct polling *p)
+{
+    for (nfds_t i = 0; p->consumed && i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (s && (p->fds[i].revents & POLL_READ))
+            wait_pass_on(s);
+    }
+}
+
+static int poll_loop(struct polling *p, uint64_t deadline)
+{
+    for (;;) {
+        control_poll();
+        uint64_t now = ivc_now();
+        int ready = poll_rings(p);
+        if (ready && now - poll_looked < KERNEL_LOOK_NS)
+            return ready;
+        int error = poll_kernel(p, p->n, 0);
+        ready = error ? error : poll_merge(p);
+        if (ready || deadline == 0)
+            return ready;
+        ready = poll_spin(p, deadline);
+        if (ready)
+            return ready;
+        now = ivc_now();
+        if (now >= deadline)
+            return 0;
+        error = poll_sleep(p, deadline == UINT64_MAX ? UINT64_MAX : deadline - now);
+        ready = error ? error : poll_merge(p);
+        if (ready)
+            return ready;
+    }
+}
+
+static nfds_t build_all(struct polling *p)
+{
+    memcpy(p->all, p->fds, p->n * sizeof(*p->fds));
+    nfds_t at = p->n;
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (s)
+            p->all[at++] = (struct pollfd){.fd = s->bell.fd, .events = POLLIN};
+    }
+    p->bells = at - p->n;
+    p->all[at] = (struct pollfd){.fd = control_mail_fd(), .events = POLLIN};
+    return at + 1;
+}
+
+#define POLL_STACK 512u
+
+int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+    struct polling p = {.fds = fds, .n = n, .mask = mask};
+    size_t size = (2 * n + 1) * sizeof(struct pollfd);
+    uint64_t deadline = UINT64_MAX;
+    if (timeout) {
+        uint64_t ns = (uint64_t)timeout->tv_sec * IVC_NS_PER_S + (uint64_t)timeout->tv_nsec;
+        deadline = ns ? ivc_now() + ns : 0;
+    }
+    if (n <= POLL_STACK) {
+        p.all = alloca(size);
+    } else {
+        p.all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p.all == MAP_FAILED)
+            return -ENOMEM;
+    }
+    (void)build_all(&p);
+    int ready = poll_loop(&p, deadline);
+    if (ready > 0)
+        poll_pass_on(&p);
+    if (n > POLL_STACK)
+        munmap(p.all, size);
+    return ready;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waiting: a bounded spin, then sleep with the bell in the wait.
+ */
+#ifndef IVC_WAIT_H
+#define IVC_WAIT_H
+
+#include <poll.h>
+#include <signal.h>
+
+#include "sock.h"
+
+/* One receive that waits on one socket. */
+struct wait {
+    struct sock *s;
+    int fd;
+    bool kernel;   /* the kernel has something */
+    bool consumed; /* we cleared the bell */
+    bool rung;     /* the bell was seen readable and is still to be cleared */
+    uint64_t deadline;   /* SO_RCVTIMEO; 0 = not yet worked out */
+    uint64_t spin_until; /* 0 = not yet spinning */
+};
+
+/* Wait until it is worth another look. 0, or -errno to return (-EAGAIN after
+ * SO_RCVTIMEO, -EINTR). */
+int wait_one(struct wait *wait);
+
+/* We cleared a bell and leave with data left: others asleep must hear of it. */
+void wait_pass_on(struct sock *s);
+
+void wait_init(void);
+
+/* How long to spin now, in ns; 0 = not at all. Then what came of it. */
+uint64_t wait_spin_budget(void);
+void wait_spin_hit(void);
+void wait_spin_miss(void);
+
+/* Something came `slept` ns after we had gone to sleep. */
+void wait_slept(uint64_t slept);
+
+/* A record's publish stamp, seen right after a sleep. */
+void wait_learn_wake_cost(uint16_t stamp);
+
+/* poll() and select() with at least one matched socket. -errno. */
+int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
+
+/* Any matched socket among them? */
+bool wait_poll_concerns(const struct pollfd *fds, nfds_t n);
+
+#endif
