@@ -88,7 +88,7 @@ def spoilt(draw: st.DrawFn, good: dict[str, Any]) -> bytes:
             if draw(st.booleans()):
                 container[draw(st.text(max_size=3))] = moved
         else:
-            container[key] = draw(rubbish)
+            container[key] = copy.deepcopy(draw(rubbish))
     return json.dumps(document).encode()
 
 
