@@ -352,10 +352,7 @@ bool ivc_tx_peer_sleeps(const struct ivc_tx *tx)
 
 /* ---- receiver ----------------------------------------------------------- */
 
-/*
- * Read the peer's tail. Done only when all seen so far is read (head == tail), so
- * "at most a ring ahead of the head" also says "not behind the last one seen".
- */
+/* Read the peer's tail: not behind the last one seen, at most a ring ahead. */
 static inline int refresh_tail(struct ivc_rx *rx)
 {
     /*
@@ -364,7 +361,7 @@ static inline int refresh_tail(struct ivc_rx *rx)
      */
     uint64_t tail = atomic_load_explicit(&rx->peer->index, memory_order_acquire);
 
-    if (unlikely(!is_aligned(tail) || tail - rx->head > rx->size)) {
+    if (unlikely(!is_aligned(tail) || tail - rx->tail > rx->head + rx->size - rx->tail)) {
         return poison_rx(rx);
     }
     rx->tail = tail;

@@ -225,15 +225,16 @@ class PyReceiver(_End):
         self._published = self._head
 
     def arm(self) -> bool:
-        """Ask for the doorbell at the next record. True: still empty, safe to sleep."""
-        if self.poisoned or self._head != self._tail:
+        """Ask for the doorbell behind all published so far. True: empty, safe to sleep."""
+        if self.poisoned:
             return False
         self.publish()
-        self._own.set("wake_at", self._tail)
         try:
             self._refresh_tail()
         except RingPoisoned:
             return False
+        # Nobody else runs meanwhile, so the tail need not be looked at again.
+        self._own.set("wake_at", self._tail)
         return self._head == self._tail
 
     def _refresh_tail(self) -> None:

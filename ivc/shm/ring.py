@@ -152,7 +152,7 @@ class Receiver(_End):
         lib.ivc_rx_publish(self._end)
 
     def arm(self) -> bool:
-        """Ask for the doorbell at the next record. True: still empty, safe to sleep."""
+        """Ask for the doorbell behind all published so far. True: empty, safe to sleep."""
         return bool(lib.ivc_rx_arm(self._end))
 
     @property

@@ -54,6 +54,8 @@ int main(void)
 
     /* ... and when the ring is found empty, or no large record would ever fit. */
     CHECK(drain(&flow) == 64);
+    CHECK(flow_write(&flow, payload, sizeof(payload)) == 0 && !ivc_tx_publish(&flow.tx));
+    CHECK(drain(&flow) == 1);
     CHECK(flow_write(&flow, big, sizeof(big)) == 0);
     CHECK(flow_write(&flow, big, sizeof(big)) == 0);
     flow_free(&flow);

@@ -19,7 +19,7 @@ TESTS = sorted(path.name for path in HERE.glob("*.c"))
 def run(test: str, build: Path, sanitizer: list[str], *arguments: str) -> None:
     """Compile one test with a sanitizer and run it."""
     program = build / "test"
-    command = ["gcc", *WARNINGS, *sanitizer, "-D_GNU_SOURCE", "-g", "-O1", f"-I{CORE}"]
+    command = ["gcc", *WARNINGS, "-g", "-O1", *sanitizer, "-D_GNU_SOURCE", f"-I{CORE}"]
     command += [str(HERE / test), *map(str, SOURCES), "-lpthread", "-o", str(program)]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
@@ -37,6 +37,12 @@ def test_holds_under_address_and_undefined_behaviour_sanitizer(test: str, tmp_pa
 @pytest.mark.parametrize("bell", ["eventfd", "channel"])
 def test_two_threads_lose_nothing_under_thread_sanitizer(bell: str, tmp_path: Path) -> None:
     run("stress.c", tmp_path, THREADS, "100000", bell)
+
+
+@pytest.mark.parametrize("bell", ["eventfd", "channel"])
+def test_no_wake_up_is_lost_at_full_speed(bell: str, tmp_path: Path) -> None:
+    """Without the fence of publish() a wake-up is lost within 200,000 records."""
+    run("stress.c", tmp_path, ["-O2"], "500000", bell)
 
 
 def test_the_benchmark_compiles(tmp_path: Path) -> None:

@@ -118,7 +118,21 @@ static void tail_at(uint64_t tail, int expected)
     flow_free(&flow);
 }
 
-/* Head 4096 + 64 after one read of a ring of 4096; two records published. */
+/* A tail between records is refused at once, not when it is reached. */
+static void tail_between_records(void)
+{
+    struct flow flow;
+    uint8_t in[32];
+
+    flow_open(&flow, 12, 0);
+    CHECK(flow_write(&flow, "x", 1) == 0);
+    (void)ivc_tx_publish(&flow.tx);
+    atomic_store(&flow.sender->index, 64 + 8);
+    CHECK(flow_read(&flow, in, sizeof(in)) == -EPROTO);
+    flow_free(&flow);
+}
+
+/* Two records of half a ring are published; the receiver claims this head. */
 static void head_at(uint64_t head, int expected)
 {
     struct flow flow;
@@ -159,10 +173,11 @@ int main(void)
         one_breach(breach, false);
     }
     tail_at(4096 + 128, -EAGAIN);
-    tail_at(4096 + 128 - 32, -EPROTO);       /* moves back */
+    tail_at(4096 + 128 - 32, -EPROTO);        /* moves back */
     tail_at(4096 + 128 + 4096 + 32, -EPROTO); /* more than a ring ahead */
-    tail_at(4096 + 128 + 1, -EPROTO);        /* between records */
+    tail_at(4096 + 128 + 1, -EPROTO);         /* between records */
     tail_at(0, -EPROTO);
+    tail_between_records();
     head_at(4096, -ENOBUFS);
     head_at(4096 + 2048, 0);
     head_at(4096 + 4096, 0);

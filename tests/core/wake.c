@@ -40,7 +40,35 @@ static void once_per_sleep(void)
     CHECK(ivc_tx_peer_sleeps(&flow.tx));
     CHECK(flow_write(&flow, "a", 1) == 0 && ivc_tx_publish(&flow.tx));
     CHECK(flow_write(&flow, "b", 1) == 0 && !ivc_tx_publish(&flow.tx));
-    CHECK(!ivc_rx_arm(&flow.rx)); /* something is there: look, do not sleep */
+    flow_free(&flow);
+}
+
+/* With records unread it is no time to sleep, but the next one rings all the same. */
+static void armed_behind_the_unread(void)
+{
+    struct flow flow;
+    uint8_t in[1];
+
+    flow_open(&flow, 12, 0);
+    CHECK(flow_write(&flow, "a", 1) == 0 && flow_write(&flow, "b", 1) == 0);
+    (void)ivc_tx_publish(&flow.tx);
+    CHECK(flow_read(&flow, in, 1) == 1);
+    CHECK(!ivc_rx_arm(&flow.rx) && ivc_tx_peer_sleeps(&flow.tx));
+    CHECK(flow_write(&flow, "c", 1) == 0 && ivc_tx_publish(&flow.tx));
+    flow_free(&flow);
+}
+
+/* A tail that moves back between two looks is found, though the ring holds records. */
+static void tail_moves_back_while_arming(void)
+{
+    struct flow flow;
+
+    flow_open(&flow, 12, 0);
+    CHECK(flow_write(&flow, "a", 1) == 0 && flow_write(&flow, "b", 1) == 0);
+    (void)ivc_tx_publish(&flow.tx);
+    CHECK(!ivc_rx_arm(&flow.rx) && !flow.rx.poisoned);
+    atomic_store(&flow.sender->index, 64);
+    CHECK(!ivc_rx_arm(&flow.rx) && flow.rx.poisoned);
     flow_free(&flow);
 }
 
@@ -59,6 +87,8 @@ int main(void)
     by_the_rule(0);
     by_the_rule(UINT64_MAX - 2 * 32 + 1); /* the indices wrap in between */
     once_per_sleep();
+    armed_behind_the_unread();
+    tail_moves_back_while_arming();
     armed_from_birth();
     return 0;
 }

@@ -93,6 +93,8 @@ def test_a_hostile_sender(steps: list[tuple[str, Any]], start: int) -> None:
         elif step == "tail":
             poke_word(tx_memory, "index", head + what)
         elif step == "header":
+            outcome(sender.write, record(number), payload(number, 100))
+            sender.publish()
             poke(tx_memory, data_offset(head) + what[0], what[1])
         elif step == "rubbish":
             poke(tx_memory, *what)
