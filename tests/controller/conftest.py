@@ -1,42 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controllers for the tests of this folder."""
 
-import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from controller_lab import Lab, NumberedHosts, Starter, serve, write_network
-
-from ivc.controller.flows import Quota
-from ivc.controller.service import Service, Settings
-from ivc.network import Path as FlowPath
+from controller_lab import Lab, Starter, running_lab
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Starter]:
-    """Start a controller; `path` and `quota` as on the command line."""
-    labs: list[Lab] = []
+    """Start a controller; arguments as of `running_lab`."""
+    with ExitStack() as stack:
 
-    def starter(
-        path: FlowPath = FlowPath.DIRECT,
-        quota: Quota | None = None,
-        nodes: dict[str, str] | None = None,
-        mapping: str = "",
-    ) -> Lab:
-        known = nodes or {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"}
-        files = write_network(tmp_path, known, mapping)
-        platform = NumberedHosts()
-        settings = Settings(
-            files, tmp_path / "mapping.toml", tmp_path / "run", path, quota or Quota()
-        )
-        service = Service(settings, platform)
-        thread = threading.Thread(target=serve, args=(service,), daemon=True)
-        lab = Lab(tmp_path / "run", platform, service, thread)
-        thread.start()
-        labs.append(lab)
-        return lab
+        def starter(*arguments: object, **options: object) -> Lab:
+            return stack.enter_context(running_lab(tmp_path, *arguments, **options))
 
-    yield starter
-    for lab in labs:
-        lab.stop()
+        yield starter

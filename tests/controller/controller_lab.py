@@ -2,22 +2,26 @@
 """A controller in a thread of the test, on hosts that need no privileges.
 
 `NumberedHosts` says which host (a number in place of a namespace) each node is on, and where
-whoever connects next comes from; memory, sockets, doorbells and rings are real. Tests of the identity
-itself use real namespaces (test_controller_namespaces.py).
+whoever connects next comes from; memory, sockets, doorbells and rings are real. Tests of the
+identity itself use real namespaces (test_controller_namespaces.py).
 """
 
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fakewrapper import FakeWrapper
+from fakewrapper import PATIENCE_S, FakeWrapper
 
 from ivc.controller.client import read_status
-from ivc.controller.service import Service
+from ivc.controller.flows import Quota
+from ivc.controller.service import Service, Settings
 from ivc.network import Domain, LocalHost
+from ivc.network import Path as FlowPath
 from ivc.platform import Identity
 from ivc.platform.linux import LinuxPlatform
 
@@ -66,6 +70,13 @@ class Lab:
         """What `ivc status --json` would print."""
         return read_status(self.run_dir)
 
+    def await_status(self, matching: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the status is as it should be."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not matching(status := self.status()):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.01)
+
     def stop(self) -> None:
         for wrapper in list(self.wrappers):
             wrapper.close()
@@ -90,6 +101,29 @@ def write_network(folder: Path, nodes: dict[str, str], mapping: str = "") -> lis
     hosts = "".join(f'[nodes.{name}]\nhost = "netns:{name}"\n' for name in nodes)
     (folder / "mapping.toml").write_text(f"version = 1\n{mapping}\n{hosts}")
     return files
+
+
+@contextmanager
+def running_lab(
+    folder: Path,
+    path: FlowPath = FlowPath.DIRECT,
+    quota: Quota | None = None,
+    nodes: dict[str, str] | None = None,
+    mapping: str = "",
+) -> Iterator[Lab]:
+    """A controller with its files in `folder`; `path` and `quota` as on the command line."""
+    known = nodes or {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"}
+    files = write_network(folder, known, mapping)
+    platform = NumberedHosts()
+    settings = Settings(files, folder / "mapping.toml", folder / "run", path, quota or Quota())
+    service = Service(settings, platform)
+    thread = threading.Thread(target=serve, args=(service,), daemon=True)
+    lab = Lab(folder / "run", platform, service, thread)
+    thread.start()
+    try:
+        yield lab
+    finally:
+        lab.stop()
 
 
 def serve(service: Service) -> None:

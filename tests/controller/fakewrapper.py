@@ -2,13 +2,14 @@
 """A wrapper in Python: speaks core/protocol.h over the real socket, with real memory and rings.
 
 It answers attach requests by itself (`polite`), so that a test reads as what applications do.
-Also a program: `python fakewrapper.py RUN_DIR IP` connects, binds, reports and waits.
+Also a program, see `main`: `python fakewrapper.py RUN_DIR ADDRESS`.
 """
 
 import array
 import mmap
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -83,6 +84,9 @@ class FakeWrapper:
     def __init__(self, run_dir: Path, *, polite: bool = True, hello: bool = True) -> None:
         self.polite = polite
         self.reads = True
+        self.spoil: Callable[[int], object] = lambda fd: None
+        self.keep_fds = False
+        self.kept: dict[Type, list[int]] = {}
         self.mail: list[Message] = []
         self.ends: dict[tuple[int, Role], End] = {}
         self.bells: dict[int, Bell] = {}
@@ -181,6 +185,7 @@ class FakeWrapper:
 
     def tell_raw(self, packet: bytes, fds: list[int] | None = None) -> None:
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.sock.settimeout(PATIENCE_S)
         self.sock.sendmsg([packet], control)
 
     def read(self, timeout: float = 0.0) -> bool:
@@ -252,6 +257,8 @@ class FakeWrapper:
 
     def _handle(self, message: Message, fds: list[int]) -> None:
         kept: set[int] = set()
+        if self.keep_fds:
+            self.kept.setdefault(message.type, []).extend(map(os.dup, fds))
         match message.type:
             case Type.WELCOME:
                 self.control = mmap.mmap(fds[0], mmap.PAGESIZE, prot=mmap.PROT_READ)
@@ -275,6 +282,7 @@ class FakeWrapper:
         size = sender_region_size(message.arg) if role is Role.SENDER else RECEIVER_REGION_SIZE
         bell = Bell(fds[1]) if role is Role.SENDER else None
         self.ends[message.flow, role] = End(role, message, mmap.mmap(fds[0], size), bell)
+        self.spoil(fds[0])
         self.tell(Message(Type.MAPPED, flow=message.flow, flags=role))
         return {fds[1]} if bell is not None else set()
 
@@ -302,6 +310,28 @@ class FakeWrapper:
         for bell in self.bells.values():
             bell.close()
         self.bells.clear()
+        for fds in self.kept.values():
+            for fd in fds:
+                os.close(fd)
+        self.kept.clear()
         for page in (self.control, self.statistics):
             if page is not None:
                 page.close()
+
+
+def main() -> None:
+    """Connect, say which node we are, claim an address, and say how that ended."""
+    wrapper = FakeWrapper(Path(sys.argv[1]), hello=False)
+    wrapper.tell(Message(Type.HELLO, arg=RING_ABI_MAJOR))
+    print("node", wrapper.await_message(Type.WELCOME).node, flush=True)
+    wrapper.bind(1, sys.argv[2])
+    try:
+        wrapper.want(1, sys.argv[2], "10.9.9.9:1")
+        wrapper.await_message(Type.ROUTE)
+        print("kept")
+    except OSError:
+        print("thrown out")
+
+
+if __name__ == "__main__":
+    main()
