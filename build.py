@@ -154,7 +154,7 @@ def _make_venv() -> None:
         _say("create .venv")
         _run([sys.executable, "-m", "venv", VENV])
     _say("install what pyproject.toml names into .venv")
-    pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
     _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,test]"])
     STAMP.write_text(wanted)
 

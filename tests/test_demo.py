@@ -106,16 +106,23 @@ def test_without_a_controller_nothing_is_lost(
 # ---- ending -----------------------------------------------------------------
 
 
-def traces() -> set[str]:
-    """Namespaces and folders of laboratories."""
+def traces(pid: int) -> list[Path]:
+    """Namespaces and folders of a process's laboratory."""
     places = (Path("/run/netns"), Path(tempfile.gettempdir()))
-    return {str(p) for place in places if place.is_dir() for p in place.glob(f"{PREFIX}-*")}
+    return [path for place in places for path in place.glob(f"{PREFIX}-{pid}-*")]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Not ended; an orphan that init has yet to bury has ended."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["network", "direct", "relay"])
 def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, moment: str) -> None:
-    before = traces()
     demo = subprocess.Popen(
         [*DEMO, "--count", "3000"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -125,11 +132,12 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, moment: str)
     children = psutil.Process(demo.pid).children(recursive=True)
     psutil.wait_procs(children, timeout=0.5)  # somewhere in the middle of it
     children += psutil.Process(demo.pid).children(recursive=True)
+    assert traces(demo.pid)
     demo.send_signal(number)
     demo.communicate(timeout=15)
     assert demo.returncode == 128 + number
-    assert not [child for child in children if child.is_running()]
-    assert traces() <= before
+    assert [child for child in children if lives(child)] == []
+    assert traces(demo.pid) == []
 
 
 def test_without_root_it_runs_in_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,9 +68,12 @@ class Host:
 
         The variables are set by the last link of the chain, so that an
         LD_PRELOAD reaches the program and none of the helpers. Every link
-        execs the next: the process id is the program's own.
+        execs the next: the process id is the program's own. The second link
+        looks whether this process still lives, for it may have died before the
+        first could ask to be killed with it.
         """
         line = ["setpriv", "--pdeathsig", "KILL"]
+        line += ["sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
         if self.netns is not None:
             line = ["nsenter", f"--net={_NETNS_DIR / self.netns}", *line]
         if env:

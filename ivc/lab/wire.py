@@ -146,7 +146,11 @@ class WireCounter:
         return self._process.pid
 
     def __enter__(self) -> WireCounter:
-        self.read()  # answers only once it listens
+        try:
+            self.read()  # answers only once it listens
+        except BaseException:
+            stop(self._process)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -157,11 +157,10 @@ def test_the_process_id_is_the_programs_own(lab: Lab) -> None:
 
 
 def test_without_namespaces_hosts_are_addresses() -> None:
-    before = traces(hosts.PREFIX)
     with Lab({"hmi": "127.77.0.1/8"}, Mode.LOOPBACK) as lab:
         assert lab.bridge is None
         assert lab["hmi"].run("echo", "here") == "here\n"
-        assert traces(hosts.PREFIX) == [*before, str(lab.directory)]
+        assert traces(lab.directory.name) == [str(lab.directory)]
 
 
 def test_the_mode_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
