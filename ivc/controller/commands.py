@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +23,8 @@ from ivc.controller.run_dir import default_run_dir
 from ivc.controller.service import Service, Settings, raise_descriptor_limit
 from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
+
+_NICENESS = -15
 
 _Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -122,6 +125,7 @@ def _controller(arguments: argparse.Namespace) -> int:
         level=logging.INFO, stream=sys.stderr, format="ivc controller: %(levelname)s: %(message)s"
     )
     raise_descriptor_limit()
+    _go_first()
     settings = Settings(
         arguments.config,
         arguments.mapping,
@@ -135,6 +139,12 @@ def _controller(arguments: argparse.Namespace) -> int:
     finally:
         service.close()
     return 0
+
+
+def _go_first() -> None:
+    """Ask the scheduler to run us before the spinning programs we serve, if it lets us."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -182,10 +182,11 @@ class DataCommunicationController:
             except (RingFull, TooLarge):
                 relay.full += 1
                 self.totals["full"] += 1
-        if passed:
-            relay.receiver.publish()
             if relay.sender.publish():
                 relay.target.ring()
+        if passed:
+            # Last: what the sender sees as read has been passed on, also if we die in between.
+            relay.receiver.publish()
         return passed == limit
 
     def _account(self, relay: Relay, payload: bytes) -> None:

@@ -42,13 +42,20 @@ class Dispatcher:
         self.flows = FlowTable(platform, dcc, self.wants.flow_changed, quota)
 
     def connected(self, sock: SystemSocket) -> Process:
-        """Somebody connected. Raises `PlatformError` if the kernel cannot say who."""
+        """Somebody connected. Raises `PlatformError` if the kernel cannot say who, `Violation`.
+
+        The socket is still the caller's then.
+        """
         identity = self._platform.identify(sock)
         waiting: list[Process] = []
         connection = Connection(
             sock, self._platform, lambda: self._attention.update(dict.fromkeys(waiting))
         )
-        process = self.registry.add(connection, identity)
+        try:
+            process = self.registry.add(connection, identity)
+        except Violation:
+            connection.close()
+            raise
         waiting.append(process)
         return process
 
@@ -174,12 +181,13 @@ class Dispatcher:
         self.wants.touch(lambda want: want.destination.ip == group)
 
     def _want(self, socket: Socket, source: Address, destination: Address) -> None:
-        if source.ip == 0 and socket.place is not None:
-            source = Address(socket.place.ip, source.port)
-        claimed = socket.local.ip or (socket.place.ip if socket.place is not None else source.ip)
-        if source != (claimed, socket.local.port) and not socket.local.is_multicast:
+        own = socket.local
+        if own.ip == 0 or own.is_multicast:
+            # The kernel fills in an address of the host: there it is the node's.
+            own = Address(socket.place.ip if socket.place is not None else 0, own.port)
+        if source.port != own.port or source.ip not in (0, own.ip, socket.local.ip):
             raise Violation(f"sends as {source} on a socket bound to {socket.local}")
-        self.wants.add(socket, source, destination)
+        self.wants.add(socket, own, destination)
 
     def _dropped(self, process: Process, message: Message) -> None:
         try:

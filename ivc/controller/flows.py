@@ -4,6 +4,7 @@
     ATTACHING  both ends got their own region and shall map it
     LINKING    both have, each got the other's region read-only; the receiver shall look at it
     ACTIVE     the receiver looks, the sender may use the ring
+    CLOSING    the sender shall let go; the receiver still reads, so that nothing is lost
     CLOSED     nothing is left of it here
 
 A relayed flow has two rings under one flow number, with the controller at the end of the first
@@ -51,6 +52,7 @@ class State(StrEnum):
     ATTACHING = "attaching"
     LINKING = "linking"
     ACTIVE = "active"
+    CLOSING = "closing"
     CLOSED = "closed"
 
 
@@ -87,6 +89,12 @@ class Flow:
     relay: Relay | None
     state: State = State.ATTACHING
     mapped: set[Role] = field(default_factory=set)
+    reason: Reason = Reason.NONE
+
+    @property
+    def ended(self) -> bool:
+        """Whether it serves nobody any more."""
+        return self.state in (State.CLOSING, State.CLOSED)
 
     def is_end(self, process: Process, role: Role) -> bool:
         """Whether a process holds this end."""
@@ -102,7 +110,7 @@ class Quota:
 
 
 class FlowTable:
-    """All flows. `changed` is called after a flow became active or was closed."""
+    """All flows. `changed` is called once after a flow became active, and once when it ended."""
 
     def __init__(
         self,
@@ -153,7 +161,7 @@ class FlowTable:
     def acknowledged(self, process: Process, number: int) -> None:
         """The receiver looks at the ring from now on. Raises `Violation`."""
         flow = self._own(process, number, (Role.RECEIVER,))
-        if flow is None or flow.state is State.ACTIVE:
+        if flow is None or flow.state is State.ACTIVE or flow.ended:
             return
         if flow.state is not State.LINKING:
             raise Violation(f"flow {number}: acknowledged before it had the ring")
@@ -164,18 +172,28 @@ class FlowTable:
     def dropped(
         self, process: Process, number: int, role: Role | None, reason: Reason
     ) -> Flow | None:
-        """An end has let go of a flow. The flow, if it was still there. Raises `Violation`.
+        """An end has let go of a flow by itself. The flow, if so. Raises `Violation`.
 
         `role` says which end where a process holds both.
         """
         flow = self._own(process, number, tuple(Role) if role is None else (role,))
-        if flow is not None:
-            self._close(flow, reason, [end for end in Role if end is not role])
-        return flow
+        if flow is None:
+            return None
+        asked = flow.state is State.CLOSING
+        self._close(flow, reason, [end for end in Role if end is not role])
+        return None if asked else flow
 
     def close(self, flow: Flow, reason: Reason) -> None:
-        """End a flow and tell both ends. Idempotent."""
-        self._close(flow, reason, list(Role))
+        """End a flow and tell both ends. Idempotent.
+
+        The sender is told first; what it has written by the time it lets go is still delivered.
+        """
+        if flow.state is not State.ACTIVE or reason is Reason.POISONED:
+            self._close(flow, reason, list(Role))
+            return
+        flow.state, flow.reason = State.CLOSING, reason
+        _tell(flow, Role.SENDER, Type.CLOSE, reason)
+        self._changed(flow, reason)
 
     def close_socket(self, socket: Socket) -> None:
         """A socket is gone: end its flows and tell the other ends."""
@@ -267,7 +285,7 @@ class FlowTable:
     def _close(self, flow: Flow, reason: Reason, tell: list[Role]) -> None:
         if self.flows.pop(flow.id, None) is None:
             return
-        flow.state = State.CLOSED
+        closing, flow.state = flow.state is State.CLOSING, State.CLOSED
         self._count[flow.spec.source_node] -= 1
         self._bytes[flow.spec.source_node] -= flow.spec.cost
         if flow.relay is not None:
@@ -275,8 +293,10 @@ class FlowTable:
             flow.relay = None
         _release(flow)
         for role in tell:
-            _tell(flow, role, Type.CLOSE, reason)
-        self._changed(flow, reason)
+            if not (closing and role is Role.SENDER):  # it has been told
+                _tell(flow, role, Type.CLOSE, flow.reason or reason)
+        if not closing:
+            self._changed(flow, reason)
 
     def _own(self, process: Process, number: int, roles: tuple[Role, ...]) -> Flow | None:
         """The flow a process names; None if it has just ended, which it cannot know yet."""

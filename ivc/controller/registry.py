@@ -19,7 +19,10 @@ from ivc.controller.protocol import NOWHERE, Address, SocketFlag
 from ivc.platform import Identity
 
 SOCKETS_MAX: Final = 4096
-"""Sockets of one process; each costs the controller a descriptor."""
+"""Sockets of all processes on one host; each costs the controller a descriptor."""
+
+PROCESSES_MAX: Final = 256
+"""Control connections from one host."""
 
 GROUPS_MAX: Final = 256
 """Multicast memberships of one socket; the kernel's own default limit is 20."""
@@ -77,7 +80,9 @@ class Registry:
         self._last_process = 0
 
     def add(self, connection: Connection, identity: Identity) -> Process:
-        """A process has connected."""
+        """A process has connected. Raises `Violation` if its host has too many."""
+        if len(self._on(identity.host)) >= PROCESSES_MAX:
+            raise Violation(f"more than {PROCESSES_MAX} processes on one host")
         self._last_process += 1
         process = Process(self._last_process, connection, identity)
         self.processes[process.id] = process
@@ -116,8 +121,8 @@ class Registry:
         self._check_claim(process, local)
         socket = process.sockets.get(number)
         if socket is None:
-            if len(process.sockets) >= SOCKETS_MAX:
-                raise Violation(f"more than {SOCKETS_MAX} sockets")
+            if sum(len(each.sockets) for each in self._on(process.identity.host)) >= SOCKETS_MAX:
+                raise Violation(f"more than {SOCKETS_MAX} sockets on one host")
             socket = process.sockets[number] = Socket(process, number, bell)
         else:
             self._unindex(socket)
@@ -147,6 +152,9 @@ class Registry:
     def joined_on(self, host: int, group: int) -> bool:
         """Whether any socket on a host has joined a group."""
         return any(group in socket.groups for socket in self.sockets() if socket.host == host)
+
+    def _on(self, host: int) -> list[Process]:
+        return [each for each in self.processes.values() if each.identity.host == host]
 
     def _check_claim(self, process: Process, local: Address) -> None:
         place = self.hosts.at(local.ip)

@@ -24,6 +24,7 @@ from ivc import network
 from ivc.controller import match_table
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.dispatch import Dispatcher
+from ivc.controller.errors import Violation
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.flows import Quota
 from ivc.controller.hosts import Hosts, locate
@@ -43,7 +44,7 @@ TICK_S: Final = 1.0
 """How often hosts are looked up again and failures of a passing kind are retried."""
 
 PROCESSES_MAX: Final = 1024
-"""Control connections at a time."""
+"""Control connections from all hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ class Service:
             if len(self._dispatcher.registry.processes) >= PROCESSES_MAX:
                 raise PlatformError(f"there are {PROCESSES_MAX} processes already")
             process = self._dispatcher.connected(sock)
-        except PlatformError as error:
+        except (PlatformError, Violation) as error:
             log.warning("a process is turned away: %s", error)
             sock.close()
             return

@@ -107,8 +107,8 @@ class Wants:
         want = self._of(flow.spec)
         if want is None:
             return
-        if flow.state is State.CLOSED:
-            want.flows.pop(flow.spec, None)
+        if flow.ended:
+            del want.flows[flow.spec]
             want.announced = None  # the sender forgets its route with the flow
             if reason in LASTING or reason in PASSING:
                 want.barred[flow.spec.receiver] = reason
@@ -172,6 +172,8 @@ class Wants:
             return Verdict(Reason.NOT_BOUND)
         if want.socket.place is None:
             return Verdict(self._placeless(want.socket))
+        if want.source.ip != want.socket.place.ip:
+            return Verdict(Reason.NO_NODE)  # the plan has moved its address elsewhere
         decision = self._dcc.decide(want.source, want.destination)
         if not self._dcc.on_rings(decision):
             return Verdict(decision.reason)

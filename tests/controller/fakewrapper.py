@@ -273,6 +273,7 @@ class FakeWrapper:
                 end = self.ends.pop((message.flow, Role(message.flags)), None)
                 if end is not None:
                     end.close()
+                    self.tell(Message(Type.DROPPED, flow=message.flow, flags=message.flags))
         for fd in fds:
             if fd not in kept:
                 os.close(fd)

@@ -144,6 +144,24 @@ def test_a_more_specific_receiver_supersedes(start: Starter) -> None:
     assert exact.receive(1)[1] == REQUEST
 
 
+@BOTH_PATHS
+def test_what_is_written_before_the_sender_knows_of_the_end_still_arrives(
+    start: Starter, path: FlowPath
+) -> None:
+    lab = start(path)
+    wildcard, client = a_server(lab, local="0.0.0.0:30509"), a_client(lab)
+    client.await_active(SERVER)
+    client.reads = False
+    exact = lab.wrapper(2, polite=False)
+    exact.bind(1, SERVER)
+    exact.await_message(Type.ATTACH_RX)  # so the old flow is on its way out
+    client.send(SERVER, REQUEST)
+    client.reads = True
+    client.until(lambda: not client.active(SERVER), "the end of the old flow")
+    assert wildcard.receive(1)[1] == REQUEST
+    wildcard.await_message(Type.CLOSE)
+
+
 def test_two_equal_receivers_are_ambiguous_until_one_leaves(start: Starter) -> None:
     lab = start()
     server, client = a_server(lab), a_client(lab)

@@ -49,6 +49,10 @@ def still_works(client: FakeWrapper, server: FakeWrapper) -> None:
 VIOLATIONS: dict[str, Callable[[FakeWrapper, int], None]] = {
     "address of another host": lambda w, _: w.bind(9, "10.0.0.2:30510"),
     "source that is not its own": lambda w, _: w.want(2, "10.0.0.2:30509", SERVER),
+    "source by way of a group": lambda w, _: (
+        w.bind(9, "224.224.224.245:30490"),
+        w.want(9, "10.0.0.2:30490", SERVER),
+    ),
     "port that is not its own": lambda w, _: w.want(2, "10.0.0.3:4712", SERVER),
     "foreign flow mapped": lambda w, flow: w.tell(Message(Type.MAPPED, flow=flow, flags=1)),
     "foreign flow acknowledged": lambda w, flow: w.tell(Message(Type.ACK, flow=flow)),
