@@ -127,6 +127,7 @@ enum ivc_reason {
     IVC_REASON_WILDCARD = 21,       /* bound to 0.0.0.0 on a host with several nodes */
     IVC_REASON_REPLANNED = 22,      /* the plan changed                              */
     IVC_REASON_MULTICAST_PARTLY = 23, /* some members are reached by the kernel only */
+    IVC_REASON_NESTED = 24,         /* its epoll set is itself polled or in another set */
 };
 
 #endif

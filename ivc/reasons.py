@@ -31,6 +31,7 @@ class Reason(IntEnum):
     WILDCARD = 21
     REPLANNED = 22
     MULTICAST_PARTLY = 23
+    NESTED = 24
 
     @property
     def text(self) -> str:
@@ -63,4 +64,5 @@ _TEXTS = {
     Reason.WILDCARD: "bound to 0.0.0.0 on a host with several nodes",
     Reason.REPLANNED: "the plan has changed",
     Reason.MULTICAST_PARTLY: "some members of the group are reached by the kernel only",
+    Reason.NESTED: "its epoll set is itself polled, or in another set",
 }

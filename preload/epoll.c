@@ -38,6 +38,7 @@ struct epset {
     _Atomic bool managed;     /* tokens are in the set, or have been */
     _Atomic uint32_t sleepers;
     bool mailed;
+    bool nested;              /* polled as a descriptor itself: no rings in here */
     bool kernel_first;        /* with room for one event: whose turn */
     _Atomic uint64_t kernel_looked;
     char mail_token;
@@ -219,7 +220,7 @@ static int set_fd(struct epset *set, int hint)
 {
     if (hint >= 0 && ivc_object(hint) == &set->object)
         return hint;
-    for (int fd = 0; fd < 65536; fd++)
+    for (int fd = 0; fd <= ivc_highest_fd(); fd++)
         if (ivc_object(fd) == &set->object)
             return fd;
     return -1;
@@ -238,6 +239,8 @@ static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const st
      * socket is matched later. */
     if (sock_matched(s) || (e->events & EPOLLONESHOT))
         manage(r);
+    if (set->nested)
+        sock_retire(s, IVC_REASON_NESTED);
     r->set_next = set->regs;
     set->regs = r;
     r->sock_next = s->regs;
@@ -310,6 +313,20 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     if (nudge && recv_hint(s))
         ivc_bell_ring(&s->bell);
     return result;
+}
+
+/*
+ * Whoever polls the set as a descriptor sleeps without arming its rings. Rather
+ * than arm through any depth of nesting, its sockets stay with the kernel.
+ */
+void epset_nested(struct epset *set)
+{
+    if (set->nested || !ivc_lock(&ivc_reg_lock))
+        return;
+    set->nested = true;
+    for (struct reg *r = set->regs; r; r = r->set_next)
+        sock_retire(r->s, IVC_REASON_NESTED);
+    ivc_unlock(&ivc_reg_lock);
 }
 
 /* ---- sockets come and go --------------------------------------------------------------------- */
@@ -577,14 +594,16 @@ static int sleep_in_set(struct gather *g, uint64_t limit)
     int error = 0;
     clear_bells(g);
     atomic_fetch_add(&g->set->sleepers, 1);
-    uint64_t begin = ivc_now();
+    uint64_t begin = ivc_now(), slept = UINT64_MAX;
     if (arm_set(g, &limit) && !control_has_mail()) {
         error = ask_kernel(g, limit);
-        wait_slept(ivc_now() - begin);
+        slept = ivc_now() - begin;
     }
     atomic_fetch_sub(&g->set->sleepers, 1);
     if (!error && g->n < g->max)
         collect(g, g->max);
+    if (g->n)
+        wait_slept(slept);
     return g->n ? 0 : error;
 }
 
@@ -672,6 +691,12 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
 
 void epoll_after_fork(void)
 {
+    ivc_slab_after_fork(&set_slab);
+    for (int fd = 0; fd <= ivc_highest_fd(); fd++) {
+        struct epset *set = epset_of(fd);
+        if (set)
+            memset(&set->lock, 0, sizeof(set->lock));
+    }
     /* The sets are shared with the parent; its bells are not ours to clear. */
     for (uint32_t i = 0; i < arena_used; i++) {
         arena[i].belled = false;

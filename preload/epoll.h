@@ -40,6 +40,9 @@ void reg_matched(struct sock *s);
 /* The socket is about to go: take its bell out of every set. reg_lock held. */
 void reg_closing(struct sock *s);
 
+/* The set's own descriptor is about to be polled, or put into another set. */
+void epset_nested(struct epset *set);
+
 /* Does any thread sleep in a set that holds this socket? */
 bool reg_sleepers(struct sock *s);
 

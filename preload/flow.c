@@ -60,14 +60,37 @@ static void unmap(struct flow_map *map)
 
 /* ---- records ----------------------------------------------------------------- */
 
+/* A server outlives its clients' ports: destinations without flows are let go,
+ * the oldest first. */
+#define DEST_MOST 256u
+
+static void forget_oldest(struct sock *s)
+{
+    struct dest **oldest = NULL;
+    for (struct dest **at = &s->dests; *at; at = &(*at)->next)
+        if (!(*at)->flows)
+            oldest = at;
+    if (!oldest)
+        return;
+    struct dest *d = *oldest;
+    *oldest = d->next;
+    if (s->dest_recent == d)
+        s->dest_recent = NULL;
+    s->dest_count--;
+    ivc_slab_put(&ivc_dest_slab, d);
+}
+
 struct dest *flow_dest(struct sock *s, struct endpoint ep)
 {
     for (struct dest *d = s->dests; d; d = d->next)
         if (endpoint_equal(d->ep, ep))
             return d;
+    if (s->dest_count >= DEST_MOST)
+        forget_oldest(s);
     struct dest *d = ivc_slab_get(&ivc_dest_slab);
     if (!d)
         return NULL;
+    s->dest_count++;
     d->ep = ep;
     d->next = s->dests;
     s->dests = d;

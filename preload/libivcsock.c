@@ -17,6 +17,7 @@
 
 #include "control.h"
 #include "epoll.h"
+#include "flow.h"
 #include "match.h"
 #include "own.h"
 #include "real.h"
@@ -296,11 +297,22 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 
 /* ---- sending --------------------------------------------------------------------------- */
 
+/* Programs may start before the controller: its table is looked for once a
+ * second as long as there is none. */
+static void look_for_controller(void)
+{
+    if (__builtin_expect(!match_present(), 0) && match_retry())
+        sock_rematch_all();
+}
+
 /* A first send binds the socket: only now may it turn out to be ours. */
 static void sent_unmatched(int fd)
 {
     struct sock *s = ivc_sock(fd);
-    if (!s || s->match_tried)
+    if (!s)
+        return;
+    look_for_controller();
+    if (s->match_tried)
         return;
     s->match_tried = true;
     sock_try_match(s);
@@ -396,15 +408,17 @@ static ssize_t recv_one(struct sock *s, int fd, void *buf, size_t len, int flags
 static struct sock *enter_native(int fd)
 {
     struct sock *s = ivc_sock(fd);
-    if (s)
+    if (s) {
+        look_for_controller();
         atomic_fetch_add(&s->native_waits, 1);
+    }
     return s;
 }
 
 static void leave_native(struct sock *s)
 {
-    if (s)
-        atomic_fetch_sub(&s->native_waits, 1);
+    if (s && atomic_fetch_sub(&s->native_waits, 1) == 1 && sock_matched(s))
+        flows_retry_acks(); /* matched meanwhile; flows may have waited for us */
 }
 
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
@@ -527,38 +541,53 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 
 /* A poll that concerns tracked, unmatched sockets is a kernel wait without our
  * bell, like a receive. */
-static void count_native(const struct pollfd *fds, nfds_t n, int step)
+static void count_native(const struct pollfd *fds, nfds_t n, bool enter)
 {
     for (nfds_t i = 0; i < n; i++) {
         struct sock *s = fds[i].fd >= 0 ? ivc_sock(fds[i].fd) : NULL;
-        if (s)
-            atomic_fetch_add(&s->native_waits, (uint32_t)step);
+        if (s && enter)
+            atomic_fetch_add(&s->native_waits, 1);
+        else if (s)
+            leave_native(s);
+    }
+}
+
+static void polled_sets(const struct pollfd *fds, nfds_t n)
+{
+    for (nfds_t i = 0; i < n; i++) {
+        struct epset *set = fds[i].fd >= 0 ? epset_of(fds[i].fd) : NULL;
+        if (set)
+            epset_nested(set);
     }
 }
 
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
+    if (fds)
+        polled_sets(fds, n);
     if (fds && wait_poll_concerns(fds, n))
         return (int)result(wait_poll(fds, n, timeout, mask));
     if (fds)
-        count_native(fds, n, 1);
+        count_native(fds, n, true);
     int r = real(ppoll)(fds, n, timeout, mask);
     if (fds)
-        count_native(fds, n, -1);
+        count_native(fds, n, false);
     return r;
 }
 
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
+    if (fds)
+        polled_sets(fds, n);
     if (fds && wait_poll_concerns(fds, n)) {
         struct timespec ts = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
         return (int)result(wait_poll(fds, n, timeout < 0 ? NULL : &ts, NULL));
     }
     if (fds)
-        count_native(fds, n, 1);
+        count_native(fds, n, true);
     int r = real(poll)(fds, n, timeout);
     if (fds)
-        count_native(fds, n, -1);
+        count_native(fds, n, false);
     return r;
 }
 
@@ -580,10 +609,15 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *time
 
 static bool select_concerns(int n, const fd_set *r)
 {
-    for (int fd = 0; r && fd < n && fd < FD_SETSIZE; fd++)
-        if (FD_ISSET(fd, r) && ivc_matched(fd))
-            return true;
-    return false;
+    bool concerns = false;
+    for (int fd = 0; r && fd < n && fd < FD_SETSIZE; fd++) {
+        if (!FD_ISSET(fd, r))
+            continue;
+        if (epset_of(fd))
+            epset_nested(epset_of(fd));
+        concerns = concerns || ivc_matched(fd);
+    }
+    return concerns;
 }
 
 static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e,
@@ -693,6 +727,8 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     struct epset *set = epset_of(epfd);
     struct sock *s = set ? ivc_sock(fd) : NULL;
+    if (op == EPOLL_CTL_ADD && epset_of(fd))
+        epset_nested(epset_of(fd));
     if (!s)
         return real(epoll_ctl)(epfd, op, fd, event);
     return (int)result(epset_ctl(set, epfd, op, fd, s, event));

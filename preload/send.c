@@ -270,15 +270,17 @@ static struct dest *find_dest(struct sock *s, struct endpoint to)
     struct dest *d = s->dest_recent;
     if (d && endpoint_equal(d->ep, to))
         return d;
-    d = flow_dest(s, to);
+    for (d = s->dests; d && !endpoint_equal(d->ep, to); d = d->next)
+        ;
+    if (!d && (s->unusable || match_destination(to, s->node) != IVC_REASON_NONE))
+        return NULL; /* no record for every stranger */
+    if (!d)
+        d = flow_dest(s, to);
     if (!d)
         return NULL;
     s->dest_recent = d;
-    if (d->reason == IVC_REASON_NONE && !d->planned) {
-        d->reason = match_destination(to, s->node);
-        if (d->reason == IVC_REASON_NONE && !s->unusable)
-            flow_want(s, d);
-    }
+    if (d->reason == IVC_REASON_NONE && !d->planned && !s->unusable)
+        flow_want(s, d);
     return d;
 }
 
@@ -305,6 +307,10 @@ ssize_t send_dgram(struct sock *s, int fd, const struct msghdr *msg, int flags)
         n = to_destination(d, &o);
     } else {
         n = kernel_send(&o);
+        if (n >= 0 && sock_is(s, fd)) {
+            count(&s->stats->tx_net_msgs, 1);
+            count(&s->stats->tx_net_bytes, (uint64_t)n);
+        }
     }
     ivc_unlock(&s->tx_lock);
     if (o.ask_controller)

@@ -45,6 +45,11 @@ void ivc_table_set(int fd, struct object *object)
         atomic_store(&highest_fd, fd);
 }
 
+int ivc_highest_fd(void)
+{
+    return atomic_load(&highest_fd);
+}
+
 void object_release(int fd)
 {
     struct object *object = ivc_object(fd);
@@ -169,7 +174,7 @@ void sock_announce_all(void)
             show(s, s->local.port ? IVC_REASON_NO_NODE : IVC_REASON_NOT_BOUND);
             continue;
         }
-        show(s, s->unusable ? IVC_REASON_OPTION : IVC_REASON_NONE);
+        show(s, s->unusable);
         if (s->unusable)
             continue;
         if (s->announced != era)
@@ -393,16 +398,15 @@ void sock_release(int fd, struct sock *s)
         find_other_fd(s);
 }
 
-/* Something rings do not honour was set: stay with the kernel from here on. */
-static void retire(struct sock *s)
+void sock_retire(struct sock *s, uint32_t reason)
 {
     if (s->unusable)
         return;
-    s->unusable = true;
-    show(s, IVC_REASON_OPTION);
+    s->unusable = reason;
+    show(s, reason);
     if (!sock_matched(s))
         return;
-    drop_flows(s, IVC_REASON_OPTION);
+    drop_flows(s, reason);
     struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
     (void)control_send(&msg, -1);
     s->announced = 0;
@@ -413,7 +417,7 @@ static void retire(struct sock *s)
 static void join(struct sock *s, uint32_t group)
 {
     if (s->group_count == IVC_MAX_GROUPS) {
-        retire(s);
+        sock_retire(s, IVC_REASON_OPTION);
         return;
     }
     s->groups[s->group_count++] = group;
@@ -488,7 +492,7 @@ static void ip_option(struct sock *s, int name, const void *value, socklen_t len
     case IP_BIND_ADDRESS_NO_PORT:
         break;
     default:
-        retire(s);
+        sock_retire(s, IVC_REASON_OPTION);
     }
 }
 
@@ -516,7 +520,7 @@ static void socket_option(struct sock *s, int name)
     case SO_RCVLOWAT:
         break;
     default:
-        retire(s);
+        sock_retire(s, IVC_REASON_OPTION);
     }
 }
 
@@ -527,7 +531,7 @@ void sock_option(struct sock *s, int level, int name, const void *value, socklen
     else if (level == IPPROTO_IP)
         ip_option(s, name, value, len);
     else
-        retire(s);
+        sock_retire(s, IVC_REASON_OPTION);
 }
 
 /* ---- fork ---------------------------------------------------------------------------------------- */
@@ -537,13 +541,17 @@ void sock_option(struct sock *s, int level, int name, const void *value, socklen
 void sock_after_fork(void)
 {
     memset(&ivc_reg_lock, 0, sizeof(ivc_reg_lock));
+    ivc_slab_after_fork(&sock_slab);
+    ivc_slab_after_fork(&ivc_rx_slab);
+    ivc_slab_after_fork(&ivc_tx_slab);
+    ivc_slab_after_fork(&ivc_dest_slab);
     for (struct sock *s = ivc_socks; s; s = s->next) {
         memset(&s->rx_lock, 0, sizeof(s->rx_lock));
         memset(&s->tx_lock, 0, sizeof(s->tx_lock));
         s->rx_flows = s->rx_turn = s->rx_peeked = NULL;
         s->dests = s->dest_recent = NULL;
         s->stash.full = false;
-        s->unusable = true;
+        s->unusable = IVC_REASON_FORKED;
         s->announced = 0;
         s->stats = NULL;
         if (atomic_load(&s->state) == SOCK_MATCHED)

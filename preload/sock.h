@@ -181,7 +181,7 @@ struct sock {
     bool reuse, mc_all, mc_loop;
     bool pktinfo;     /* the application asked for IP_PKTINFO */
     bool pktinfo_own; /* we did, to tell unicast from multicast */
-    bool unusable;    /* an option rings do not honour is set */
+    uint32_t unusable; /* reason why rings are out of the question for good; 0 = none */
     bool wr_shutdown;
     _Atomic bool rd_shutdown;
     struct endpoint local, peer; /* peer.ip 0 = unconnected */
@@ -210,6 +210,7 @@ struct sock {
     uint64_t kernel_empty;     /* when it last had nothing */
 
     struct dest *dests;
+    unsigned dest_count;
     struct dest *dest_recent;
 
     struct ivc_stats_slot *stats; /* never NULL once matched */
@@ -262,6 +263,8 @@ void sock_announce_all(void);              /* a new controller has welcomed us *
 bool sock_stash(struct sock *s);           /* room for one datagram of the kernel */
 struct sock *sock_by_id(uint32_t id);
 void sock_after_fork(void);
+void sock_retire(struct sock *s, uint32_t reason); /* to the kernel for good */
+int ivc_highest_fd(void);
 
 /* All records, newest first; hold ivc_reg_lock while walking. */
 extern struct sock *ivc_socks;

@@ -121,6 +121,11 @@ void ivc_slab_put(struct ivc_slab *slab, void *record)
     ivc_unlock(&slab->lock);
 }
 
+void ivc_slab_after_fork(struct ivc_slab *slab)
+{
+    atomic_store(&slab->lock.word, 0);
+}
+
 static uint64_t mix(uint64_t h, uint64_t word)
 {
     h ^= word * UINT64_C(0x9e3779b97f4a7c15);

@@ -82,6 +82,7 @@ struct ivc_slab {
 
 void *ivc_slab_get(struct ivc_slab *slab); /* zeroed behind `keep`, or NULL */
 void ivc_slab_put(struct ivc_slab *slab, void *record);
+void ivc_slab_after_fork(struct ivc_slab *slab); /* its owner may be gone */
 
 /* 64-bit hash of a datagram given as two pieces (a ring may wrap). */
 uint64_t ivc_hash(const void *a, size_t alen, const void *b, size_t blen);

@@ -17,17 +17,22 @@
 /* ---- how long to spin -------------------------------------------------------------- */
 
 #define SPIN_FIRST_NS (30 * IVC_NS_PER_US)
-#define SPIN_LEAST_NS (2 * IVC_NS_PER_US)
 #define SPIN_FLOOR_NS (20 * IVC_NS_PER_US)
 #define SPIN_MOST_NS IVC_NS_PER_MS
-#define SPIN_MISSES 16u
+
+/* Spinning must pay: a running average of how often it ended in data. Below
+ * half it only takes the CPU from those who would make the data, so then only
+ * every SPIN_PROBE-th wait tries whether that has changed. */
+#define SCORE_FULL 256u
+#define SCORE_SHARE 8u
+#define SPIN_PROBE 16u
 
 static struct {
-    _Atomic uint64_t most;   /* ceiling: about two wake-ups */
-    _Atomic uint64_t budget; /* now */
-    _Atomic uint32_t misses; /* in a row */
-    bool fixed;              /* IVC_SPIN_US was given */
-} spin;
+    _Atomic uint64_t most;  /* budget: about two wake-ups */
+    _Atomic uint32_t score; /* 0 .. SCORE_FULL */
+    _Atomic uint32_t waits;
+    bool fixed; /* IVC_SPIN_US was given */
+} spin = {.score = SCORE_FULL};
 
 static unsigned cpus(void)
 {
@@ -54,39 +59,42 @@ void wait_init(void)
     if (ns > SPIN_MOST_NS)
         ns = SPIN_MOST_NS;
     atomic_store(&spin.most, ns);
-    atomic_store(&spin.budget, ns);
 }
 
 uint64_t wait_spin_budget(void)
 {
-    return atomic_load_explicit(&spin.budget, memory_order_relaxed);
+    uint32_t score = atomic_load_explicit(&spin.score, memory_order_relaxed);
+    if (score < SCORE_FULL / 2 && !spin.fixed &&
+        atomic_fetch_add_explicit(&spin.waits, 1, memory_order_relaxed) % SPIN_PROBE)
+        return 0;
+    return atomic_load_explicit(&spin.most, memory_order_relaxed);
+}
+
+/* Not exact between threads, and need not be. */
+static void rate(bool hit)
+{
+    uint32_t score = atomic_load_explicit(&spin.score, memory_order_relaxed);
+    score = hit ? score + (SCORE_FULL - score) / SCORE_SHARE : score - score / SCORE_SHARE;
+    atomic_store_explicit(&spin.score, score, memory_order_relaxed);
 }
 
 void wait_spin_hit(void)
 {
-    struct ivc_stats_header *stats = control_stats();
-    atomic_store_explicit(&spin.misses, 0, memory_order_relaxed);
-    atomic_store_explicit(&spin.budget, atomic_load_explicit(&spin.most, memory_order_relaxed),
-                          memory_order_relaxed);
-    count(&stats->spin_hits, 1);
+    rate(true);
+    count(&control_stats()->spin_hits, 1);
 }
 
 void wait_spin_miss(void)
 {
-    struct ivc_stats_header *stats = control_stats();
-    count(&stats->spin_misses, 1);
-    if (spin.fixed || atomic_fetch_add_explicit(&spin.misses, 1, memory_order_relaxed) < SPIN_MISSES)
-        return;
-    uint64_t half = wait_spin_budget() / 2;
-    if (half >= SPIN_LEAST_NS)
-        atomic_store_explicit(&spin.budget, half, memory_order_relaxed);
+    rate(false);
+    count(&control_stats()->spin_misses, 1);
 }
 
+/* A sleep shorter than the budget was one that spinning would have saved. */
 void wait_slept(uint64_t slept)
 {
     if (slept < atomic_load_explicit(&spin.most, memory_order_relaxed))
-        atomic_store_explicit(&spin.budget, atomic_load_explicit(&spin.most, memory_order_relaxed),
-                              memory_order_relaxed);
+        rate(true);
 }
 
 void wait_learn_wake_cost(uint16_t stamp)
@@ -130,13 +138,17 @@ static bool handlers_restart(void)
     return true;
 }
 
+/* True: worth another look now. Comes back for the kernel's sake in between. */
 static bool spin_one(struct wait *wait)
 {
     uint64_t now = ivc_now();
-    if (wait->spin_until == 0)
-        wait->spin_until = now + wait_spin_budget();
-    uint64_t look = now + KERNEL_SPIN_LOOK_NS;
-    while (now < wait->spin_until) {
+    if (wait->spin_until == 0) {
+        uint64_t budget = wait_spin_budget();
+        if (budget == 0)
+            return false;
+        wait->spin_until = now + budget;
+    }
+    for (uint64_t look = now + KERNEL_SPIN_LOOK_NS; now < wait->spin_until; now = ivc_now()) {
         if (recv_hint(wait->s)) {
             wait_spin_hit();
             return true;
@@ -148,7 +160,6 @@ static bool spin_one(struct wait *wait)
             return true;
         }
         ivc_pause();
-        now = ivc_now();
     }
     wait_spin_miss();
     return false;
@@ -190,7 +201,7 @@ int wait_one(struct wait *wait)
 {
     struct sock *s = wait->s;
     wait->kernel = false;
-    if (recv_has_rings(s) && wait_spin_budget() && spin_one(wait))
+    if (recv_has_rings(s) && spin_one(wait))
         return 0;
     wait->spin_until = 0;
     if (turned_nonblocking(wait))
