@@ -176,22 +176,28 @@ static bool is_fence_twin(const struct rx_flow *f, const struct ivc_record *r, c
 static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
 {
     struct rx_flow *next;
+    /* Whatever a ring can give goes first, an older flow's rest before a newer one's fence. */
     for (struct rx_flow *f = s->rx_flows; f; f = next) {
         next = f->next;
-        if (!f->attached || !of_flow(&s->stash, f))
-            continue;
-        enum head head = look_at_head(s, f, now, &pick->record);
-        if (head == HEAD_READY) {
+        if (f->attached && of_flow(&s->stash, f) &&
+            look_at_head(s, f, now, &pick->record) == HEAD_READY) {
             pick->source = FROM_RING;
             pick->flow = f;
             return false;
         }
-        if (head == HEAD_HELD && !f->synced && is_fence_twin(f, &pick->record, &s->stash)) {
+    }
+    for (struct rx_flow *f = s->rx_flows; f; f = next) {
+        next = f->next;
+        if (f->attached && of_flow(&s->stash, f) && !f->synced &&
+            look_at_head(s, f, now, &pick->record) == HEAD_HELD &&
+            is_fence_twin(f, &pick->record, &s->stash)) {
             if (pick->record.flags & IVC_RECORD_SAME)
                 f->settle_until = now + FENCE_SETTLE_NS;
             pass_fence(f, &pick->record);
             ivc_rx_consume(&f->ring, &pick->record);
-            return true; /* once, from here: nothing is expected any more */
+            /* Once, from here, and before anything the ring has behind it. */
+            s->stash.counted = true;
+            return true;
         }
     }
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
