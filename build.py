@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -117,8 +116,8 @@ def install(options: argparse.Namespace) -> None:
 def clean(_options: argparse.Namespace) -> None:
     for folder in (VENV, BUILD, ROOT / "ivc.egg-info"):
         shutil.rmtree(folder, ignore_errors=True)
-    for path in (ROOT / "ivc").rglob("*.so"):
-        path.unlink()
+    for made in ("libivccore.so", "_core.py"):
+        (ROOT / "ivc" / "shm" / made).unlink(missing_ok=True)
 
 
 # ---- parts ------------------------------------------------------------------
@@ -132,7 +131,6 @@ def _require_tools() -> None:
         "iproute2": shutil.which("ip") is None,
         "util-linux": shutil.which("nsenter") is None,
         "python3-venv": not PYTHON.exists() and not _importable("ensurepip"),
-        "python3-dev": not (Path(sysconfig.get_path("include")) / "Python.h").exists(),
     }
     packages = [name for name, absent in missing.items() if absent]
     if packages:
@@ -178,8 +176,7 @@ def _make_library() -> None:
 def _make_binding() -> None:
     """The cffi module over core/, in place beside ivc/shm/."""
     sources = [*(ROOT / "core").glob("*.[ch]"), ROOT / "ivc" / "shm" / "build_core.py"]
-    built = list((ROOT / "ivc" / "shm").glob("_core*.so"))
-    if built and not _outdated(built[0], sources):
+    if not _outdated(ROOT / "ivc" / "shm" / "libivccore.so", sources):
         return
     _say("compile the Python binding of core/")
     _run([PYTHON, "-m", "ivc.shm.build_core"], quiet=True)

@@ -122,6 +122,7 @@ static_assert(offsetof(struct ivc_record, seq) == 20, "layout");
 static_assert(offsetof(struct ivc_record, kseq) == 28, "layout");
 static_assert(sizeof(struct ivc_record) == IVC_RECORD_ALIGN, "layout");
 
-#define IVC_DATA_OFFSET IVC_PAGE /* records start on the sender's second page */
+#define IVC_DATA_OFFSET 4096u /* records start on the sender's second page */
+static_assert(IVC_DATA_OFFSET == IVC_PAGE, "layout");
 
 #endif

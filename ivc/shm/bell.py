@@ -3,7 +3,7 @@
 
 import os
 
-from ivc.shm._core import ffi, lib
+from ivc.shm.library import ffi, lib
 
 
 class Bell:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compile core/*.c into the extension module ``ivc.shm._core`` (cffi, API mode).
+"""Make ``ivc.shm._core``: core/*.c as a shared library, and cffi's view of it (ABI mode).
 
 The declarations are taken from the headers themselves, so there is no second copy
-that could drift; the C compiler checks every offset cffi derives from them.
+that could drift; every size and offset cffi derives from them is compiled into the
+library as a static assertion. ABI mode needs a C compiler, but not Python's headers.
 
 Run as ``python -m ivc.shm.build_core`` from the root of the repository.
 """
 
+import os
 import re
-import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,14 +22,16 @@ BUILD = ROOT / "build" / "cffi"
 
 HEADERS = ("layout.h", "pages.h", "protocol.h", "ring.h", "doorbell.h")
 SOURCES = ("ring.c", "platform_linux.c")
+LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_NUMBER = re.compile(r"^#define (IVC_\w+) \S", re.MULTILINE)
+_NUMBER = re.compile(r"^#define (IVC_\w+) (\S.*)$", re.MULTILINE)
+_LITERAL = re.compile(r"\b(0x[0-9a-fA-F]+|\d+)u?\b")
 _TYPE = re.compile(r"^(?:struct|enum) \w+ \{.*?^\};", re.MULTILINE | re.DOTALL)
 _FUNCTION = re.compile(r"^[a-z][\w ]*?\bivc_\w+\([^;{}]*\);", re.MULTILINE)
 
 _SYSTEM = """
-struct iovec { void *iov_base; size_t iov_len; ...; };
+struct iovec { void *iov_base; size_t iov_len; };
 """
 
 
@@ -38,7 +42,11 @@ def declarations(header: str) -> str:
     ``struct`` and ``enum`` definitions and prototypes that start a line.
     """
     text = _COMMENT.sub("", header)
-    numbers = [f"#define {name} ..." for name in _NUMBER.findall(text)]
+    numbers = [
+        f"#define {name} {literal[1]}"
+        for name, value in _NUMBER.findall(text)
+        if (literal := _LITERAL.search(value))
+    ]
     types = [found.replace("_Atomic ", "") for found in _TYPE.findall(text)]
     return "\n".join([*numbers, *types, *_FUNCTION.findall(text)])
 
@@ -49,24 +57,41 @@ def builder() -> FFI:
     ffi.cdef(_SYSTEM)
     for name in HEADERS:
         ffi.cdef(declarations((CORE / name).read_text(encoding="utf-8")))
-    ffi.set_source(
-        "ivc.shm._core",
-        "\n".join(f'#include "{name}"' for name in HEADERS),
-        sources=[str(CORE / name) for name in SOURCES],
-        include_dirs=[str(CORE)],
-        extra_compile_args=["-std=c11", "-O2"],
-    )
+    ffi.set_source("ivc.shm._core", None)
     return ffi
 
 
+def assertions(ffi: FFI) -> str:
+    """Return C that compiles only if cffi sees every struct as the compiler does."""
+    lines = [*(f'#include "{name}"' for name in HEADERS), "#include <sys/uio.h>"]
+    for name in ffi.list_types()[1]:
+        struct = f"struct {name}"
+        lines.append(f'static_assert(sizeof({struct}) == {ffi.sizeof(struct)}, "{struct}");')
+        lines += [
+            f'static_assert(offsetof({struct}, {field}) == {info.offset}, "{struct}.{field}");'
+            for field, info in ffi.typeof(struct).fields or ()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _compile(ffi: FFI, target: Path) -> None:
+    check = BUILD / "assertions.c"
+    check.write_text(assertions(ffi), encoding="utf-8")
+    command = ["-std=c11", "-O2", "-fPIC", "-shared", f"-I{CORE}", "-o", str(target), str(check)]
+    command += [str(CORE / name) for name in SOURCES]
+    subprocess.run([os.environ.get("CC", "gcc"), *command], check=True)
+
+
 def build() -> Path:
-    """Compile, put the module beside this file and return its path."""
+    """Compile, put library and module beside this file and return the library's path."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    made = Path(builder().compile(tmpdir=str(BUILD)))
-    target = Path(__file__).parent / made.name
+    ffi = builder()
+    folder = Path(__file__).parent
+    target = folder / LIBRARY
     # A new file, not new bytes in the old one: a running process has it mapped.
-    partial = target.with_suffix(".partial")
-    shutil.copy2(made, partial)
+    partial = target.with_suffix(f".{os.getpid()}")
+    _compile(ffi, partial)
+    ffi.emit_python_code(str(folder / "_core.py"))
     partial.replace(target)
     return target
 

@@ -8,8 +8,8 @@ After ``close()`` no other method may be called (``TypeError``).
 import errno
 from typing import Any, NoReturn
 
-from ivc.shm._core import ffi, lib
 from ivc.shm.errors import AttachError, RingFull, RingPoisoned, TooLarge
+from ivc.shm.library import ffi, lib
 from ivc.shm.record import Buffer, Ident, Record
 
 

@@ -9,7 +9,7 @@ from ivc.controller import protocol
 from ivc.controller.errors import MessageError
 from ivc.controller.protocol import Address, Message, Type
 from ivc.reasons import Reason
-from ivc.shm._core import ffi, lib
+from ivc.shm.library import ffi, lib
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 ADDRESSES = st.builds(Address, U32, U16)

@@ -8,7 +8,7 @@ import pytest
 
 from ivc.reasons import Reason
 from ivc.shm import layout
-from ivc.shm._core import ffi, lib
+from ivc.shm.library import ffi, lib
 
 STRUCTS = {
     "ivc_ctrl": layout.Ctrl,
