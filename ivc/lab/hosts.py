@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,14 +96,22 @@ class Host:
         it can end its programs in order; should the laboratory itself be
         killed, the kernel kills them (PR_SET_PDEATHSIG).
         """
-        return subprocess.Popen(
-            self.command(argv, env),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            text=True,
-            start_new_session=True,
-        )
+        process = None
+        try:
+            with _signals_held():  # a Popen cut short forgets the process it has made
+                process = subprocess.Popen(
+                    self.command(argv, env),
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    text=True,
+                    start_new_session=True,
+                )
+        except BaseException:
+            if process is not None:
+                stop(process)
+            raise
+        return process
 
     def run(self, *argv: str) -> str:
         """Run a program on this host and return what it printed. Raises LabError."""
@@ -151,9 +160,10 @@ class Lab:
     def __enter__(self) -> Lab:
         remove_leftovers()
         try:
-            self.directory.mkdir(mode=0o700)
-            if self.bridge is not None:
-                self._build(self.bridge)
+            with _signals_held():  # an `ip` cut short could still act after the cleaning
+                self.directory.mkdir(mode=0o700)
+                if self.bridge is not None:
+                    self._build(self.bridge)
         except BaseException:
             self._remove()
             raise
@@ -249,13 +259,24 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold signals back: an impatient second Ctrl-C must not cut the cleaning short."""
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    """Hold signals back until the block is done; then they do what they would have done.
+
+    Handlers, not the signal mask: a mask would be inherited by the programs
+    started here. Python gives signals to the main thread only; others need nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    saved = {number: signal.signal(number, lambda n, _: held.append(n)) for number in numbers}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+        for late in dict.fromkeys(held):
+            signal.raise_signal(late)
 
 
 def _start_time(pid: int) -> int | None:
@@ -288,7 +309,8 @@ def _directories() -> Iterator[Path]:
 
 def _delete(path: Path) -> None:
     if path.parent == _NETNS_DIR:
-        subprocess.run(["ip", "netns", "delete", path.name], capture_output=True, check=False)
+        command = ["ip", "netns", "delete", path.name]
+        subprocess.run(command, capture_output=True, check=False, start_new_session=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -302,7 +324,10 @@ def _ip(*arguments: str) -> None:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # In a session of its own: Ctrl-C on a terminal reaches us alone.
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, start_new_session=True
+    )
     if done.returncode != 0:
         raise LabError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
     return done.stdout

@@ -166,3 +166,12 @@ def test_without_namespaces_hosts_are_addresses() -> None:
 def test_the_mode_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IVC_LAB", "loopback")
     assert hosts.available_mode() is Mode.LOOPBACK
+
+
+def test_a_signal_at_any_moment_leaves_nothing() -> None:
+    for delay in range(0, 150, 10):  # milliseconds: before, while, and after building
+        process = subprocess.Popen([sys.executable, "-c", HOLD_A_LAB], stdout=subprocess.DEVNULL)
+        time.sleep(0.1 + delay / 1000)
+        process.terminate()
+        process.wait(10)
+        assert traces(f"{hosts.PREFIX}-{process.pid}-") == []
