@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The construct declarations and the C headers describe the same bytes."""
 
+import re
 from enum import IntEnum, IntFlag
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +81,9 @@ def test_every_reason_has_one_clear_line(reason: IntEnum) -> None:
     assert reason.text
     assert "\n" not in reason.text
     assert [other for other in Reason if other.text == reason.text] == [reason]
+
+
+def test_every_reason_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reasons.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d+) \| (\w+) \|", text, re.MULTILINE))
+    assert rows == {str(int(reason)): reason.name for reason in Reason}
