@@ -114,7 +114,7 @@ def _socket(
         for flow in dispatcher.flows.flows.values()
         if socket is not None and socket in (flow.spec.sender, flow.spec.receiver)
     ]
-    path, reason = _path(flows, slot)
+    path, reason = _path(flows, slot, _route_reasons(socket, dispatcher))
     local = socket.local if socket is not None else Address(slot.local_ip, slot.local_port)
     peer = socket.peer if socket is not None else Address(slot.peer_ip, slot.peer_port)
     return {
@@ -133,7 +133,19 @@ def _socket(
     }
 
 
-def _path(flows: list[Flow], slot: Any) -> tuple[str, str]:
+def _route_reasons(socket: Socket | None, dispatcher: Dispatcher) -> list[Reason]:
+    """Why destinations of a socket are on the network; then why others do not reach it by ring."""
+    if socket is None or socket.place is None:
+        return []
+    address = Address(socket.place.ip, socket.local.port)
+    wants = [
+        *dispatcher.wants.of(socket),
+        *(want for want in dispatcher.wants if want.destination == address),
+    ]
+    return [want.announced[0] for want in wants if want.announced and want.announced[0]]
+
+
+def _path(flows: list[Flow], slot: Any, routes: list[Reason]) -> tuple[str, str]:
     """Path and the name of the reason."""
     active = [flow for flow in flows if flow.state is State.ACTIVE]
     if active:
@@ -143,6 +155,8 @@ def _path(flows: list[Flow], slot: Any) -> tuple[str, str]:
         return "network", Reason.PENDING.name
     if slot is not None and slot.reason != Reason.NONE:
         return "network", _name(slot.reason)
+    if routes:
+        return "network", routes[0].name
     return "network", Reason.NO_TRAFFIC.name
 
 

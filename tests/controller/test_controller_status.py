@@ -54,6 +54,17 @@ def test_a_socket_without_a_flow_says_why(start: Starter) -> None:
     assert (socket["path"], socket["reason"]) == ("network", "OPTION")
 
 
+def test_both_ends_of_a_refused_route_say_why(start: Starter) -> None:
+    lab = start(FlowPath.NETWORK)
+    client, server = lab.wrapper(1), lab.wrapper(2)
+    server.bind(1, SERVER)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    client.await_route(SERVER, Reason.RULE)
+    shown = [(s["path"], s["reason"]) for s in lab.status()["sockets"]]
+    assert shown == [("network", "RULE")] * 2
+
+
 def test_a_socket_only_its_process_knows_is_shown_too(start: Starter) -> None:
     lab = start()
     client = lab.wrapper(1)
