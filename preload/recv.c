@@ -39,17 +39,34 @@ static void pass_fence(struct rx_flow *f, const struct ivc_record *r)
     f->hold_since = 0;
 }
 
+/* Does the kernel still owe us the second copy of a record? Its flow must know it till then. */
+static bool twins_owed(struct rx_flow *f, uint64_t now)
+{
+    for (unsigned i = 0; f->twin_count && i < TWIN_SLOTS; i++) {
+        struct twin *t = &f->twins[i];
+        if (t->length != UINT32_MAX && now - t->when >= TWIN_LIFE_NS) {
+            t->length = UINT32_MAX;
+            f->twin_count--;
+        }
+    }
+    return f->twin_count != 0;
+}
+
 static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
 {
     if (!f->attached)
         return HEAD_NONE;
     int got = ivc_rx_peek(&f->ring, r);
+    if (__builtin_expect(got == 0, 0) &&
+        (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)) {
+        /* State read first, then the tail once more: what came before the end is still ours. */
+        got = ivc_rx_peek(&f->ring, r);
+        if (got == 0 && !twins_owed(f, now))
+            flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
+    }
     if (__builtin_expect(got <= 0, 0)) {
         if (got < 0)
             flow_drop_rx(s, f, IVC_REASON_POISONED);
-        else if (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)
-            if (!ivc_rx_ready(&f->ring)) /* state read first, then the tail once more */
-                flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
         return HEAD_NONE;
     }
     if (__builtin_expect(f->settle_until != 0, 0)) {

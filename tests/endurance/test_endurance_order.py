@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows come and go while service discovery and numbered traffic run: nobody notices."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import FieldMaker
+from endurance_field import (
+    ADDRESSES,
+    GROUP,
+    SEED,
+    Field,
+    Program,
+    Traffic,
+    assert_whole,
+    size,
+)
+
+RATE = 2000
+REST_S = 0.3
+SD_PEER = str(Path(__file__).with_name("sd_peer.py"))
+SD_GROUP = "224.224.224.245:30490"
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Numbered traffic both ways, by unicast and multicast, and service discovery on both hosts."""
+
+    adas: Traffic
+    hmi: Traffic
+    members: tuple[Traffic, ...]
+    discoveries: tuple[Program, ...]
+    ways: Sequence[tuple[Program, str]]
+
+    def rest(self) -> None:
+        """Stop sending and let everything arrive."""
+        for each in (self.adas, self.hmi):
+            each.order("pause")
+        time.sleep(REST_S)
+
+    def assert_whole(self) -> int:
+        """Nobody missed anything. Returns how many datagrams were sent."""
+        count = assert_whole(self.adas, self.hmi) + assert_whole(self.hmi, self.adas)
+        for member in self.members:
+            count += assert_whole(self.adas, member, 1) + assert_whole(self.hmi, member, 1)
+        for program in self.discoveries:
+            seen = program.ask("report")
+            assert (seen["reboots"], seen["jumps"]) == (0, []), seen
+            assert min(seen["multicast"], seen["unicast"]) > 10, seen
+        return count
+
+
+@contextmanager
+def crowd(field: Field, *options: object) -> Iterator[Crowd]:
+    """Everybody at work on direct, relayed or no flows, as the mapping says."""
+    group, port = GROUP.split(":")
+    with ExitStack() as stack:
+
+        def traffic(host: str, port: int, to: str) -> Traffic:
+            more = ("--rate", RATE, "--to", to, "--to", GROUP, *options)
+            return stack.enter_context(field.traffic(host, port, *more))
+
+        def member(host: str, bind: str) -> Traffic:
+            more = ("--join", group, *options)
+            return stack.enter_context(field.traffic(host, int(port), *more, bind=bind))
+
+        def discovery(host: str, own: int, wanted: int) -> Program:
+            command = (SD_PEER, ADDRESSES[host], str(own), str(wanted))
+            return stack.enter_context(field.python(host, *command))
+
+        members = member("adas", group), member("hmi", "0.0.0.0")
+        adas = traffic("adas", 30509, f"{ADDRESSES['hmi']}:30510")
+        hmi = traffic("hmi", 30510, f"{ADDRESSES['adas']}:30509")
+        discoveries = discovery("adas", 30511, 30512), discovery("hmi", 30512, 30511)
+        ways: list[tuple[Program, str]] = [(adas, hmi.address), (hmi, adas.address)]
+        ways += [(adas, GROUP), (hmi, GROUP)]
+        for program in discoveries:
+            assert program.line() == "found\n"
+            ways.append((program, SD_GROUP))
+        for each in (adas, hmi):
+            each.order("go")
+        yield Crowd(adas, hmi, members, discoveries, ways)
+
+
+def cycle(field: Field, ways: Sequence[tuple[Program, str]], paths: Sequence[str]) -> None:
+    """Give all these ways one path after the other, each taken up before the next."""
+    for path in paths:
+        field.replan(path)
+        field.await_path(path, ways)
+
+
+def plans(count: int) -> Iterator[tuple[str, ...]]:
+    """Ways to take a flow away and give it back, by seed."""
+    choose = random.Random(SEED).choice
+    for _ in range(count):
+        yield choose(
+            [("network", "direct"), ("network", "relay", "direct"), ("relay", "network", "direct")]
+        )
+
+
+@pytest.mark.parametrize("wait", ["poll", "block", "epoll", "epoll-et"])
+def test_direct_flows_come_and_go_unnoticed(field: Field, wait: str) -> None:
+    with crowd(field, "--wait", wait) as everybody:
+        for _ in range(size(25, 1000)):
+            cycle(field, everybody.ways, ("network", "direct"))
+        everybody.rest()
+        everybody.assert_whole()
