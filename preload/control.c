@@ -3,6 +3,8 @@
 #include "control.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -21,6 +23,7 @@
 #define RETRY_FIRST_NS (100 * IVC_NS_PER_MS)
 #define RETRY_MOST_NS (2 * IVC_NS_PER_S)
 #define MAIL_BATCH 64
+#define SEND_PATIENCE_NS (100 * 1000 * 1000)
 
 struct control_state ivc_control_state = {.fd = -1, .mail_fd = -1};
 
@@ -178,6 +181,25 @@ void control_ensure(void)
     ivc_unlock(&lock);
 }
 
+/*
+ * A controller behind with its mail gets a moment to catch up. One that does
+ * not is given up: a message must not get lost alone, so the connection ends
+ * and everything is told anew over the next one.
+ */
+static long put(int to, const struct msghdr *header)
+{
+    struct pollfd writable = {.fd = to, .events = POLLOUT};
+    struct timespec patience = {.tv_nsec = SEND_PATIENCE_NS};
+    long n = ivc_sys(SYS_sendmsg, to, header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n != -EAGAIN)
+        return n;
+    (void)ivc_sys(SYS_ppoll, &writable, 1, &patience, NULL, 0);
+    n = ivc_sys(SYS_sendmsg, to, header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n == -EAGAIN)
+        (void)ivc_sys(SYS_shutdown, to, SHUT_RDWR);
+    return n;
+}
+
 bool control_send(struct ivc_msg *msg, int fd)
 {
     int to = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire);
@@ -200,7 +222,17 @@ bool control_send(struct ivc_msg *msg, int fd)
         header.msg_control = &control;
         header.msg_controllen = sizeof(control);
     }
-    return ivc_sys(SYS_sendmsg, to, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*msg);
+    return put(to, &header) == sizeof(*msg);
+}
+
+bool control_alive(void)
+{
+    struct pollfd look = {.fd = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire)};
+    const struct timespec zero = {0};
+    if (look.fd < 0)
+        return false;
+    (void)ivc_sys(SYS_ppoll, &look, 1, &zero, NULL, 0);
+    return (look.revents & (POLLHUP | POLLERR)) == 0;
 }
 
 /* ---- mail -------------------------------------------------------------------- */
@@ -345,6 +377,17 @@ static void read_all(void)
         handle(&mail);
     }
     flows_retry_acks();
+}
+
+/* A process that only ever sends comes by no wait: it looks now and then, for
+ * the welcome, and for a controller that has come back. */
+#define IDLE_LOOKS 64u
+
+void control_glance(void)
+{
+    static _Atomic uint32_t calls;
+    if (atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) % IDLE_LOOKS == 0)
+        control_read();
 }
 
 void control_read(void)

@@ -38,9 +38,17 @@ static inline bool control_has_mail(void)
 /* Look into the socket itself: slow paths, and after mail_fd was readable. */
 void control_read(void);
 
+/* Is anybody at the other end? One system call. */
+bool control_alive(void);
+
+/* No controller has welcomed us (yet, or any more): look now and then. */
+void control_glance(void);
+
 static inline void control_poll(void)
 {
-    if (__builtin_expect(control_has_mail(), 0))
+    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.page, memory_order_relaxed), 0))
+        control_glance();
+    else if (__builtin_expect(control_has_mail(), 0))
         control_read();
 }
 
