@@ -76,7 +76,11 @@ def _nodes(dispatcher: Dispatcher, dcc: DataCommunicationController) -> list[Doc
 
 
 def _process(process: Process, dispatcher: Dispatcher) -> Document:
-    page = StatsHeader.parse(process.statistics) if process.statistics is not None else None
+    page = (
+        StatsHeader.parse(process.statistics[: StatsHeader.sizeof()])
+        if process.statistics is not None
+        else None
+    )
     here = dispatcher.registry.hosts.on(process.identity.host)
     return {
         "pid": process.identity.pid,
