@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the nodes of the plan really are: the plan, seen from the machine it runs on."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ivc.plan import MatchKind, Plan
@@ -57,8 +56,3 @@ def locate(plan: Plan, platform: Platform) -> Hosts:
     )
     outside = any(entry.kind is MatchKind.EXTERNAL for entry in plan.match_entries())
     return Hosts(tuple(places), outside)
-
-
-def missing(hosts: Iterable[Place]) -> tuple[str, ...]:
-    """Names of nodes whose host does not exist now."""
-    return tuple(place.name for place in hosts if place.host is None)
