@@ -164,12 +164,23 @@ static void want_again(struct sock *s)
     ivc_unlock(&s->tx_lock);
 }
 
+/* A new controller reads a new page; what was counted so far goes along. */
+static void move_counters(struct sock *s)
+{
+    struct ivc_stats_slot *old = s->stats;
+    struct ivc_stats_slot *slot = control_stats_slot(s->id);
+    if (old && slot != old && atomic_load(&old->socket) == s->id)
+        memcpy(slot, old, sizeof(*slot));
+    s->stats = slot;
+}
+
 void sock_announce_all(void)
 {
     if (!ivc_lock(&ivc_reg_lock))
         return;
     uint32_t era = atomic_load(&ivc_control_state.era);
     for (struct sock *s = ivc_socks; s; s = s->next) {
+        move_counters(s);
         if (!sock_matched(s)) {
             show(s, s->local.port ? IVC_REASON_NO_NODE : IVC_REASON_NOT_BOUND);
             continue;
