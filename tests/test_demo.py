@@ -134,7 +134,7 @@ def lives(process: psutil.Process) -> bool:
 @pytest.mark.parametrize("moment", ["network", "direct", "relay"])
 def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, moment: str) -> None:
     demo = subprocess.Popen(
-        [*DEMO, "--count", "3000"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*DEMO, "--count", "500"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     assert demo.stderr is not None
     while not (line := demo.stderr.readline()).endswith(f": {moment} ...\n"):
