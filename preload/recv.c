@@ -74,8 +74,10 @@ static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, s
             return HEAD_HELD;
         f->settle_until = 0;
     }
-    if (__builtin_expect(f->synced && (int32_t)(r->kseq - f->kseq) <= 0, 1))
+    if (__builtin_expect(f->synced && (int32_t)(r->kseq - f->kseq) <= 0, 1)) {
+        f->hold_since = 0; /* what it waited for has come: the next wait is a new one */
         return HEAD_READY;
+    }
     if (!f->synced && !(r->flags & IVC_RECORD_FENCE)) {
         pass_fence(f, r);
         return HEAD_READY;
