@@ -116,6 +116,17 @@ void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason)
     ivc_slab_put(&ivc_tx_slab, f);
 }
 
+/* Leave a flow in order: what a relay has not passed on goes ahead of all that follows. */
+void flow_end_tx(struct sock *s, struct dest *d, struct tx_flow *f, uint32_t reason)
+{
+    if (f->relay && f->ring.own) {
+        send_settle(f);
+        if (ivc_tx_peer_state(&f->ring) == IVC_REGION_CLOSED)
+            send_unread(s, f);
+    }
+    flow_drop_tx(d, f, reason);
+}
+
 void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
 {
     for (struct rx_flow **at = &s->rx_flows; *at; at = &(*at)->next) {
@@ -359,8 +370,7 @@ void flow_active(const struct ivc_msg *msg)
 
 static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
-    (void)s;
-    flow_drop_tx(d, f, *(const uint32_t *)arg);
+    flow_end_tx(s, d, f, *(const uint32_t *)arg);
 }
 
 static void close_rx(struct sock *s, struct rx_flow *f, void *arg)

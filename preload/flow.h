@@ -26,6 +26,7 @@ void flows_renew(void);
 
 /* Everything of one socket; called with its lock held. */
 void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason);
+void flow_end_tx(struct sock *s, struct dest *d, struct tx_flow *f, uint32_t reason);
 void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason);
 
 /* Find or make the record of a destination; tx lock held. NULL: no memory. */

@@ -16,6 +16,10 @@
 #define FENCE_MEMORY_NS (50 * IVC_NS_PER_MS)
 #define FENCE_UNFIT_MOST 32u
 
+/* How long the kernel's copy waits for a relay to pass on what came before it. */
+#define RELAY_SETTLE_NS (200 * IVC_NS_PER_MS)
+#define RELAY_NAP_NS 50000
+
 /* One datagram on its way out. */
 struct outgoing {
     struct sock *s;
@@ -182,7 +186,7 @@ static void to_flows_unicast(struct dest *d, struct outgoing *o)
             to_flow(d, f, o, flags);
             break;
         case FLOW_GONE:
-            flow_drop_tx(d, f, IVC_REASON_PEER_GONE);
+            flow_end_tx(o->s, d, f, IVC_REASON_PEER_GONE);
             break;
         case FLOW_SKIP:
             break;
@@ -201,8 +205,10 @@ static void decide_multicast(struct dest *d, struct outgoing *o)
     for (struct tx_flow *f = d->flows; f; f = next) {
         next = f->next;
         uint32_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
-        if (state != TX_SETUP && ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN)
-            flow_drop_tx(d, f, IVC_REASON_PEER_GONE);
+        if (state != TX_SETUP && ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
+            flow_end_tx(o->s, d, f, IVC_REASON_PEER_GONE);
+            continue;
+        }
         if (state != TX_RUN || o->length > ivc_ring_max_payload(f->ident.order))
             o->kernel = true;
     }
@@ -233,8 +239,24 @@ static void count_kernel_only(struct dest *d)
             f->kseq++;
 }
 
+void send_settle(const struct tx_flow *f)
+{
+    if (!f->relay || !f->ring.own || f->ring.poisoned)
+        return;
+    const struct timespec nap = {.tv_nsec = RELAY_NAP_NS};
+    uint64_t end = ivc_now() + RELAY_SETTLE_NS;
+    while (ivc_tx_peer_state(&f->ring) == IVC_REGION_OPEN && control_alive() && ivc_now() < end) {
+        /* acquire: pairs with the release of the relay, which passes on before it publishes */
+        if (atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) == f->ring.published)
+            return;
+        (void)ivc_sys(SYS_nanosleep, &nap, NULL);
+    }
+}
+
 static ssize_t by_kernel(struct dest *d, struct outgoing *o, bool on_ring)
 {
+    for (struct tx_flow *f = d->flows; f; f = f->next)
+        send_settle(f);
     ssize_t n = kernel_send(o);
     if (n >= 0) {
         count(&o->s->stats->tx_net_msgs, 1);

@@ -221,6 +221,7 @@ class Field:
     environment: Mapping[str, str]
     program: Path
     external: bool
+    ring: str
     controller: subprocess.Popen[str] | None = None
     _count: Counter[str] = field(default_factory=Counter)
 
@@ -254,7 +255,8 @@ class Field:
 
     def write_mapping(self, path: str) -> None:
         """Write the mapping, whole or not at all."""
-        text = f'version = 1\n[defaults]\npath = "{path}"\n[rings]\nsd = "64KiB"\nevent = "1MiB"\n'
+        text = f'version = 1\n[defaults]\npath = "{path}"\n'
+        text += f'[rings]\nsd = "64KiB"\nevent = "{self.ring}"\n'
         for host in self.lab.hosts:
             if host.name != "ext":
                 text += f'[nodes.{host.name}]\nhost = "netns:{host.netns}"\n'
@@ -408,7 +410,13 @@ class Field:
 
 @contextlib.contextmanager
 def open_field(
-    folder: Path, program: Path, *, path: str = "direct", bell: str = "", external: bool = False
+    folder: Path,
+    program: Path,
+    *,
+    path: str = "direct",
+    bell: str = "",
+    external: bool = False,
+    ring: str = "1MiB",
 ) -> Iterator[Field]:
     """Hosts and a controller, for the time of a `with` block."""
     folder.mkdir(exist_ok=True)
@@ -417,7 +425,7 @@ def open_field(
         environment = wrapper_environment(LIBRARY, folder / "run")
         if bell:
             environment["IVC_BELL"] = bell
-        made = Field(lab, folder, environment, program, external)
+        made = Field(lab, folder, environment, program, external, ring)
         made.write_network()
         made.write_mapping(path)
         made.start_controller()
