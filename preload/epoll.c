@@ -398,7 +398,9 @@ struct gather {
     int from_n;
     const sigset_t *mask;
     bool consumed;
-    bool rings; /* some socket in the set has rings */
+    bool rings;    /* some socket in the set has rings */
+    bool ring_hit; /* one of them has made an event */
+    bool rung;     /* a bell was among what the kernel reported */
 };
 
 static void put(struct gather *g, struct reg *r, uint32_t events)
@@ -444,8 +446,10 @@ static void collect(struct gather *g, int limit)
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
             continue;
         g->rings = true;
-        if (due_now(r))
+        if (due_now(r)) {
             put(g, r, r->events & READ_EVENTS);
+            g->ring_hit = true;
+        }
     }
     ivc_unlock(&g->set->lock);
 }
@@ -476,7 +480,7 @@ static void translate(struct gather *g, int got)
         bool bell = false;
         struct reg *r = reg_of_token(e.data.u64, &bell);
         if (r && bell)
-            r->rung |= r->set == g->set;
+            g->rung = r->rung = r->rung || r->set == g->set;
         else if (r)
             translate_one(g, r, e.events);
         else if (e.data.u64 != (uintptr_t)&g->set->mail_token)
@@ -548,7 +552,10 @@ static int spin_set(struct gather *g, uint64_t deadline)
             next = now + KERNEL_SPIN_LOOK_NS;
         int error = look(g, ask);
         if (g->n) {
-            wait_spin_hit();
+            if (g->ring_hit)
+                wait_spin_hit();
+            else
+                wait_spin_miss(); /* the spin is for rings; this was the kernel's */
             return 0;
         }
         if (error)
@@ -596,13 +603,16 @@ static int sleep_in_set(struct gather *g, uint64_t limit)
     atomic_fetch_add(&g->set->sleepers, 1);
     uint64_t begin = ivc_now(), slept = UINT64_MAX;
     if (arm_set(g, &limit) && !control_has_mail()) {
+        g->rung = false;
         error = ask_kernel(g, limit);
         slept = ivc_now() - begin;
+        if (g->rung)
+            wait_woken();
     }
     atomic_fetch_sub(&g->set->sleepers, 1);
     if (!error && g->n < g->max)
         collect(g, g->max);
-    if (g->n)
+    if (g->ring_hit)
         wait_slept(slept);
     return g->n ? 0 : error;
 }

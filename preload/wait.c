@@ -97,15 +97,29 @@ void wait_slept(uint64_t slept)
         rate(true);
 }
 
+/* When this thread was last woken by a bell; 0 = the next record will not tell
+ * what waking costs. */
+static __thread uint64_t woken_at __attribute__((tls_model("initial-exec")));
+
+void wait_woken(void)
+{
+    woken_at = ivc_now();
+    count(&control_stats()->wakes, 1);
+}
+
 void wait_learn_wake_cost(uint16_t stamp)
 {
-    uint16_t now = (uint16_t)(ivc_now() >> 10);
-    uint64_t cost = (uint64_t)(uint16_t)(now - stamp) << 10;
+    uint16_t woken = (uint16_t)(woken_at >> 10);
+    uint64_t cost = (uint64_t)(uint16_t)(woken - stamp) << 10;
     struct ivc_stats_header *stats = control_stats();
-    if (cost > SPIN_MOST_NS)
+    if (woken_at == 0 || cost > SPIN_MOST_NS)
         return;
+    woken_at = 0;
+    /* Down fast, up slowly: a wake delayed because the CPUs were busy says
+     * nothing about what sleeping costs. */
     uint64_t old = atomic_load_explicit(&stats->wake_cost_ns, memory_order_relaxed);
-    uint64_t average = old ? old - old / 8 + cost / 8 : cost;
+    uint64_t average = old == 0 || cost < old ? (old ? old - (old - cost) / 4 : cost)
+                                              : old + (cost - old) / 32;
     atomic_store_explicit(&stats->wake_cost_ns, average, memory_order_relaxed);
     if (spin.fixed || atomic_load_explicit(&spin.most, memory_order_relaxed) == 0)
         return;
@@ -189,8 +203,8 @@ static int sleep_one(struct wait *wait, uint64_t limit)
     wait->kernel = n <= 0 || fds[0].revents != 0;
     if (n > 0 && fds[1].revents) {
         wait->rung = true;
-        wait_slept(ivc_now() - begin);
-        count(&control_stats()->wakes, 1);
+        wait_woken();
+        wait_slept(woken_at - begin);
     }
     if (n > 0 && fds[2].revents)
         control_read();
@@ -389,11 +403,16 @@ static bool poll_arm(struct polling *p, uint64_t *limit, int step)
 static int poll_sleep(struct polling *p, uint64_t limit)
 {
     int error = 0;
+    uint64_t begin = ivc_now();
     poll_clear_bells(p);
     if (poll_arm(p, &limit, 1) && !control_has_mail()) {
         error = poll_kernel(p, p->n + p->bells + 1, limit);
         for (nfds_t i = p->n; !error && i < p->n + p->bells; i++)
             p->rung |= p->all[i].revents != 0;
+        if (p->rung) {
+            wait_woken();
+            wait_slept(woken_at - begin);
+        }
         if (!error && p->all[p->n + p->bells].revents)
             control_read();
     } else {

@@ -38,7 +38,11 @@ void wait_spin_miss(void);
 /* Something came `slept` ns after we had gone to sleep. */
 void wait_slept(uint64_t slept);
 
-/* A record's publish stamp, seen right after a sleep. */
+/* A bell has ended this thread's sleep just now. */
+void wait_woken(void);
+
+/* The publish stamp of a record: if a bell had to wake us for it, what did that
+ * cost? */
 void wait_learn_wake_cost(uint16_t stamp);
 
 /* poll() and select() with at least one matched socket. -errno. */
