@@ -346,9 +346,12 @@ void send_unread(struct sock *s, struct tx_flow *f)
     uint64_t mask = f->ring.size - 1;
     if (f->ring.poisoned || f->ring.published - head > f->ring.size || head % IVC_RECORD_ALIGN)
         return;
-    while (head != f->ring.published) {
+    while (head < f->ring.published) {
         struct ivc_record r;
         memcpy(&r, f->ring.data + (head & mask), sizeof(r));
+        /* It is our own memory, but the application may have written there, too. */
+        if (r.length > ivc_ring_max_payload(f->ident.order))
+            return;
         uint64_t at = (head + sizeof(r)) & mask;
         size_t first = r.length < f->ring.size - at ? r.length : (size_t)(f->ring.size - at);
         struct iovec iov[2] = {{f->ring.data + at, first}, {f->ring.data, r.length - first}};

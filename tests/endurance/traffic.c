@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
@@ -292,24 +293,30 @@ static void report(void)
     fflush(stdout);
 }
 
-/* Random bytes over every mapping of a ring that this process may write. */
+/* Random bytes over every shared page that this process may write. By the file,
+ * because the wrapper may unmap them meanwhile. */
 static void scribble(unsigned seed)
 {
     char line[512];
     unsigned regions = 0;
+    int memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
     FILE *maps = fopen("/proc/self/maps", "r");
     while (maps && fgets(line, sizeof(line), maps)) {
         uintptr_t begin, end;
         char mode[8];
         if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s", &begin, &end, mode) != 3 ||
-            strcmp(mode, "rw-s") != 0 || !strstr(line, "/memfd:ivc-ring"))
+            strcmp(mode, "rw-s") != 0 || !strstr(line, "/memfd:ivc-"))
             continue;
         regions++;
-        for (volatile uint8_t *at = (uint8_t *)begin; at < (uint8_t *)end; at++)
-            *at = (uint8_t)rand_r(&seed);
+        for (; begin < end; begin += sizeof(line)) {
+            for (size_t i = 0; i < sizeof(line); i++)
+                line[i] = (char)rand_r(&seed);
+            (void)!pwrite(memory, line, sizeof(line), (off_t)begin);
+        }
     }
     if (maps)
         fclose(maps);
+    close(memory);
     printf("{\"regions\": %u}\n", regions);
     fflush(stdout);
 }

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A receiver that stops reading, and a process that writes rubbish over its own shared memory."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+from conftest import FieldMaker
+from endurance_field import (
+    ADDRESSES,
+    SEED,
+    Field,
+    Program,
+    Traffic,
+    assert_whole,
+    balance,
+    size,
+    wait_until,
+)
+
+RATE = 2000
+STALL_S = 2.0
+PATHS = ["direct", "relay"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_receiver_that_stops_costs_only_what_does_not_fit(
+    field_maker: FieldMaker, path: str
+) -> None:
+    """The newest are dropped and counted; whoever else the sender serves notices nothing."""
+    to = ("--to", f"{ADDRESSES['adas']}:30509", "--to", f"{ADDRESSES['adas']}:30511")
+    with (
+        field_maker(path=path, ring="64KiB") as field,
+        field.traffic("adas", 30509) as stopped,
+        field.traffic("adas", 30511) as other,
+        field.traffic("hmi", 30510, "--rate", RATE, *to) as sender,
+    ):
+        sender.order("go")
+        field.await_path(path, [(sender, stopped.address), (sender, other.address)])
+        time.sleep(0.2)
+        stopped.process.send_signal(signal.SIGSTOP)
+        before, seen = sender.sent(), other.received()
+        time.sleep(STALL_S)
+        pace = (sender.sent()[0] - before[0]) / STALL_S
+        progress = other.received() - seen
+        stopped.process.send_signal(signal.SIGCONT)
+        at = balance(sender, stopped).stream.received
+        wait_until(lambda: balance(sender, stopped).stream.received > at + RATE / 10, "going on")
+        sender.order("pause")
+        time.sleep(0.3)
+        assert pace > RATE / 2, "the sender was held up"
+        assert progress > RATE * STALL_S / 2, "the other receiver was held up"
+        assert_whole(sender, other, 1)
+        found = balance(sender, stopped)
+        assert found.stream.spoiled == (0, 0, 0), stopped.said()
+        assert found.lost > 0, "the ring was large enough for everything: nothing was tried"
+        assert found.lost == dropped(field, sender), found
+        assert field.path(sender, stopped.address) == path
+
+
+def dropped(field: Field, sender: Program) -> int:
+    """What the sender's wrapper and the relay say they had no room for."""
+    status = field.status()
+    assert status is not None
+    return field.counters(sender)["tx_full"] + int(status["relay"]["dropped_full"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_rubbish_in_shared_memory_costs_only_its_author_the_rings(
+    field_maker: FieldMaker, path: str
+) -> None:
+    """A process spoils everything it may write: its rings' records, and its own control pages."""
+    seeds = random.Random(SEED)
+    hostile_to = f"{ADDRESSES['adas']}:30509"
+    with (
+        field_maker(path=path, ring="64KiB") as field,
+        field.traffic("adas", 30509, "--to", f"{ADDRESSES['hmi']}:30510") as peer,
+        field.traffic("adas", 30511, "--to", f"{ADDRESSES['hmi']}:30512") as bystander,
+        field.traffic("hmi", 30512, "--to", f"{ADDRESSES['adas']}:30511") as friend,
+    ):
+        for each in (peer, bystander, friend):
+            each.order("go")
+        for _ in range(size(3, 50)):
+            with field.traffic("hmi", 30510, "--to", hostile_to) as hostile:
+                hostile.order("go")
+                field.await_path(path, [(hostile, peer.address), (peer, hostile.address)])
+                spoil(field, hostile, peer, seeds.randrange(1 << 31))
+        for each in (peer, bystander, friend):
+            assert each.alive()
+            each.order("pause")
+        time.sleep(0.3)
+        assert_whole(bystander, friend)
+        assert_whole(friend, bystander)
+
+
+def spoil(field: Field, hostile: Traffic, peer: Traffic, seed: int) -> None:
+    """Scribble, and see that both ends go on by the network."""
+    assert hostile.ask(f"scribble {seed}")["regions"] == 3  # two of rings, and the statistics
+    for sender, receiver in ((hostile, peer), (peer, hostile)):
+        wait_until(
+            lambda s=sender, r=receiver: field.path(s, r.address) == "network",
+            f"{sender.address} off the ring after seed {seed}",
+        )
+        key = sender.address, sender.ask("report")["run"], 0
+        before = receiver.streams()[key].received
+        wait_until(
+            lambda r=receiver, k=key, b=before: r.streams()[k].received > b + 50,
+            f"{sender.address} by the network after seed {seed}",
+        )
