@@ -75,7 +75,7 @@ struct ivc_stats_header {
     _Atomic uint64_t spin_hits;     /*  32 data came while spinning */
     _Atomic uint64_t spin_misses;   /*  40 went to sleep */
     _Atomic uint64_t wakes;         /*  48 doorbells that woke us */
-    _Atomic uint64_t wake_cost_ns;  /*  56 moving average, publish to awake */
+    _Atomic uint64_t wake_cost_ns;  /*  56 publish to awake, the least of 16 */
     _Atomic uint64_t sockets_lost;  /*  64 sockets that found no slot */
     uint8_t reserved[184];
 };

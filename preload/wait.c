@@ -27,6 +27,9 @@
 #define SCORE_SHARE 8u
 #define SPIN_PROBE 16u
 
+/* How many wakes make one judgement of what waking costs. */
+#define WAKES_JUDGED 16u
+
 static struct {
     _Atomic uint64_t most;  /* budget: about two wake-ups */
     _Atomic uint32_t score; /* 0 .. SCORE_FULL */
@@ -115,15 +118,19 @@ void wait_learn_wake_cost(uint16_t stamp)
     if (woken_at == 0 || cost > SPIN_MOST_NS)
         return;
     woken_at = 0;
-    /* Down fast, up slowly: a wake delayed because the CPUs were busy says
-     * nothing about what sleeping costs. */
-    uint64_t old = atomic_load_explicit(&stats->wake_cost_ns, memory_order_relaxed);
-    uint64_t average = old == 0 || cost < old ? (old ? old - (old - cost) / 4 : cost)
-                                              : old + (cost - old) / 32;
-    atomic_store_explicit(&stats->wake_cost_ns, average, memory_order_relaxed);
+    /* The least of some: a wake that came late because the CPUs were busy says
+     * nothing about what sleeping costs, and spinning would make them busier. */
+    static _Atomic uint64_t least = UINT64_MAX;
+    static _Atomic uint32_t seen;
+    if (cost < atomic_load_explicit(&least, memory_order_relaxed))
+        atomic_store_explicit(&least, cost, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&seen, 1, memory_order_relaxed) % WAKES_JUDGED != WAKES_JUDGED - 1)
+        return;
+    cost = atomic_exchange_explicit(&least, UINT64_MAX, memory_order_relaxed);
+    atomic_store_explicit(&stats->wake_cost_ns, cost, memory_order_relaxed);
     if (spin.fixed || atomic_load_explicit(&spin.most, memory_order_relaxed) == 0)
         return;
-    uint64_t most = 2 * average;
+    uint64_t most = 2 * cost;
     most = most < SPIN_FLOOR_NS ? SPIN_FLOOR_NS : most > SPIN_MOST_NS ? SPIN_MOST_NS : most;
     atomic_store_explicit(&spin.most, most, memory_order_relaxed);
 }
