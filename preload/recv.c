@@ -195,6 +195,15 @@ static bool is_fence_twin(const struct rx_flow *f, const struct ivc_record *r, c
 static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
 {
     struct rx_flow *next;
+    /* Twins go before rings: while one sits here the kernel's queue stands still, and a long
+     * ring would push the others out of memory before they come. */
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
+        if (f->attached && of_flow(&s->stash, f) && take_twin(f, &s->stash, now)) {
+            s->stash.full = false;
+            count(&s->stats->rx_twins, 1);
+            return false;
+        }
+    }
     /* Whatever a ring can give goes first, an older flow's rest before a newer one's fence. */
     for (struct rx_flow *f = s->rx_flows; f; f = next) {
         next = f->next;
@@ -217,13 +226,6 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
             /* Once, from here, and before anything the ring has behind it. */
             s->stash.counted = true;
             return true;
-        }
-    }
-    for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
-        if (f->attached && of_flow(&s->stash, f) && take_twin(f, &s->stash, now)) {
-            s->stash.full = false;
-            count(&s->stats->rx_twins, 1);
-            return false;
         }
     }
     for (struct rx_flow *f = s->rx_flows; f; f = f->next)

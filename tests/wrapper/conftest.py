@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One laboratory for the folder: three hosts, and a controller of each path."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wrapper_lab import (
+    FIRST_PORT,
+    GROUPS,
+    MEMBERS,
+    PORTS,
+    Mode,
+    Net,
+    build_library,
+    controller,
+)
+
+from ivc.lab.hosts import Lab
+
+
+@pytest.fixture(scope="session")
+def wrapper_hosts() -> Iterator[Lab]:
+    build_library()
+    with Lab(MEMBERS) as lab:
+        for host in lab.hosts:
+            # A kernel sends few ICMP errors a second, and every test waits for its own.
+            host.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/icmp_ratelimit")
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def run_dirs(wrapper_hosts: Lab) -> Iterator[dict[str, Path]]:
+    """The run directories of two controllers, by path; natively nobody looks into them."""
+    hosts = list(wrapper_hosts.hosts)
+    with (
+        controller(wrapper_hosts, "direct", hosts) as direct,
+        controller(wrapper_hosts, "relay", hosts) as relay,
+    ):
+        yield {"direct": direct, "relay": relay}
+
+
+@pytest.fixture(scope="session")
+def nets(wrapper_hosts: Lab, run_dirs: dict[str, Path]) -> Iterator[dict[Mode, Net]]:
+    ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
+    groups = itertools.cycle(range(GROUPS))
+    made = {mode: Net(mode, wrapper_hosts, run_dirs[mode.path], ports, groups) for mode in Mode}
+    yield made
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(params=list(Mode), ids=lambda mode: str(mode.value))
+def net(request: pytest.FixtureRequest, nets: dict[Mode, Net]) -> Iterator[Net]:
+    """The laboratory in each mode; afterwards the proof that rings carried the traffic."""
+    one = nets[request.param]
+    yield one
+    try:
+        one.prove()
+    finally:
+        one.reset()
+
+
+@pytest.fixture(params=[mode for mode in Mode if mode is not Mode.NATIVE], ids=str)
+def wrapped_net(request: pytest.FixtureRequest, nets: dict[Mode, Net]) -> Iterator[Net]:
+    """As `net`, for what there is nothing native to compare with."""
+    one = nets[request.param]
+    yield one
+    try:
+        one.prove()
+    finally:
+        one.reset()

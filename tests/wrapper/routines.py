@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent does that is too fast, too long or too low for one call at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import select
+import socket
+import struct
+import subprocess
+import time
+from typing import Any
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_HEAD = struct.Struct("!III")  # own number, how many of the other's came, size
+_WINDOW = 16
+
+# ---- traffic ----------------------------------------------------------------
+
+
+def send_numbered(sock: socket.socket, to: Any, first: int, count: int, size: int) -> int:
+    """Send `count` datagrams of `size` bytes that begin with their number."""
+    for number in range(first, first + count):
+        sock.sendto(number.to_bytes(4, "big").ljust(size, b"."), tuple(to))
+    return count
+
+
+def receive_numbers(sock: socket.socket, quiet: float, most: int = 1 << 30) -> list[int]:
+    """The numbers of what arrives, until nothing does for `quiet` seconds."""
+    numbers: list[int] = []
+    while len(numbers) < most and select.select([sock], [], [], quiet)[0]:
+        numbers.append(int.from_bytes(sock.recv(70000)[:4], "big"))
+    return numbers
+
+
+def receive_blocking(sock: socket.socket, end: int) -> list[int]:
+    """Numbers from blocking receives until one is `end`, which is not part of the result."""
+    numbers: list[int] = []
+    while (number := int.from_bytes(sock.recv(70000)[:4], "big")) != end:
+        numbers.append(number)
+    return numbers
+
+
+def receive_by_epoll(epoll: Any, sock: socket.socket, end: int) -> list[int]:
+    """As `receive_blocking`, by an epoll set that others wait in too; the socket must not block."""
+    numbers: list[int] = []
+    while True:
+        epoll.poll(5)
+        try:
+            number = int.from_bytes(sock.recv(70000)[:4], "big")
+        except BlockingIOError:
+            continue
+        if number == end:
+            return numbers
+        numbers.append(number)
+
+
+def echo(sock: socket.socket, end: bytes) -> int:
+    """Send everything back to where it came from, until `end` comes; how many there were."""
+    count = 0
+    while True:
+        data, sender = sock.recvfrom(70000)
+        if data == end:
+            return count
+        sock.sendto(data, sender)
+        count += 1
+
+
+def content(seed: int, number: int, acknowledged: int) -> bytes:
+    """Datagram `number` of a conversation: its size and bytes follow from the numbers."""
+    size = random.Random(seed * 1_000_003 + number).choice((0, 1, 7, 64, 300, 1000, 1472, 2000))
+    filler = bytes([(number + seed) & 0xFF]) * size
+    return _HEAD.pack(number, acknowledged, size) + filler
+
+
+def converse(sock: socket.socket, to: Any, own: int, other: int, count: int) -> dict[str, int]:
+    """Exchange `count` numbered datagrams each way with a peer that does the same.
+
+    Never more than a window ahead of the other, so that nothing may be lost. `own` and `other`
+    are the seeds of contents and pauses. Returns how many came, were strange or out of order.
+    """
+    dice = random.Random(own)
+    sent = came = acknowledged = strange = 0
+    deadline = time.monotonic() + 60
+    while came < count or acknowledged < count:
+        if time.monotonic() > deadline:
+            break
+        if dice.random() < 0.002:
+            time.sleep(dice.random() * 0.002)
+        burst = dice.randrange(1, 5)
+        while sent < count and sent - acknowledged < _WINDOW and burst:
+            sock.sendto(content(own, sent, came), tuple(to))
+            sent, burst = sent + 1, burst - 1
+        if not select.select([sock], [], [], 0.0 if burst == 0 else 0.02)[0]:
+            if sent == count or sent - acknowledged >= _WINDOW:
+                # Only an acknowledgement: the other may have nothing to say any more.
+                sock.sendto(_HEAD.pack(0xFFFFFFFF, came, 0), tuple(to))
+            continue
+        data = sock.recv(70000)
+        number, acknowledged_now, _ = _HEAD.unpack_from(data)
+        acknowledged = max(acknowledged, acknowledged_now)
+        if number != 0xFFFFFFFF:
+            strange += data != content(other, came, acknowledged_now)
+            came += 1
+    for _ in range(3):
+        sock.sendto(_HEAD.pack(0xFFFFFFFF, came, 0), tuple(to))
+    return {"came": came, "acknowledged": acknowledged, "strange": strange}
+
+
+# ---- time -------------------------------------------------------------------
+
+
+def timed(method: Any, *args: Any) -> tuple[float, int | None]:
+    """Seconds a call took, and the errno it failed with."""
+    begin = time.monotonic()
+    try:
+        method(*args)
+    except OSError as error:
+        return time.monotonic() - begin, error.errno
+    return time.monotonic() - begin, None
+
+
+def timed_recv(sock: socket.socket) -> tuple[float, int | None]:
+    return timed(sock.recv, 100)
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process so far."""
+    return time.process_time()
+
+
+# ---- processes --------------------------------------------------------------
+
+
+def fork_and_send(sock: socket.socket, data: bytes, to: Any) -> int:
+    """The child sends on the inherited socket and ends; its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if sock.sendto(data, tuple(to)) == len(data) else 2
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def fork_and_exchange(address: str, to: Any) -> int:
+    """The child makes a socket of its own, sends and awaits the echo; its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind((address, 0))
+                sock.settimeout(3)
+                status = 0
+                for number in range(50):
+                    data = b"child %d" % number
+                    sock.sendto(data, tuple(to))
+                    status |= sock.recv(100) != data
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run_programs(count: int) -> list[int]:
+    """Start a program `count` times (by vfork, descriptors closed); their exit statuses."""
+    return [subprocess.run(["/bin/true"], close_fds=True).returncode for _ in range(count)]
+
+
+# ---- calls Python does not make ----------------------------------------------
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+class _EpollEvent(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
+
+
+def epoll_ctl(epfd: int, op: int, fd: int, events: int, data: int) -> int:
+    """epoll_ctl with 64 bits of data."""
+    event = _EpollEvent(events, data)
+    return _checked(_LIBC.epoll_ctl(epfd, op, fd, ctypes.byref(event)))
+
+
+def epoll_wait(epfd: int, most: int, timeout_ms: int) -> list[tuple[int, int]]:
+    """epoll_wait; (data, events) of each."""
+    events = (_EpollEvent * most)()
+    n = _checked(_LIBC.epoll_wait(epfd, events, most, timeout_ms))
+    return [(event.data, event.events) for event in events[:n]]
+
+
+def write(fd: int, data: bytes) -> int:
+    """write(2)."""
+    return os.write(fd, data)
+
+
+def plain_dup(fd: int) -> int:
+    """dup(2), where Python takes fcntl."""
+    return _checked(_LIBC.dup(fd))
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _MsgHdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.POINTER(_IoVec)),
+        ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _MMsgHdr(ctypes.Structure):
+    _fields_ = (("header", _MsgHdr), ("length", ctypes.c_uint))
+
+
+def _vector(buffers: list[Any]) -> tuple[Any, Any]:
+    iovs = (_IoVec * len(buffers))()
+    vector = (_MMsgHdr * len(buffers))()
+    for i, buffer in enumerate(buffers):
+        iovs[i] = _IoVec(ctypes.cast(buffer, ctypes.c_void_p), len(buffer))
+        vector[i].header.iov = ctypes.pointer(iovs[i])
+        vector[i].header.iovlen = 1
+    return vector, iovs
+
+
+def sendmmsg(fd: int, datagrams: list[bytes]) -> int:
+    """sendmmsg(2) on a connected socket; how many were sent."""
+    buffers = [(ctypes.c_char * len(data)).from_buffer_copy(data) for data in datagrams]
+    vector, _keep = _vector(buffers)
+    return _checked(_LIBC.sendmmsg(fd, vector, len(buffers), 0))
+
+
+def recvmmsg(fd: int, most: int, flags: int) -> list[bytes]:
+    """recvmmsg(2): up to `most` datagrams of up to 2,000 bytes."""
+    buffers = [(ctypes.c_char * 2000)() for _ in range(most)]
+    vector, _keep = _vector(buffers)
+    n = _checked(_LIBC.recvmmsg(fd, vector, most, flags, None))
+    return [buffers[i].raw[: vector[i].length] for i in range(n)]
+
+
+def buffer(size: int) -> memoryview:
+    """Writable memory that stays here."""
+    return memoryview(bytearray(size))
+
+
+def disconnect(sock: socket.socket) -> None:
+    """connect() to AF_UNSPEC: any peer again."""
+    address = struct.pack("H14x", socket.AF_UNSPEC)
+    _checked(_LIBC.connect(sock.fileno(), address, len(address)))
+
+
+def attach_filter_that_drops_all(sock: socket.socket) -> None:
+    """SO_ATTACH_FILTER with the program `return 0`."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    packed = struct.pack("HL", 1, ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, 26, packed)
+
+
+def timed_poll(poller: Any, timeout: float) -> tuple[float, int | None]:
+    return timed(poller.poll, timeout)
+
+
+def timer(seconds: float) -> int:
+    """A timerfd that fires once."""
+    fd = _checked(_LIBC.timerfd_create(time.CLOCK_MONOTONIC, 0))
+    spec = struct.pack("llll", 0, 0, int(seconds), int(seconds % 1 * 1e9))
+    _checked(_LIBC.timerfd_settime(fd, 0, spec, None))
+    return fd
+
+
+def echo_by_edge(epoll: Any, sock: socket.socket, end: bytes) -> int:
+    """Echo as edge-triggered programs do: wait, then drain; how many before `end`."""
+    count = 0
+    while True:
+        epoll.poll(5)
+        while True:
+            try:
+                data, sender = sock.recvfrom(70000)
+            except BlockingIOError:
+                break
+            if data == end:
+                return count
+            sock.sendto(data, sender)
+            count += 1
+
+
+def ping(sock: socket.socket, to: Any, count: int) -> int:
+    """Send and await the echo, `count` times; how many came back right before a time-out."""
+    sock.settimeout(2)
+    for number in range(count):
+        data = b"ping %d" % number
+        sock.sendto(data, tuple(to))
+        if sock.recv(100) != data:
+            return number
+    return count
+
+
+def send_paced(sock: socket.socket, to: Any, count: int, pause: float) -> int:
+    """Numbered datagrams with a pause after each."""
+    for number in range(count):
+        sock.sendto(number.to_bytes(4, "big") + b" paced", tuple(to))
+        time.sleep(pause)
+    return count
+
+
+def poll_then_receive(sock: socket.socket, count: int) -> list[int]:
+    """Receive without waiting, but only after poll has said that there is something."""
+    numbers = []
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    while len(numbers) < count:
+        if not poll.poll(3000):
+            break
+        numbers.append(int.from_bytes(sock.recv(100, socket.MSG_DONTWAIT)[:4], "big"))
+    return numbers
