@@ -305,6 +305,26 @@ static void read_command(char out[16])
     (void)ivc_sys(SYS_close, fd);
 }
 
+/*
+ * Pages of the controller before this one stay: a thread may be about to count
+ * there. Those of the one before that are in nobody's hands: since then every
+ * socket was shown anew, under its locks.
+ */
+static void keep_pages(const struct ivc_control *page, struct ivc_stats_header *fresh)
+{
+    static struct {
+        const struct ivc_control *page;
+        struct ivc_stats_header *stats;
+    } now, before;
+    if (before.page) {
+        munmap((void *)(uintptr_t)before.page, sizeof(*before.page));
+        munmap(before.stats, IVC_STATS_SIZE);
+    }
+    before = now;
+    now.page = page;
+    now.stats = fresh;
+}
+
 static void on_welcome(const struct mail *mail)
 {
     if (mail->fd_count != 2 || atomic_load(&ivc_control_state.page))
@@ -317,7 +337,7 @@ static void on_welcome(const struct mail *mail)
         fresh->abi = IVC_STATS_ABI;
         fresh->pid = (uint32_t)ivc_sys(SYS_getpid);
         read_command(fresh->command);
-        /* Pages of an earlier controller stay mapped: a counter may be in use. */
+        keep_pages(page, fresh);
         atomic_store_explicit(&stats, fresh, memory_order_release);
         atomic_store_explicit(&ivc_control_state.page, page, memory_order_release);
     }

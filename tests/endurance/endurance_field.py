@@ -57,7 +57,8 @@ def wait_until(true: Callable[[], object], what: str, patience: float = PATIENCE
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process holds. `memory` in KiB, resident; `regions` are mapped memfds of IVC."""
+    """What a process holds. `memory` is its own, in KiB; `regions` are mapped memfds of IVC,
+    whose pages become resident as traffic passes and are not in `memory`."""
 
     descriptors: int
     regions: int
@@ -77,8 +78,8 @@ class Footprint:
 
         return cls(
             len(list((proc / "fd").iterdir())),
-            len(re.findall(r"/memfd:ivc-\d", (proc / "maps").read_text())),
-            number("VmRSS"),
+            len(re.findall("/memfd:ivc-", (proc / "maps").read_text())),
+            number("RssAnon"),
             number("Threads"),
         )
 

@@ -30,7 +30,7 @@ KILLS = size(8, 100)
 INSTANT_S = 0.15
 """Kills fall into this long after everything is attached: start-up, switch and steady state."""
 MEMORY_KIB = 1024
-"""What a survivor's resident memory may grow by; one leaked ring would be as much."""
+"""What a survivor's own memory may grow by."""
 
 
 @dataclass(slots=True)
