@@ -523,13 +523,16 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
         return native(fd, msg, flags);
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
     struct wait wait = {.s = s, .fd = fd};
+    const uint32_t id = s->id;
+    bool waited = false;
     for (bool look = false;; look = wait.kernel) {
         control_poll();
         if (!ivc_lock(&s->rx_lock))
             return native(fd, msg, flags);
-        if (!sock_is(s, fd)) {
+        if (!sock_is(s, fd) || s->id != id) {
             ivc_unlock(&s->rx_lock);
-            return native(fd, msg, flags);
+            /* Closed while we waited: the number may be another's by now. */
+            return waited ? -EBADF : native(fd, msg, flags);
         }
         ssize_t n = rx_try(s, fd, msg, flags, look);
         bool pass_on = n != -EAGAIN && wait.consumed && s->rx_flows != NULL;
@@ -545,6 +548,7 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
         int error = wait_one(&wait);
         if (error)
             return error;
+        waited = true;
     }
 }
 

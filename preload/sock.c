@@ -360,7 +360,10 @@ static void forget(struct sock *s)
         munmap(s->stash.data, IVC_DGRAM_MAX);
     own_close(s->bell.fd);
     control_stats_free(s->stats);
-    ivc_slab_put(&sock_slab, s);
+    /* Closed under a sleeping thread: the record must not become another socket
+     * whose data that thread would take and whose counts it would spoil. */
+    if (atomic_load(&s->native_waits) == 0 && atomic_load(&s->bell_waits) == 0)
+        ivc_slab_put(&sock_slab, s);
 }
 
 static void unlink_sock(struct sock *s)
