@@ -101,6 +101,11 @@ class Program:
         self.process.stdin.write(f"{text}\n")
         self.process.stdin.flush()
 
+    def has_line(self) -> bool:
+        """Whether it has said something that nobody has read yet."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def line(self, patience: float = PATIENCE_S) -> str:
         """The next line of its standard output."""
         assert self.process.stdout is not None

@@ -26,7 +26,7 @@ from endurance_field import (
 )
 
 RATE = 2000
-KILLS = size(8, 100)
+KILLS = size(12, 100)
 INSTANT_S = 0.15
 """Kills fall into this long after everything is attached: start-up, switch and steady state."""
 MEMORY_KIB = 1024

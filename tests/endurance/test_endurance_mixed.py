@@ -3,7 +3,8 @@
 
 Two processors are enough: the server has one; on the other the flooding client gets only the
 time the measured one leaves (SCHED_IDLE, and the measured one SCHED_FIFO), so that what is
-measured is the socket and not the scheduler. Rounds alternate between alone and flooded; each has a p99, their medians are compared.
+measured is the socket and not the scheduler. Rounds alternate between alone and flooded; each
+has a p99, their medians are compared.
 """
 
 from __future__ import annotations

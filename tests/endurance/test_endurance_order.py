@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,3 +136,33 @@ def test_changes_go_unnoticed_with_doorbells_like_event_channels(field_maker: Fi
             cycle(field, everybody.ways, plan)
         everybody.rest()
         everybody.assert_whole()
+
+
+STACKS = [("opensomeip", "pysomeip"), ("pysomeip", "opensomeip")]
+
+
+@pytest.mark.parametrize(("server", "client"), STACKS)
+def test_unmodified_stacks_do_not_notice_either(field: Field, server: str, client: str) -> None:
+    """Calls, answers, events and discovery of two third-party stacks, each in both parts."""
+
+    def peer(host: str, stack: str, part: str) -> AbstractContextManager[Program]:
+        options = ("--address", ADDRESSES[host], "--count", str(size(8000, 200_000)))
+        return field.python(host, "-m", f"ivc.lab.peers.{stack}_{part}", *options)
+
+    with peer("adas", server, "server") as serves, peer("hmi", client, "client") as calls:
+        ways = [(calls, f"{ADDRESSES['adas']}:30509"), (serves, f"{ADDRESSES['hmi']}:30519")]
+        field.await_path("direct", ways)
+        changes = 0
+        for plan in plans(10_000):
+            if calls.has_line():
+                break
+            cycle(field, ways, plan)
+            changes += 1
+        report = json.loads(calls.line())
+        assert serves.process.stdin is not None
+        serves.process.stdin.close()
+        for each in (report, json.loads(serves.line())):
+            counts = {name: each[name] for name in ("twice", "out_of_order", "lost", "events_lost")}
+            assert set(counts.values()) == {0}, each
+            assert each["reboots_detected"] in (0, None), each  # opensomeip does not tell
+        assert changes >= size(3, 100), "the calls were over before anything changed"
