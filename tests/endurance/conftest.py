@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from endurance_field import Field, open_field
+from endurance_field import Field, FieldMaker, open_field
 
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-
-FieldMaker = Callable[..., AbstractContextManager[Field]]
 
 
 @pytest.fixture(scope="session")

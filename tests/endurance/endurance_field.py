@@ -440,3 +440,7 @@ def open_field(
         finally:
             if made.controller is not None:
                 stop(made.controller)
+
+
+FieldMaker = Callable[..., contextlib.AbstractContextManager[Field]]
+"""`open_field` with folder and program given."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from dataclasses import field as member
 
 import pytest
-from conftest import FieldMaker
 from endurance_field import (
     ADDRESSES,
     SEED,
     Field,
+    FieldMaker,
     Footprint,
     Program,
     Stream,

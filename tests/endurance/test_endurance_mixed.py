@@ -15,8 +15,7 @@ import statistics
 import time
 from pathlib import Path
 
-from conftest import FieldMaker
-from endurance_field import ADDRESSES, ROOT, Field, Program, Traffic, size
+from endurance_field import ADDRESSES, ROOT, Field, FieldMaker, Program, Traffic, size
 
 PINGPONG = str(ROOT / "build" / "pingpong")
 ROUNDS = size(5, 15)

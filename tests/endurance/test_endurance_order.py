@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import FieldMaker
 from endurance_field import (
     ADDRESSES,
     FULL,
     GROUP,
     SEED,
     Field,
+    FieldMaker,
     Program,
     Traffic,
     assert_whole,
@@ -126,6 +126,17 @@ def test_every_change_of_path_goes_unnoticed(field_maker: FieldMaker, wait: str)
     with field_maker(ring="64KiB") as field, crowd(field, *options) as everybody:
         for plan in plans(size(15, 334)):
             cycle(field, everybody.ways, plan)
+        everybody.rest()
+        everybody.assert_whole()
+
+
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_what_no_ring_takes_keeps_its_place(field_maker: FieldMaker, path: str) -> None:
+    """Every 20th datagram goes by the kernel, between those that go by the ring."""
+    options = ("--wait", "epoll-et", "--large", 20, "--rate", RATE // 2)
+    with field_maker(path=path, ring="64KiB") as field, crowd(field, *options) as everybody:
+        field.await_path(path, everybody.ways)
+        time.sleep(size(2, 20))
         everybody.rest()
         everybody.assert_whole()
 

@@ -8,11 +8,11 @@ import signal
 import time
 
 import pytest
-from conftest import FieldMaker
 from endurance_field import (
     ADDRESSES,
     SEED,
     Field,
+    FieldMaker,
     Program,
     Traffic,
     assert_whole,
