@@ -93,7 +93,7 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
     int r = real(bind)(fd, addr, len);
     struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
     if (s)
-        sock_try_match(s);
+        sock_bound(s, addr, len);
     return r;
 }
 
@@ -129,10 +129,19 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 
 /* ---- death of a descriptor ----------------------------------------------------------- */
 
+/* A socket that no ring and no epoll set of ours knows. Should it be a vfork
+ * child that closes it, the parent's stays with the kernel, which is no harm:
+ * not worth a system call at every close. */
+static bool is_bystander(const struct object *object)
+{
+    const struct sock *s = (const struct sock *)object;
+    return object->type == OBJECT_SOCK && atomic_load(&s->state) == SOCK_TRACKED && !s->regs;
+}
+
 EXPORT int close(int fd)
 {
     struct object *object = ivc_object(fd);
-    if (object && !foreign_process()) {
+    if (object && (is_bystander(object) || !foreign_process())) {
         if (object->type == OBJECT_OWN)
             return (int)result(-EBADF);
         object_release(fd);

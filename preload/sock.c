@@ -295,10 +295,33 @@ static void match_now(struct sock *s)
     announce(s);
 }
 
+/* Is the address no node's on this host? Known without a system call, so that
+ * sockets which are none of our business cost none. */
+static bool is_foreign(uint32_t ip)
+{
+    uint32_t node, node_ip;
+    uint32_t ask = ip_is_multicast(ip) ? 0 : ip;
+    return match_present() && match_local(ask, &node, &node_ip) == MATCH_NONE;
+}
+
+void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len)
+{
+    struct sockaddr_in in = {0};
+    if (len >= sizeof(in))
+        memcpy(&in, addr, sizeof(in));
+    if (in.sin_family != AF_INET || !is_foreign(ntohl(in.sin_addr.s_addr))) {
+        sock_try_match(s);
+        return;
+    }
+    s->stranger = true;
+    s->local = (struct endpoint){ntohl(in.sin_addr.s_addr), ntohs(in.sin_port)};
+    show(s, IVC_REASON_NO_NODE);
+}
+
 void sock_try_match(struct sock *s)
 {
     (void)match_retry();
-    if (!match_present() || !ivc_lock(&ivc_reg_lock))
+    if (s->stranger || is_foreign(0) || !match_present() || !ivc_lock(&ivc_reg_lock))
         return;
     match_now(s);
     ivc_unlock(&ivc_reg_lock);
@@ -345,6 +368,32 @@ static void drop_flows(struct sock *s, uint32_t reason)
         for (struct dest *d = s->dests; d; d = d->next)
             while (d->flows)
                 flow_drop_tx(d, d->flows, reason);
+        ivc_unlock(&s->tx_lock);
+    }
+}
+
+/* The socket lives on without rings: what they hold is still to be delivered. */
+static void end_flows(struct sock *s, uint32_t reason)
+{
+    if (ivc_lock(&s->rx_lock)) {
+        struct rx_flow *next;
+        for (struct rx_flow *f = s->rx_flows; f; f = next) {
+            next = f->next;
+            if (!f->attached) {
+                flow_drop_rx(s, f, reason);
+                continue;
+            }
+            if (f->relay)
+                continue; /* the controller closes it: it may still hold some of it */
+            ivc_rx_set_state(&f->ring, IVC_REGION_CLOSED);
+            f->closing = true;
+        }
+        ivc_unlock(&s->rx_lock);
+    }
+    if (ivc_lock(&s->tx_lock)) {
+        for (struct dest *d = s->dests; d; d = d->next)
+            while (d->flows)
+                flow_end_tx(s, d, d->flows, reason);
         ivc_unlock(&s->tx_lock);
     }
 }
@@ -420,7 +469,7 @@ void sock_retire(struct sock *s, uint32_t reason)
     show(s, reason);
     if (!sock_matched(s))
         return;
-    drop_flows(s, reason);
+    end_flows(s, reason);
     struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
     (void)control_send(&msg, -1);
     s->announced = 0;

@@ -190,6 +190,7 @@ struct sock {
     uint32_t node;
     uint32_t announced;          /* era of the controller that knows it; 0 = none */
     bool match_tried;            /* after its first send */
+    bool stranger;               /* bound to an address of no node here */
     uint64_t rcvtimeo;      /* ns, 0 = none */
     uint32_t groups[IVC_MAX_GROUPS];
     unsigned group_count;
@@ -255,7 +256,8 @@ void sock_track(int fd, bool nonblock);
 void sock_dup(struct sock *s, int newfd);
 void sock_release(int fd, struct sock *s); /* fd is about to stop naming s */
 void object_release(int fd);               /* the same for whatever fd names */
-void sock_try_match(struct sock *s);       /* after bind, connect, first send */
+void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len);
+void sock_try_match(struct sock *s);       /* after connect, first send */
 void sock_rematch_all(void);               /* a (new) match table is there */
 void sock_connected(struct sock *s, int fd);
 void sock_option(struct sock *s, int level, int name, const void *value, socklen_t len);

@@ -77,7 +77,7 @@ def test_what_an_old_socket_left_unread_is_not_the_new_ones(net: Net) -> None:
 
 def test_closing_under_a_sleeping_thread_harms_nobody(net: Net) -> None:
     """The sleeper may sleep on, as natively, or fail: never receive what is another's."""
-    client, server, address = net.pair(claim=Carried.NOTHING)
+    client, server, _ = net.pair(claim=Carried.NOTHING)
     waiting = server.start.recv(100)
     assert waiting.pending()
     server.agent.module("os").close(server.fileno())

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A socket that does not match costs not one system call more than natively."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from wrapper_lab import MEMBERS, ROOT, Mode, Net
+
+from ivc.lab.control import wrapper_environment, wrapper_library
+from ivc.lab.hosts import Host, Lab
+
+STRANGER = Path(__file__).with_name("stranger.py")
+MEMORY = "brk,mmap,munmap,mprotect,madvise,mremap"
+OUTSIDE = "192.0.2.7"
+
+
+def calls(host: Host, env: Mapping[str, str], own: str, other: str, file: Path) -> list[str]:
+    """The system calls between the marks, without what differs from run to run."""
+    assert shutil.which("strace"), "install strace: apt-get install strace"
+    trace = ["strace", "-o", str(file), "-e", f"trace=!{MEMORY}"]
+    for name, value in env.items():
+        trace += ["-E", f"{name}={value}"]
+    program = [sys.executable, "-S", str(STRANGER), own, other]
+    process = host.popen([*trace, *program], stderr=subprocess.PIPE)
+    _, words = process.communicate(timeout=20)
+    assert process.returncode == 0, words
+    text = file.read_text()
+    life = text[text.index('"/the-life-begins"') : text.index('access("/the-life-ends"')]
+    return [normal(line) for line in life.splitlines()[1:]]
+
+
+def normal(line: str) -> str:
+    line = re.sub(r"0x[0-9a-f]+", "POINTER", line)
+    line = re.sub(r"htons\(\d{5}\)", "PORT", line)
+    line = re.sub(r"tv_n?u?sec=\d+", "TIME", line)
+    # Memory not written to is shown as it was before.
+    return re.sub(r"data=\{u32=\d+, u64=\d+\}", "DATA", line)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [("127.0.0.1", "127.0.0.1"), (OUTSIDE, "192.0.2.8"), ("127.0.0.1", MEMBERS["right"][:-3])],
+    ids=["loopback", "an address outside", "sending to a node without being one"],
+)
+def test_a_socket_that_does_not_match(
+    nets: Mapping[Mode, Net], tmp_path: Path, own: str, other: str
+) -> None:
+    net = nets[Mode.DIRECT]
+    host = net.lab["left"]
+    host.run("ip", "address", "replace", f"{OUTSIDE}/24", "dev", "eth0")
+    native = calls(host, {}, own, other, tmp_path / "native")
+    wrapped = calls(host, net.env, own, other, tmp_path / "wrapped")
+    assert wrapped == native
+    assert sum("socket(AF_INET" in line for line in native) == 1
+
+
+def test_a_host_that_is_not_planned(nets: Mapping[Mode, Net], tmp_path: Path) -> None:
+    env = wrapper_environment(wrapper_library(ROOT), nets[Mode.DIRECT].run_dir)
+    with Lab({"elsewhere": "10.79.0.1/24"}) as lab:
+        host = lab["elsewhere"]
+        native = calls(host, {}, "10.79.0.1", "10.79.0.2", tmp_path / "native")
+        wrapped = calls(host, env, "10.79.0.1", "10.79.0.2", tmp_path / "wrapped")
+    assert wrapped == native
