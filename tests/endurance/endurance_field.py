@@ -33,6 +33,8 @@ FULL = bool(os.environ.get("IVC_FULL"))
 """The sizes the issue names; otherwise a share of them that fits CI."""
 SEED = int(os.environ.get("IVC_SEED", "20261123"))
 PATIENCE_S = 15.0
+SOME = 20
+"""Datagrams that prove that a way works."""
 
 ADDRESSES = {"hmi": "10.77.0.1", "adas": "10.77.0.2", "ext": "10.77.0.3"}
 GROUP = "224.225.226.1:30600"
@@ -181,9 +183,15 @@ class Traffic(Program):
             for one in report["streams"]
         }
 
-    def received(self) -> int:
-        """Datagrams that came, from anybody."""
-        return sum(one.received for one in self.streams().values())
+    def received(self, key: tuple[str, int, int] | None = None) -> int:
+        """Datagrams that came, of one stream or from anybody."""
+        return sum(one.received for name, one in self.streams().items() if key in (None, name))
+
+    def await_arrivals(self, what: str, sender: Traffic | None = None) -> None:
+        """Wait until some more have come, from one sender or from anybody."""
+        key = (sender.address, sender.ask("report")["run"], 0) if sender is not None else None
+        before = self.received(key)
+        wait_until(lambda: self.received(key) > before + SOME, what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ TIMINGS = Timings(
 )
 
 
-class Discovery(ServiceDiscoveryProtocol):
+class Discovery(ServiceDiscoveryProtocol):  # type: ignore[misc]  # pysomeip is untyped
     """Counts messages, reboots, and session ids that do not follow each other."""
 
     def __init__(self, group: tuple[str, int]) -> None:
@@ -59,7 +59,7 @@ class Discovery(ServiceDiscoveryProtocol):
         super().message_received(someip_message, addr, multicast)
 
 
-class Offered(SimpleService):
+class Offered(SimpleService):  # type: ignore[misc]  # pysomeip is untyped
     """A service with one eventgroup, and nothing behind it."""
 
     version_major, version_minor = 1, 0

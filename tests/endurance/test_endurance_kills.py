@@ -71,15 +71,7 @@ class Company:
         self.field.await_path(path, self.ways())
         server, client = self.mortal["server"], self.mortal["client"]
         for receiver, sender in ((server, client), (client, server)):
-            run = sender.ask("report")["run"]
-            key = sender.address, run, 0
-            before = self.received(receiver, key)
-            wait_until(lambda k=key, r=receiver, b=before: self.received(r, k) > b + 10, "arrivals")
-
-    @staticmethod
-    def received(receiver: Traffic, key: tuple[str, int, int]) -> int:
-        stream = receiver.streams().get(key)
-        return stream.received if stream is not None else 0
+            receiver.await_arrivals(f"anything from {sender.address}", sender)
 
     def spoiled(self) -> list[Stream]:
         """Streams with anything twice, out of order or damaged, at whoever lives."""
@@ -117,8 +109,7 @@ def company(field: Field, path: str) -> Iterator[Company]:
 def kill_controller(everybody: Company) -> None:
     everybody.field.kill_controller()
     for program in (*everybody.mortal.values(), *(everybody.bystanders or ())):
-        before = program.received()
-        wait_until(lambda p=program, b=before: p.received() > b + 10, "life without a controller")
+        program.await_arrivals("life without a controller")
     everybody.field.start_controller()
 
 

@@ -100,13 +100,5 @@ def spoil(field: Field, hostile: Traffic, peer: Traffic, seed: int) -> None:
     """Scribble, and see that both ends go on by the network."""
     assert hostile.ask(f"scribble {seed}")["regions"] == 3  # two of rings, and the statistics
     for sender, receiver in ((hostile, peer), (peer, hostile)):
-        wait_until(
-            lambda s=sender, r=receiver: field.path(s, r.address) == "network",
-            f"{sender.address} off the ring after seed {seed}",
-        )
-        key = sender.address, sender.ask("report")["run"], 0
-        before = receiver.streams()[key].received
-        wait_until(
-            lambda r=receiver, k=key, b=before: r.streams()[k].received > b + 50,
-            f"{sender.address} by the network after seed {seed}",
-        )
+        field.await_path("network", [(sender, receiver.address)])
+        receiver.await_arrivals(f"{sender.address} by the network after seed {seed}", sender)
