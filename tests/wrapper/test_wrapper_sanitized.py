@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wrapper under AddressSanitizer and UndefinedBehaviorSanitizer, with a plain C program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from wrapper_lab import FIRST_PORT, ROOT, Mode, Net
+
+from ivc.lab.hosts import stop
+
+sys.path.insert(0, str(ROOT))
+
+import build
+
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g"]
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What goes into LD_PRELOAD: the sanitizer's runtime, then the wrapper."""
+    library = tmp_path_factory.mktemp("sanitized") / "libivcsock.so"
+    sources = [*(ROOT / "preload").glob("*.c")]
+    sources += [ROOT / "core" / "ring.c", ROOT / "core" / "platform_linux.c"]
+    version = f"-Wl,--version-script={ROOT / 'preload' / 'exports.map'}"
+    command = [*build.COMPILE, *SANITIZE, "-fPIC", "-shared", "-fvisibility=hidden", version]
+    command += ["-Wl,-z,nodelete", "-Wl,-z,now", "-o", str(library)]
+    command += [*map(str, sources), "-lpthread", "-ldl"]
+    subprocess.run(command, check=True)
+    named = ["gcc", "-print-file-name=libasan.so"]
+    runtime = subprocess.run(named, capture_output=True, text=True, check=True).stdout.strip()
+    return f"{runtime} {library}"
+
+
+@pytest.mark.parametrize("path", [Mode.DIRECT, Mode.RELAY], ids=str)
+@pytest.mark.parametrize("wait", ["blocking", "poll", "select", "epoll", "epoll-et"])
+@pytest.mark.parametrize("size", [64, 9000])
+def test_ping_pong(
+    nets: Mapping[Mode, Net], tmp_path: Path, sanitized: str, path: Mode, wait: str, size: int
+) -> None:
+    net = nets[path]
+    report = tmp_path / "report"
+    env = net.env | {
+        "LD_PRELOAD": sanitized,
+        "ASAN_OPTIONS": f"detect_leaks=0:log_path={report}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={report}",
+    }
+    left, right = net.lab["left"], net.lab["right"]
+    there = [str(right.address.ip), str(FIRST_PORT + 199)]
+    here = [str(left.address.ip), str(FIRST_PORT + 198)]
+    program = str(build.PINGPONG)
+    server = right.popen(
+        [program, "server", *there, "--wait", wait], env=env, stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        command = [program, "client", *here, *there, "--wait", wait, "--numbered"]
+        command += ["--count", "1500", "--size", str(size)]
+        client = left.popen(command, env=env, stdout=subprocess.PIPE)
+        output, _ = client.communicate(timeout=20)
+        assert (client.returncode, server.poll()) == (0, None)
+        carried = [
+            one["counters"]["rx_ring_msgs"]
+            for one in net.status()["sockets"]
+            if one["local"] == ":".join(there)
+        ]
+    finally:
+        stop(server)
+    result = json.loads(output)
+    assert (result["lost"], result["strange"]) == (0, 0)
+    assert sum(carried) > 300  # the first go by the network, until the flow is there
+    assert [file.read_text() for file in tmp_path.glob("report*")] == []
