@@ -46,11 +46,13 @@ void control_glance(void);
 
 static inline void control_poll(void)
 {
-    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.page, memory_order_relaxed), 0))
-        control_glance();
-    else if (__builtin_expect(control_has_mail(), 0))
+    if (__builtin_expect(control_has_mail(), 0))
         control_read();
 }
+
+/* The same for calls that never wait: looks into the socket itself now and then, so that a
+ * process that only sends is welcomed, and hears that its controller has died. */
+void control_poll_sending(void);
 
 static inline int control_mail_fd(void)
 {

@@ -205,3 +205,22 @@ def test_killed_with_doorbells_like_event_channels(field_maker: FieldMaker) -> N
     with field_maker(bell="channel") as field:
         for victim in ACTS:
             survive(field, "direct", victim, size(1, 15))
+
+
+def test_a_process_that_only_sends_is_attached_again_too(field: Field) -> None:
+    """It never waits for anything, so nothing but its own sending can tell it of the restart."""
+    to = f"{ADDRESSES['hmi']}:30510"
+    with (
+        field.traffic("hmi", 30510) as receiver,
+        field.traffic("adas", 30509, "--deaf", "--rate", RATE, "--to", to) as sender,
+    ):
+        sender.order("go")
+        for _ in range(size(2, 20)):
+            field.await_path("direct", [(sender, to)])
+            field.kill_controller()
+            receiver.await_arrivals("life without a controller", sender)
+            field.start_controller()
+        field.await_path("direct", [(sender, to)])
+        sender.order("pause")
+        time.sleep(0.3)
+        assert_whole(sender, receiver)

@@ -7,11 +7,11 @@
  *
  *   traffic --bind IP:PORT [--to IP:PORT]... [--join GROUP]... [--rate N]
  *           [--size MIN-MAX] [--large N] [--wait block|poll|epoll|epoll-et]
- *           [--echo] [--cpu N]
+ *           [--echo] [--cpu N] [--deaf]
  *
  * Standard input: go, pause, report, scribble SEED; its end ends the program.
  * Standard output: "ready", and one JSON line per `report`. Three threads: one
- * receives, one sends, one reads standard input.
+ * receives (not with --deaf), one sends, one reads standard input.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -67,7 +67,7 @@ static struct {
     unsigned dests;
     unsigned rate, size_min, size_max, large;
     const char *wait;
-    bool echo;
+    bool echo, deaf;
     uint32_t run;
     _Atomic bool sending;
     _Atomic uint64_t sent[DESTS_MAX], failed;
@@ -364,6 +364,10 @@ static void set_up(int argc, char **argv)
             program.echo = true;
             continue;
         }
+        if (strcmp(argv[i], "--deaf") == 0) {
+            program.deaf = true;
+            continue;
+        }
         i++;
         if (strcmp(argv[i - 1], "--bind") == 0) {
             struct sockaddr_in here = endpoint(value);
@@ -396,7 +400,7 @@ int main(int argc, char **argv)
     set_up(argc, argv);
     if (getrandom(&program.run, sizeof(program.run), 0) != sizeof(program.run))
         die("getrandom");
-    if (pthread_create(&thread, NULL, receiver, NULL) != 0 ||
+    if ((!program.deaf && pthread_create(&thread, NULL, receiver, NULL) != 0) ||
         pthread_create(&thread, NULL, sender, NULL) != 0)
         die("pthread_create");
     printf("ready\n");
