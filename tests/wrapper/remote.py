@@ -76,7 +76,7 @@ class Job:
             raise AgentBroken(f"still blocked after {timeout} s")
         return self._agent.result(answer)
 
-    def pending(self, for_seconds: float = 0.1) -> bool:
+    def pending(self, for_seconds: float = 0.06) -> bool:
         """Whether it is blocked still after `for_seconds`."""
         answer = self._agent.request({"join": self._number, "timeout": for_seconds})
         return bool(answer.get("pending"))

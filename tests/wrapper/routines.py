@@ -320,7 +320,7 @@ def send_paced(sock: socket.socket, to: Any, count: int, pause: float) -> int:
 
 def poll_then_receive(sock: socket.socket, count: int) -> list[int]:
     """Receive without waiting, but only after poll has said that there is something."""
-    numbers = []
+    numbers: list[int] = []
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while len(numbers) < count:

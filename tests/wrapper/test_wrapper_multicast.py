@@ -11,7 +11,7 @@ from remote import Agent, Remote
 from wrapper_lab import Address, Carried, Net, membership
 
 COUNT = 200  # unread at once: less than the kernel's buffer holds
-QUIET_S = 0.15
+QUIET_S = 0.1
 
 
 def member(agent: Agent, group: Address, bound: str = "wildcard") -> Remote:
