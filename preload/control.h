@@ -46,7 +46,11 @@ void control_glance(void);
 
 static inline void control_poll(void)
 {
-    if (__builtin_expect(control_has_mail(), 0))
+    /* Not welcomed yet: nobody tells of mail. A process that only receives without waiting
+     * would never hear of it. */
+    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.page, memory_order_relaxed), 0))
+        control_glance();
+    else if (__builtin_expect(control_has_mail(), 0))
         control_read();
 }
 
