@@ -157,7 +157,7 @@ def test_unmodified_stacks_do_not_notice_either(field: Field, server: str, clien
     """Calls, answers, events and discovery of two third-party stacks, each in both parts."""
 
     def peer(host: str, stack: str, part: str) -> AbstractContextManager[Program]:
-        options = ("--address", ADDRESSES[host], "--count", str(size(8000, 200_000)))
+        options = ("--address", ADDRESSES[host], "--count", str(size(5000, 200_000)))
         return field.python(host, "-m", f"ivc.lab.peers.{stack}_{part}", *options)
 
     with peer("adas", server, "server") as serves, peer("hmi", client, "client") as calls:
