@@ -165,12 +165,13 @@ def test_a_member_that_joins_while_it_flows_gets_each_once(net: Net) -> None:
     here = sender(net.left, loop=False)
     net.warm(here, first, group)
     sending = here.agent.module("routines").start.send_paced(here, group, 300, 0.001)
-    steady = first.agent.module("routines").start.receive_numbers(first, QUIET_S)
+    steady = first.agent.module("routines").start.receive_numbers(first, 2.0, 300)
     time.sleep(0.1)
     second = member(net.third, group)
     late = received(second)
     sending.join()
     assert steady.join() == list(range(300))
+    assert received(first) == []
     assert late == list(range(late[0], 300))
 
 
