@@ -25,6 +25,7 @@ BUILD = ROOT / "build"
 LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 STAMP = VENV / "ivc-installed"
+_PASSED_ON = ("demo", "xen", "test", "full")  # verbs whose arguments are another's
 
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 COMPILE = ["gcc", "-std=c11", "-O2", *WARNINGS]
@@ -44,18 +45,19 @@ def _arguments() -> argparse.Namespace:
     verbs = parser.add_subparsers(title="verbs (none: build only)")
 
     def verb(name: str, action: Callable[[argparse.Namespace], None], help_text: str) -> None:
-        sub = verbs.add_parser(name, help=help_text, add_help=name not in ("demo", "test", "full"))
+        sub = verbs.add_parser(name, help=help_text, add_help=name not in _PASSED_ON)
         sub.set_defaults(action=action)
         if name == "install":
             sub.add_argument("--prefix", type=Path, default=Path("/usr/local"))
 
     verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
+    verb("xen", xen, "boot a real Xen with two guests in QEMU; arguments go to ivc.lab.xen")
     verb("test", test, "all tests; arguments go to pytest")
     verb("full", full, "the tests with every long variant; arguments go to pytest")
     verb("install", install, "put libivcsock.so where the loader finds it")
     verb("clean", clean, "remove everything this program made")
     options, rest = parser.parse_known_args()
-    if rest and options.action not in (demo, test, full):
+    if rest and options.action.__name__ not in _PASSED_ON:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     return options
@@ -77,6 +79,12 @@ def demo(options: argparse.Namespace) -> None:
     build()
     os.chdir(ROOT)
     os.execv(PYTHON, [str(PYTHON), "-m", "ivc.lab.demo", *options.rest])
+
+
+def xen(options: argparse.Namespace) -> None:
+    build()
+    os.chdir(ROOT)
+    os.execv(PYTHON, [str(PYTHON), "-m", "ivc.lab.xen", *options.rest])
 
 
 def test(options: argparse.Namespace) -> None:
