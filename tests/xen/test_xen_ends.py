@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ivc.lab.hosts import PREFIX
+from ivc.lab.hosts import PREFIX, remove_leftovers
 
 
 def folders(pid: int) -> list[Path]:
@@ -58,8 +58,10 @@ def test_interrupted_it_leaves_nothing(number: signal.Signals) -> None:
     assert folders(lab.pid) == []
 
 
-def test_killed_it_leaves_no_process() -> None:
+def test_killed_it_leaves_no_process_and_the_next_laboratory_removes_its_folder() -> None:
     lab, children = booting()
     lab.kill()
     lab.communicate(timeout=60)
     wait_gone(children)
+    remove_leftovers()
+    assert folders(lab.pid) == []
