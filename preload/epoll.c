@@ -639,7 +639,8 @@ static int wait_managed(struct gather *g, uint64_t deadline)
         uint64_t looked = atomic_load_explicit(&g->set->kernel_looked, memory_order_relaxed);
         bool fresh = now - looked < KERNEL_LOOK_NS;
         int error = look(g, !fresh);
-        if (!g->n && !error && fresh)
+        /* Looked a moment ago, and about to spin or sleep: both look again. */
+        if (!g->n && !error && fresh && deadline == 0)
             error = look(g, true);
         if (!g->n && !error && deadline == 0)
             clear_bells(g); /* or whoever polls the set itself finds it ready for good */

@@ -444,13 +444,17 @@ static int poll_loop(struct polling *p, uint64_t deadline)
     for (;;) {
         control_poll();
         uint64_t now = ivc_now();
-        int ready = poll_rings(p);
-        if (ready && now - poll_looked < KERNEL_LOOK_NS)
+        int error, ready = poll_rings(p);
+        bool fresh = now - poll_looked < KERNEL_LOOK_NS;
+        if (ready && fresh)
             return ready;
-        int error = poll_kernel(p, p->n, 0);
-        ready = error ? error : poll_merge(p);
-        if (ready || deadline == 0)
-            return ready;
+        /* Looked a moment ago, and about to spin or sleep: both look again. */
+        if (!fresh || deadline == 0) {
+            error = poll_kernel(p, p->n, 0);
+            ready = error ? error : poll_merge(p);
+            if (ready || deadline == 0)
+                return ready;
+        }
         ready = poll_spin(p, deadline);
         if (ready)
             return ready;
