@@ -135,5 +135,29 @@ def test_a_rebooted_guest_comes_back_under_a_new_id(lab: XenLab) -> None:
     assert guest.run(["test", "-e", "/tmp/before"], check=False).status == 1
 
 
+def test_a_saved_guest_goes_on_when_it_is_restored(lab: XenLab) -> None:
+    guest = lab.domU("hmi")
+    guest.run(["touch", "/tmp/before"])
+    before = guest.domid()
+    guest.save()
+    guest.restore()
+    assert guest.domid() > before
+    guest.run(["test", "-e", "/tmp/before"])
+    assert pings(guest, other(lab, guest).address)
+
+
+def test_a_pvh_guest_has_the_devices_too(lab: XenLab) -> None:
+    guest = lab.domU("hmi")
+    guest.destroy()
+    guest.create('type = "pvh"\n')
+    try:
+        assert guest.shell("cat /sys/hypervisor/guest_type") == "PVH"
+        assert set(DEVICES) <= set(guest.shell("ls /dev/xen").split())
+        assert pings(guest, other(lab, guest).address)
+    finally:
+        guest.destroy()
+        guest.create()
+
+
 def test_a_console_tells_of_the_guests_start(guest: DomU) -> None:
     assert "Run /init as init process" in guest.console()

@@ -38,6 +38,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="build.py xen", description=__doc__)
     parser.add_argument("--images", action="store_true", help="only make what boots start from")
     parser.add_argument("--stay", action="store_true", help="keep it running until Ctrl-C")
+    parser.add_argument("--systemd", action="store_true", help="systemd in dom0")
     parser.add_argument("--in", dest="machine", choices=["dom0", *GUESTS], default="dom0")
     parser.add_argument("command", nargs="*", help="what to run instead of the showing")
     return parser.parse_args(arguments)
@@ -47,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.images:
         say(f"in {images().folder}")
         return 0
-    with XenLab() as lab:
+    with XenLab(options.systemd) as lab:
         if options.command:
             return _run_command(lab, options)
         _show(lab)

@@ -31,6 +31,7 @@ _PACKAGES = (
     "nftables",
     "procps",
     "python3",
+    "systemd",
     "xen-utils-4.17",
     "xenstore-utils",
 )

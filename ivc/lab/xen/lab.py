@@ -116,6 +116,16 @@ class DomU(Machine):
         """Go on after `pause`."""
         self._dom0.run(["xl", "unpause", self.name])
 
+    def save(self) -> None:
+        """Save it to a file in dom0; it lives no more until `restore`."""
+        self._dom0.run(["xl", "save", self.name, self._saved], _XL_SECONDS)
+
+    def restore(self) -> None:
+        """Go on from where `save` left it, under a new domid, and wait until it answers."""
+        self._dom0.run(["xl", "restore", self._saved], _XL_SECONDS)
+        self._dom0.run(["rm", self._saved])
+        self.wait_until_up()
+
     def reboot(self, timeout: float = _BOOT_SECONDS) -> None:
         """Reboot it from the inside and wait until it is up again, under a new domid."""
         before = self.domid()
@@ -129,15 +139,24 @@ class DomU(Machine):
             errors="replace"
         )
 
+    @property
+    def _saved(self) -> str:
+        return f"/tmp/{self.name}.save"
+
     def _lives_anew(self, before: int) -> bool:
         done = self._dom0.run(["xl", "domid", self.name], check=False)
         return done.status == 0 and int(done.stdout) != before
 
 
 class XenLab:
-    """A booted Xen with dom0 and the guests of `GUESTS`, for the time of a `with` block."""
+    """A booted Xen with dom0 and the guests of `GUESTS`, for the time of a `with` block.
 
-    def __init__(self) -> None:
+    `systemd`: dom0 starts Xen's daemons as Debian does, with systemd, udev and xen.service.
+    Otherwise a script does, and it is up sooner.
+    """
+
+    def __init__(self, systemd: bool = False) -> None:
+        self._systemd = systemd
         # The ordinary laboratory in its least form: a folder and programs that end with us.
         self._here = Lab({"qemu": "127.0.0.1/8"}, Mode.LOOPBACK)
         self.port = _free_port()
@@ -198,9 +217,8 @@ class XenLab:
         command = self._qemu_command()
         began = time.monotonic()
         say("boot Xen and dom0")
-        self._qemu = here.popen(
-            command, stdout=subprocess.DEVNULL, stderr=(self._here.directory / "qemu").open("w")
-        )
+        with (self._here.directory / "qemu").open("w") as words:
+            self._qemu = here.popen(command, stdout=subprocess.DEVNULL, stderr=words)
         wait_until(self._dom0_up, "dom0 does not come up", _BOOT_SECONDS)
         say(f"dom0 is up after {time.monotonic() - began:.0f} s; create {', '.join(GUESTS)}")
         for guest in self._guests.values():
@@ -214,6 +232,8 @@ class XenLab:
         made = images()
         layer = make_layer(self._here.directory)
         dom0 = f"{made.kernel} {DOM0_PLACE.kernel_arguments('dom0')}"
+        if self._systemd:
+            dom0 += " net.ifnames=0 ivc.init=systemd"
         drive = "if=virtio,format=raw,readonly=on,file.locking=off"
         forward = f"hostfwd=tcp:127.0.0.1:{self.port}-:{_SERVER_PORT}"
         command = ["env", "-C", str(made.folder), "qemu-system-x86_64", "-nodefaults", "-no-reboot"]

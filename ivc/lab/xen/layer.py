@@ -35,7 +35,8 @@ def make_layer(folder: Path) -> Path:
     tree = folder / "layer"
     python = tree / "python"
     shutil.copytree(_wheels(), python)
-    shutil.copytree(_ROOT / "ivc", python / "ivc")  # with its .pyc: compiling is slow there
+    # With its .pyc, for compiling is slow there, but not one that is just being written.
+    shutil.copytree(_ROOT / "ivc", python / "ivc", ignore=shutil.ignore_patterns("*.pyc.*"))
     shutil.copytree(GUEST_FILES, tree / "lab")
     (tree / "build").mkdir()
     for name in _BUILT:
