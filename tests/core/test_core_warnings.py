@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every C file of ours compiles without a warning."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLAGS = "-std=c11 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -c -o /dev/null".split()
+SOURCES = [
+    path
+    for folder in ("core", "preload", "bench", "tests")
+    for path in sorted((ROOT / folder).rglob("*.c"))
+]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_it_compiles_without_a_warning(source: Path) -> None:
+    subprocess.run(["gcc", *FLAGS, f"-I{ROOT / 'core'}", source], check=True)
