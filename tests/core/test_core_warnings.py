@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FLAGS = "-std=c11 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -c -o /dev/null".split()
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+FLAGS = ["-std=c11", "-O2", *WARNINGS, "-c", "-o", "/dev/null"]
 SOURCES = [
     path
     for folder in ("core", "preload", "bench", "tests")

@@ -4,6 +4,7 @@
  * two pinned, spinning processes. 64-byte payload. Prints one line per figure.
  *   cc -O2 -D_GNU_SOURCE -Icore tests/core/bench/ring.c core/ring.c -o ring
  */
+#define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
