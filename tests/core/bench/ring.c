@@ -96,7 +96,7 @@ static void pin(int cpu)
     cpu_set_t set;
 
     CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
+    CPU_SET((size_t)cpu, &set);
     (void)sched_setaffinity(0, sizeof(set), &set);
 }
 
