@@ -421,7 +421,16 @@ static ssize_t finish(struct msghdr *msg, size_t length, size_t copied, int flag
     return (ssize_t)((flags & MSG_TRUNC) ? length : copied);
 }
 
-static ssize_t deliver_stash(struct sock *s, struct msghdr *msg, int flags)
+/* What the application was shown, or told the size of, is what it gets next. */
+static void promise(struct sock *s, const struct pick *pick)
+{
+    if (pick->source == FROM_RING)
+        s->rx_peeked = pick->flow;
+    else
+        s->rx_ring_turn = false;
+}
+
+static ssize_t deliver_stash(struct sock *s, const struct pick *pick, struct msghdr *msg, int flags)
 {
     struct stash *d = &s->stash;
     struct control_out out = {.msg = msg};
@@ -429,8 +438,10 @@ static ssize_t deliver_stash(struct sock *s, struct msghdr *msg, int flags)
     put_name(msg, &d->src);
     stash_control(s, &out);
     ssize_t n = finish(msg, d->length, copy_out(msg, d->data, d->length), flags, &out);
-    if (flags & MSG_PEEK)
+    if (flags & MSG_PEEK) {
+        promise(s, pick);
         return n;
+    }
     d->full = false;
     s->rx_ring_turn = true;
     count(&s->stats->rx_net_msgs, 1);
@@ -455,7 +466,7 @@ static ssize_t deliver_ring(struct sock *s, struct pick *pick, struct msghdr *ms
     ssize_t n = finish(msg, r->length, ivc_rx_copy(&f->ring, r, msg->msg_iov, msg->msg_iovlen),
                        flags, &out);
     if (flags & MSG_PEEK) {
-        s->rx_peeked = f;
+        promise(s, pick);
         return n;
     }
     if (r->flags & IVC_RECORD_TWIN)
@@ -500,7 +511,7 @@ static ssize_t rx_try(struct sock *s, int fd, struct msghdr *msg, int flags, boo
     if (got <= 0)
         return got < 0 ? got : -EAGAIN;
     return pick.source == FROM_RING ? deliver_ring(s, &pick, msg, flags)
-                                    : deliver_stash(s, msg, flags);
+                                    : deliver_stash(s, &pick, msg, flags);
 }
 
 #define RING_FLAGS                                                                        \
@@ -617,11 +628,16 @@ bool recv_arm(struct sock *s, uint64_t *limit)
 long recv_next_size(struct sock *s)
 {
     long size = -1;
-    if (!s->rx_flows || !ivc_lock(&s->rx_lock))
+    if ((!s->rx_flows && !s->stash.full) || !ivc_lock(&s->rx_lock))
         return -1;
     struct pick pick;
-    if (rx_find(s, s->fd, LOOK_DUE, &pick) > 0)
+    int got = rx_find(s, s->fd, LOOK_NOW, &pick);
+    if (got < 0) {
+        s->kernel_error = -got; /* for the next receive to report */
+    } else if (got > 0) {
+        promise(s, &pick);
         size = pick.source == FROM_RING ? (long)pick.record.length : (long)s->stash.length;
+    }
     ivc_unlock(&s->rx_lock);
     return size;
 }

@@ -211,6 +211,21 @@ def test_peek_shows_what_comes_next_whoever_sends_meanwhile(net: Net) -> None:
     assert server.recv(100) == b"other"
 
 
+def test_peek_at_a_kernels_datagram_shows_what_comes_next(net: Net) -> None:
+    client, server, address = net.pair(claim=Carried.NOTHING)
+    other = net.client()
+    net.warm(other, server, address, claim=Carried.NOTHING)
+    # Too large for the ring.
+    other.agent.module("routines").send_numbered(other, address, 1, 2, RING_BYTES // 2)
+    time.sleep(0.05)
+    assert server.recv(4) == b"\0\0\0\1"
+    assert server.recv(4, socket.MSG_PEEK) == b"\0\0\0\2"
+    client.sendto(b"by ring", address)
+    time.sleep(0.05)
+    assert server.recv(4) == b"\0\0\0\2"
+    assert server.recv(100) == b"by ring"
+
+
 def test_a_short_buffer_cuts_the_datagram_and_the_next_is_whole(net: Net) -> None:
     client, server, address = net.pair()
     client.sendto(b"0123456789", address)
@@ -292,6 +307,18 @@ def test_fionread_is_the_size_of_the_next_datagram(net: Net) -> None:
     assert fionread() == 3
     server.recv(100)
     assert fionread() == 5
+
+
+def test_fionread_is_the_size_of_the_next_datagram_of_several_senders(net: Net) -> None:
+    client, server, address = net.pair()
+    other = net.client()
+    net.warm(other, server, address)
+    client.sendto(b"123", address)
+    other.sendto(b"12345", address)
+    time.sleep(0.05)
+    for _ in range(2):
+        raw = server.agent.module("fcntl").ioctl(server.fileno(), 0x541B, bytes(4))
+        assert len(server.recv(100)) == int.from_bytes(raw, "little")
 
 
 # ---- sizes --------------------------------------------------------------------
