@@ -41,8 +41,9 @@ void ivc_table_set(int fd, struct object *object)
         return;
     /* release: whoever finds the record finds it filled in */
     atomic_store_explicit(&ivc_table[fd], object, memory_order_release);
-    if (object && fd > atomic_load(&highest_fd))
-        atomic_store(&highest_fd, fd);
+    int highest = atomic_load(&highest_fd);
+    while (object && fd > highest && !atomic_compare_exchange_weak(&highest_fd, &highest, fd))
+        ;
 }
 
 int ivc_highest_fd(void)
