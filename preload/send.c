@@ -324,8 +324,8 @@ ssize_t send_dgram(struct sock *s, int fd, const struct msghdr *msg, int flags)
     ssize_t n;
     if (d) {
         o.length = total_length(msg);
-        o.ring_able = (flags & ~RING_FLAGS) == 0 && msg->msg_controllen == 0 && !s->unusable && !s->wr_shutdown && !s->wr_shutdown &&
-                      o.length <= 65507;
+        o.ring_able = (flags & ~RING_FLAGS) == 0 && msg->msg_controllen == 0 &&
+                      !s->unusable && !s->wr_shutdown && o.length <= 65507;
         n = to_destination(d, &o);
     } else {
         n = kernel_send(&o);
