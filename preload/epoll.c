@@ -386,7 +386,8 @@ bool reg_sleepers(struct sock *s)
 
 /* ---- epoll_wait ------------------------------------------------------------------------------- */
 
-#define MERGE_MAX 64
+/* Events at a time: as many as can be merged. */
+#define MERGE_MAX 128
 
 struct gather {
     struct epset *set;
@@ -394,8 +395,7 @@ struct gather {
     struct epoll_event *out;
     int max;
     int n;                       /* events in out */
-    struct reg *from[MERGE_MAX]; /* whose the first events are */
-    int from_n;
+    struct reg *from[MERGE_MAX]; /* whose the events are; NULL = none of ours */
     const sigset_t *mask;
     bool consumed;
     bool rings;    /* some socket in the set has rings */
@@ -405,7 +405,7 @@ struct gather {
 
 static void put(struct gather *g, struct reg *r, uint32_t events)
 {
-    for (int i = 0; i < g->from_n; i++) {
+    for (int i = 0; i < g->n && i < MERGE_MAX; i++) {
         if (g->from[i] == r) { /* rings and kernel merge into one event */
             g->out[i].events |= events;
             return;
@@ -413,11 +413,18 @@ static void put(struct gather *g, struct reg *r, uint32_t events)
     }
     g->out[g->n].events = events;
     g->out[g->n].data = r->data;
-    if (g->n == g->from_n && g->from_n < MERGE_MAX)
-        g->from[g->from_n++] = r;
+    if (g->n < MERGE_MAX)
+        g->from[g->n] = r;
     g->n++;
     if (r->events & EPOLLONESHOT)
         r->disabled = true;
+}
+
+static void put_other(struct gather *g, const struct epoll_event *e)
+{
+    if (g->n < MERGE_MAX)
+        g->from[g->n] = NULL;
+    g->out[g->n++] = *e;
 }
 
 static bool listens(const struct reg *r)
@@ -436,13 +443,28 @@ static bool due_now(struct reg *r)
     return true;
 }
 
+/* There was no room for `first` and what follows: they come first next time. */
+static void rotate(struct epset *set, struct reg *first)
+{
+    struct reg **last = &set->regs;
+    while (*last != first)
+        last = &(*last)->set_next;
+    struct reg **end = &first->set_next;
+    while (*end)
+        end = &(*end)->set_next;
+    *end = set->regs;
+    *last = NULL;
+    set->regs = first;
+}
+
 /* What the rings have, up to `limit` events. */
 static void collect(struct gather *g, int limit)
 {
     g->rings = false;
     if (!ivc_lock(&g->set->lock))
         return;
-    for (struct reg *r = g->set->regs; r && g->n < limit; r = r->set_next) {
+    struct reg *r;
+    for (r = g->set->regs; r && g->n < limit; r = r->set_next) {
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
             continue;
         g->rings = true;
@@ -451,6 +473,8 @@ static void collect(struct gather *g, int limit)
             g->ring_hit = true;
         }
     }
+    if (r && r != g->set->regs)
+        rotate(g->set, r);
     ivc_unlock(&g->set->lock);
 }
 
@@ -474,7 +498,7 @@ static void translate(struct gather *g, int got)
 {
     int raw = g->n;
     if (!ivc_lock(&g->set->lock))
-        got = 0;
+        return; /* a signal handler in our own wait: level events come again */
     for (int i = raw; i < raw + got; i++) {
         struct epoll_event e = g->out[i];
         bool bell = false;
@@ -484,7 +508,7 @@ static void translate(struct gather *g, int got)
         else if (r)
             translate_one(g, r, e.events);
         else if (e.data.u64 != (uintptr_t)&g->set->mail_token)
-            g->out[g->n++] = e;
+            put_other(g, &e);
     }
     ivc_unlock(&g->set->lock);
 }
@@ -662,7 +686,8 @@ static int wait_managed(struct gather *g, uint64_t deadline)
 static int wait_native(struct gather *g, const struct timespec *timeout)
 {
     int saved = errno, n;
-    if (timeout && timeout->tv_nsec % 1000000 && real(epoll_pwait2)) {
+    bool fine = timeout && (timeout->tv_nsec % 1000000 || timeout->tv_sec > INT32_MAX / 1000);
+    if (fine && real(epoll_pwait2)) {
         n = real(epoll_pwait2)(g->epfd, g->out, g->max, timeout, g->mask);
     } else {
         int ms = timeout ? (int)(timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000) : -1;
@@ -680,11 +705,10 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
                const struct timespec *timeout, const sigset_t *mask)
 {
     struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask};
-    uint64_t deadline = UINT64_MAX;
-    if (timeout) {
-        uint64_t ns = (uint64_t)timeout->tv_sec * IVC_NS_PER_S + (uint64_t)timeout->tv_nsec;
-        deadline = ns ? ivc_now() + ns : 0;
-    }
+    uint64_t ns;
+    if (!ivc_timeout(timeout, &ns))
+        return -EINVAL;
+    uint64_t deadline = ivc_deadline(ns);
     /* acquire: pairs with the release in manage() */
     if (max <= 0 || !events || !atomic_load_explicit(&set->managed, memory_order_acquire)) {
         int got = wait_native(&g, timeout);
@@ -697,6 +721,8 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
         if (g.n)
             return g.n;
     }
+    if (g.max > MERGE_MAX)
+        g.max = MERGE_MAX;
     int error = wait_managed(&g, deadline);
     pass_on(&g);
     return g.n ? g.n : error;

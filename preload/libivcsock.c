@@ -469,10 +469,11 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 static int recv_many(struct sock *s, int fd, struct mmsghdr *vec, unsigned n, int flags,
                      const struct timespec *timeout)
 {
-    uint64_t end = UINT64_MAX;
+    uint64_t ns;
     int once = flags & ~MSG_WAITFORONE;
-    if (timeout)
-        end = ivc_now() + (uint64_t)timeout->tv_sec * IVC_NS_PER_S + (uint64_t)timeout->tv_nsec;
+    if (!ivc_timeout(timeout, &ns))
+        return (int)result(-EINVAL);
+    uint64_t end = ivc_deadline(ns);
     for (unsigned i = 0; i < n; i++) {
         ssize_t r = recv_dgram(s, fd, &vec[i].msg_hdr, once);
         if (r < 0)
@@ -701,7 +702,8 @@ EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeou
     uint64_t begin = ivc_now();
     struct timespec ts = {.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000,
                           .tv_nsec = timeout->tv_usec % 1000000 * 1000};
-    uint64_t given = (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
+    uint64_t given;
+    (void)ivc_timeout(&ts, &given); /* just checked */
     int got = select_by_poll(n, r, w, e, &ts, NULL);
     uint64_t took = ivc_now() - begin; /* Linux leaves the time that is left */
     uint64_t left = took < given ? given - took : 0;

@@ -28,6 +28,27 @@ static inline uint64_t ivc_now(void)
     return (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+/* A caller's timeout in nanoseconds, UINT64_MAX = for ever. False where the kernel says EINVAL. */
+static inline bool ivc_timeout(const struct timespec *ts, uint64_t *ns)
+{
+    *ns = UINT64_MAX;
+    if (!ts)
+        return true;
+    if (ts->tv_sec < 0 || ts->tv_nsec < 0 || ts->tv_nsec >= (long)IVC_NS_PER_S)
+        return false;
+    /* Some say "for ever" with the largest number there is. */
+    if ((uint64_t)ts->tv_sec < UINT64_MAX / IVC_NS_PER_S)
+        *ns = (uint64_t)ts->tv_sec * IVC_NS_PER_S + (uint64_t)ts->tv_nsec;
+    return true;
+}
+
+/* When a timeout that begins now ends: 0 = it does not wait, UINT64_MAX = never. */
+static inline uint64_t ivc_deadline(uint64_t timeout)
+{
+    uint64_t now = ivc_now();
+    return timeout == 0 ? 0 : timeout < UINT64_MAX - now ? now + timeout : UINT64_MAX;
+}
+
 static inline void ivc_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -488,11 +488,10 @@ int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, cons
 {
     struct polling p = {.fds = fds, .n = n, .mask = mask};
     size_t size = (2 * n + 1) * sizeof(struct pollfd);
-    uint64_t deadline = UINT64_MAX;
-    if (timeout) {
-        uint64_t ns = (uint64_t)timeout->tv_sec * IVC_NS_PER_S + (uint64_t)timeout->tv_nsec;
-        deadline = ns ? ivc_now() + ns : 0;
-    }
+    uint64_t ns;
+    if (!ivc_timeout(timeout, &ns))
+        return -EINVAL;
+    uint64_t deadline = ivc_deadline(ns);
     if (n <= POLL_STACK) {
         p.all = alloca(size);
     } else {

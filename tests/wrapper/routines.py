@@ -275,6 +275,13 @@ def timed_poll(poller: Any, timeout: float) -> tuple[float, int | None]:
     return timed(poller.poll, timeout)
 
 
+def ppoll(fd: int, seconds: int, nanoseconds: int) -> int:
+    """ppoll for input with any timeout, also one that Python would not let through."""
+    entry = ctypes.create_string_buffer(struct.pack("ihh", fd, select.POLLIN, 0))
+    timeout = ctypes.create_string_buffer(struct.pack("qq", seconds, nanoseconds))
+    return _checked(_LIBC.ppoll(entry, 1, timeout, None))
+
+
 def timer(seconds: float) -> int:
     """A timerfd that fires once."""
     fd = _checked(_LIBC.timerfd_create(time.CLOCK_MONOTONIC, 0))

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from remote import Remote
-from wrapper_lab import Carried, Net
+from wrapper_lab import RING_BYTES, Carried, Net
 
 IN = select.POLLIN
 EPOLL_CTL_ADD, EPOLL_CTL_MOD = 1, 3
@@ -67,6 +67,20 @@ def test_poll_times_out_in_time(net: Net) -> None:
     poll.register(server, select.POLLIN)
     took, _ = server.agent.module("routines").timed_poll(poll, 120)
     assert 0.118 <= took < 0.3
+
+
+def test_the_largest_timeout_waits_and_an_impossible_one_is_invalid(net: Net) -> None:
+    client, server, address = net.pair()
+    routines = server.agent.module("routines")
+    for seconds, nanoseconds in ((-1, 0), (0, 1_000_000_000)):
+        with pytest.raises(OSError) as raised:
+            routines.ppoll(server.fileno(), seconds, nanoseconds)
+        assert raised.value.errno == errno.EINVAL
+    waiting = routines.start.ppoll(server.fileno(), (1 << 63) - 1, 0)
+    assert waiting.pending()
+    client.sendto(b"wake up", address)
+    assert waiting.join() == 1
+    assert server.recv(100) == b"wake up"
 
 
 def test_poll_over_sockets_and_pipes(net: Net) -> None:
@@ -290,6 +304,32 @@ def test_no_descriptor_starves_with_room_for_few_events(net: Net, most: int) -> 
     assert seen == {server.fileno(), event}
     assert server.recv(100) == b"data"
     server.agent.module("os").close(event)
+
+
+def test_an_event_of_ring_and_kernel_is_one_beside_others(net: Net) -> None:
+    client, server, address = net.pair(claim=Carried.NOTHING)
+    epoll = epoll_with(server)
+    event = server.agent.module("os").eventfd(1)
+    epoll.register(event, select.EPOLLIN)
+    # Too large for the ring: the kernel has it, and the rings are looked at, too.
+    client.agent.module("routines").send_numbered(client, address, 1, 1, RING_BYTES // 2)
+    time.sleep(0.05)
+    assert sorted(epoll.poll(1)) == sorted([(event, IN), (server.fileno(), IN)])
+    server.agent.module("os").close(event)
+    server.recv(100)
+
+
+def test_two_sockets_take_turns_with_room_for_one_event(net: Net) -> None:
+    one, first, to_first = net.pair()
+    two, second, to_second = net.pair()
+    epoll = epoll_with(first)
+    epoll.register(second, select.EPOLLIN)
+    one.sendto(b"data", to_first)
+    two.sendto(b"data", to_second)
+    time.sleep(0.05)
+    seen = {fd for _ in range(6) for fd, _ in epoll.poll(1, 1)}
+    assert seen == {first.fileno(), second.fileno()}
+    assert [first.recv(100), second.recv(100)] == [b"data", b"data"]
 
 
 # ---- epoll: edge --------------------------------------------------------------
