@@ -2,6 +2,7 @@
 """The command line: exit codes, where output goes, and that it never shows a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,40 @@ def test_reader_that_leaves_early_is_no_traceback() -> None:
         check=False,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", [["status"], ["run", "--node", "hmi", "--", "true"]])
+def test_without_a_controller_exits_5_and_says_how_to_start_one(
+    command: list[str], tmp_path: Path
+) -> None:
+    done = ivc(*command, IVC_RUN_DIR=str(tmp_path), IVC_LIBRARY="/bin/true")
+    assert done.returncode == 5
+    assert f"{tmp_path}/status (No such file or directory)" in done.stderr
+    assert "ivc controller CONFIG... --mapping M" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["controller", *FILES, *MAPPING]])
+def test_who_may_not_is_told_so_with_77(command: list[str], tmp_path: Path) -> None:
+    # Root without the right to pass over modes is like everybody else.
+    mortal = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    program = [*(mortal if os.geteuid() == 0 else []), sys.executable, "-m", "ivc"]
+    tmp_path.chmod(0)
+    done = subprocess.run(
+        [*program, *command, "--run-dir", str(tmp_path / "run")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    tmp_path.chmod(0o700)
+    assert done.returncode == 77, done.stderr
+    assert str(tmp_path / "run") in done.stderr and "run it as root" in done.stderr
+
+
+def test_an_unquoted_text_in_the_mapping_is_told_with_its_line(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text("version = 1\n[nodes.hmi]\nhost = netns:ivc-hmi\n")
+    done = ivc("check", *FILES, "--mapping", str(mapping))
+    assert done.returncode == 3
+    assert f"{mapping}:3: error:" in done.stdout and 'host = "netns:NAME"' in done.stdout

@@ -158,7 +158,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
-        print("ivc run: no program given", file=sys.stderr)
+        print(
+            "ivc run: no program given; write: ivc run [--node N] -- PROGRAM ARGS", file=sys.stderr
+        )
         return 2
     environment = wrapped_environment(os.environ, find_library(os.environ), arguments.run_dir)
     if arguments.node is not None:

@@ -18,6 +18,12 @@ class NoController(ControllerError):
     exit_code = 5
 
 
+class NotPermitted(ControllerError):
+    """This user may not; the message says what would."""
+
+    exit_code = 77
+
+
 class Violation(IvcError):
     """A process broke the protocol or claimed what is not its own; it is disconnected."""
 

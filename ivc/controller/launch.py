@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ivc.controller.client import read_status
-from ivc.controller.errors import ControllerError
+from ivc.controller.errors import ControllerError, NotPermitted
 from ivc.platform.linux import NETNS_DIRECTORY
 
 LIBRARY: Final = "libivcsock.so"
@@ -36,7 +36,9 @@ def find_library(environment: Mapping[str, str]) -> Path:
         if place.is_file():
             return place.resolve()
     looked = ", ".join(map(str, places))
-    raise ControllerError(f"no {LIBRARY} at {looked}; build it, or set IVC_LIBRARY")
+    raise ControllerError(
+        f"no {LIBRARY} at {looked}; build it (python3 build.py), or set IVC_LIBRARY"
+    )
 
 
 def wrapped_environment(
@@ -49,7 +51,10 @@ def wrapped_environment(
 
 
 def enter_node(node: str, run_dir: Path) -> None:
-    """Move this process into the network namespace of a node. Raises `ControllerError`."""
+    """Move this process into the network namespace of a node.
+
+    Raises `ControllerError`, `NotPermitted`.
+    """
     nodes = {entry["name"]: entry for entry in read_status(run_dir)["nodes"]}
     if node not in nodes:
         raise ControllerError(f"no node {node}; there are {', '.join(sorted(nodes)) or 'none'}")
@@ -74,6 +79,12 @@ def _enter_namespace(path: Path) -> None:
                 raise OSError(number, os.strerror(number))
         finally:
             os.close(fd)
+    except PermissionError as error:
+        raise NotPermitted(f"cannot enter {path}: {error.strerror}; run it as root") from error
+    except FileNotFoundError as error:
+        raise ControllerError(
+            f"cannot enter {path}: there is none; make it: ip netns add {path.name}"
+        ) from error
     except OSError as error:
         raise ControllerError(f"cannot enter {path}: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ivc.controller import match_table
-from ivc.controller.errors import AlreadyRunning, ControllerError
+from ivc.controller.errors import AlreadyRunning, ControllerError, NotPermitted
 
 DEFAULT: Final = Path("/run/ivc")
 CONTROL: Final = "control"
@@ -34,13 +34,20 @@ class RunDir:
     """A run directory held by this process."""
 
     def __init__(self, path: Path) -> None:
-        """Take it. Raises `AlreadyRunning`, `ControllerError`."""
+        """Take it. Raises `AlreadyRunning`, `NotPermitted`, `ControllerError`."""
         self.path = path.absolute()
         try:
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError as error:
+            raise NotPermitted(
+                f"run directory {self.path}: {error.strerror}; run it as root, or name a folder "
+                "of yours with --run-dir"
+            ) from error
         except OSError as error:
-            raise ControllerError(f"run directory {self.path}: {error.strerror}") from error
+            raise ControllerError(
+                f"run directory {self.path}: {error.strerror}; name another with --run-dir"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -134,7 +134,8 @@ class Service:
     def close(self) -> None:
         """Leave nothing behind. Processes go on without us: direct flows too."""
         self._status.close()
-        self._selector.unregister(self._listener)
+        if self._listener.fileno() in self._selector.get_map():  # not so out of descriptors
+            self._selector.unregister(self._listener)
         self._listener.close()
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
         self._dispatcher.flows.close_relays()
@@ -167,7 +168,8 @@ class Service:
     def _publish(self, hosts: Hosts) -> None:
         for place in hosts.places:
             if place.host is None:
-                log.warning("node %s: its host does not exist (yet)", place.name)
+                domain = next(node.domain for node in self._plan.nodes if node.id == place.id)
+                log.warning("node %s: its host, %s, does not exist (yet)", place.name, domain)
         match_table.publish(self._run_dir.path, match_table.build_match_table(self._plan, hosts))
 
     def _tick(self) -> None:

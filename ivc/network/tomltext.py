@@ -8,6 +8,7 @@ from ivc.network.values import Array, Place, Report, Scalar, Table, Value, child
 
 _HEADER = re.compile(r"^\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
 _ENTRY = re.compile(r"^\s*([A-Za-z0-9_\-.\"' \t]+?)\s*=")
+_SYNTAX_FIX = 'mend the line named; text goes in quotes, as in host = "netns:NAME"'
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -27,7 +28,7 @@ def parse_toml(text: str, file: str, report: Report) -> Table | None:
         match = _POSITION.search(message)
         line, column = (int(match[1]), int(match[2])) if match and match[1] else (0, 0)
         found = _POSITION.sub("", message).encode("ascii", "backslashreplace").decode()
-        _syntax(report, Place(file, "", line, column), found, "mend the line named")
+        _syntax(report, Place(file, "", line, column), found, _SYNTAX_FIX)
         return None
     value = _convert(data, Place(file, "", 1, 1), _lines(text))
     assert isinstance(value, Table)
