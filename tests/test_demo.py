@@ -155,3 +155,10 @@ def test_without_root_it_runs_in_a_user_namespace(monkeypatch: pytest.MonkeyPatc
     status, result = run_demo("--count", "4000")
     assert (status, result["mode"]) == (0, "user")
     assert [pair["ivc"]["lost"] for pair in result["pairs"]] == [0, 0]
+
+
+@pytest.mark.parametrize("slip", [["--count", "0"], ["--payload", "3"], ["--payload", "1393"]])
+def test_what_cannot_be_measured_is_refused(slip: list[str]) -> None:
+    done = subprocess.run([*DEMO, *slip], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"{slip[0]}: found {slip[1]}, expected" in done.stderr

@@ -16,9 +16,16 @@ from pathlib import Path
 
 from ivc.errors import IvcError
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST, wrapper_library
-from ivc.lab.hosts import Lab, Mode, available_mode, ended_by_signals, enter_user_namespace
+from ivc.lab.hosts import (
+    Lab,
+    Mode,
+    available_mode,
+    ended_by_signals,
+    enter_user_namespace,
+    why_no_namespaces,
+)
 from ivc.lab.phase import Carrier, Pair, Settings, run_phase
-from ivc.lab.report import Results, as_json, as_table, is_good
+from ivc.lab.report import WIRE_LIMIT, Results, as_json, as_table, is_good
 
 PAIRS = (Pair("opensomeip", "pysomeip"), Pair("pysomeip", "opensomeip"))
 
@@ -27,11 +34,16 @@ _NETWORKS = {
     Mode.USER: ("10.77.0.1/24", "10.77.0.2/24"),
     Mode.LOOPBACK: ("127.77.0.1/8", "127.77.0.2/8"),
 }
+_WANTED = (
+    "expected nothing lost, doubled or out of order, "
+    f"and with IVC less than {WIRE_LIMIT:.0%} of the payload on the bridge"
+)
+_PAYLOAD_MAX = 1392  # SOME/IP over UDP: one message, one datagram
 _EXPLAINED = {
     Mode.ROOT: "two hosts: network namespaces behind a bridge",
     Mode.USER: "two hosts: network namespaces behind a bridge, in a user namespace without root",
-    Mode.LOOPBACK: "no namespaces to be had here: two 127.x addresses instead of hosts, "
-    "and no bridge to count on",
+    Mode.LOOPBACK: "two 127.x addresses instead of hosts, and no bridge to count on: "
+    "no network namespaces",
 }
 
 
@@ -58,24 +70,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"error: {error}")
         return 1
     print(json.dumps(as_json(mode, results)) if options.json else as_table(results))
-    return 0 if is_good(results) else 1
+    if is_good(results):
+        return 0
+    _say(f"not good: {_WANTED}")
+    return 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="build.py demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--count", type=int, default=5000, help="calls of each run (5000)")
-    parser.add_argument("--payload", type=int, default=64, help="payload bytes (64)")
+    parser.add_argument(
+        "--payload", type=int, default=64, help=f"payload bytes, 4 to {_PAYLOAD_MAX} (64)"
+    )
     parser.add_argument(
         "--without-controller",
         action="store_true",
         help="negative run: the controller is killed before the programs start",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error(f"--count: found {options.count}, expected at least 1")
+    if not 4 <= options.payload <= _PAYLOAD_MAX:
+        parser.error(f"--payload: found {options.payload}, expected 4 to {_PAYLOAD_MAX}")
+    return options
 
 
 def _run(mode: Mode, settings: Settings) -> Results:
-    _say(_EXPLAINED[mode])
+    why = f" ({why_no_namespaces()})" if mode is Mode.LOOPBACK else ""
+    _say(_EXPLAINED[mode] + why)
     results: Results = {}
     with Lab(dict(zip((CLIENT_HOST, SERVER_HOST), _NETWORKS[mode], strict=True)), mode) as lab:
         for pair in PAIRS:

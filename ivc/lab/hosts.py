@@ -219,6 +219,20 @@ def available_mode() -> Mode:
     return Mode.LOOPBACK
 
 
+def why_no_namespaces() -> str:
+    """What keeps `available_mode` from namespaces, in the words of the tool that failed."""
+    if os.environ.get("IVC_LAB"):
+        return "IVC_LAB says so"
+    flags = "-nm" if os.geteuid() == 0 else "-Urnm"
+    try:
+        done = subprocess.run(
+            ["unshare", flags, "true"], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        return f"unshare: {error.strerror}"
+    return done.stderr.strip() or "the tool ip or nsenter is missing"
+
+
 def enter_user_namespace(argv: Sequence[str]) -> None:
     """Replace this process by `argv` inside a user namespace that can build a Lab.
 

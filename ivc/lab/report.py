@@ -96,7 +96,7 @@ def _figures(results: Results) -> str:
     ]
     for pair, carrier, outcome in _each(results):
         rtt = outcome.client["rtt_us"]
-        wire = "?" if outcome.wire is None else f"{outcome.wire.udp_bytes:,}"
+        wire = "-" if outcome.wire is None else f"{outcome.wire.udp_bytes:,}"
         rows.append(
             (
                 *(pair.server, pair.client, carrier.value),
@@ -143,10 +143,10 @@ def _verdict(results: Results) -> str:
         network, direct = outcomes[Carrier.NETWORK], outcomes[Carrier.DIRECT]
         before, after = (one.client["rtt_us"].get("p50", 0.0) for one in (network, direct))
         fraction = direct.wire_fraction
-        share = "unknown" if fraction is None else f"{fraction:.2%}"
+        share = "" if fraction is None else f", {fraction:.2%} of the payload on the bridge"
         lines.append(
             f"{pair.server} server, {pair.client} client: p50 {before:.0f} -> {after:.0f} us, "
-            f"{direct.lost} lost, {share} of the payload on the bridge"
+            f"{direct.lost} lost{share}"
         )
     return "\n".join(lines)
 

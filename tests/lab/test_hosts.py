@@ -175,3 +175,14 @@ def test_a_signal_at_any_moment_leaves_nothing() -> None:
         process.terminate()
         process.wait(10)
         assert traces(f"{hosts.PREFIX}-{process.pid}-") == []
+
+
+def test_who_has_no_namespaces_is_told_why() -> None:
+    code = "import os; from ivc.lab.hosts import *; os.environ['PATH'] = '/none'"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(available_mode(), why_no_namespaces())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "loopback unshare: No such file or directory\n"

@@ -95,3 +95,9 @@ def test_the_table_shows_every_run_and_every_socket() -> None:
     table = as_table({PAIR: dict.fromkeys(Carrier, FLAWLESS)})
     assert table.count("10.77.0.1:1") == 3
     assert "1.00% of the payload on the bridge" in table
+
+
+def test_without_a_bridge_the_verdict_is_silent_about_it() -> None:
+    bare = replace(FLAWLESS, wire=None)
+    last = as_table({PAIR: dict.fromkeys(Carrier, bare)}).splitlines()[-1]
+    assert last == "opensomeip server, pysomeip client: p50 5 -> 5 us, 0 lost"
