@@ -48,7 +48,12 @@ def _arguments() -> argparse.Namespace:
         sub = verbs.add_parser(name, help=help_text, add_help=name not in _PASSED_ON)
         sub.set_defaults(action=action)
         if name == "install":
-            sub.add_argument("--prefix", type=Path, default=Path("/usr/local"))
+            sub.add_argument(
+                "--prefix",
+                type=Path,
+                default=Path("/usr/local"),
+                help="its lib/ gets the library (default %(default)s)",
+            )
 
     verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
     verb("xen", xen, "boot a real Xen with two guests in QEMU; arguments go to ivc.lab.xen")
@@ -105,7 +110,7 @@ def full(options: argparse.Namespace) -> None:
 
 def install(options: argparse.Namespace) -> None:
     build()
-    folder: Path = options.prefix / "lib"
+    folder: Path = options.prefix.absolute() / "lib"
     target = folder / LIBRARY.name
     _say(f"install {target}")
     try:
@@ -114,7 +119,8 @@ def install(options: argparse.Namespace) -> None:
         shutil.copyfile(LIBRARY, beside)
         beside.replace(target)  # programs that run keep the copy they have mapped
     except OSError as error:
-        _fail(f"{error}. Run it as root, or choose a folder of yours with --prefix.")
+        why = error.strerror or error
+        _fail(f"cannot write {folder}: {why}\nRun it as root, or name a folder with --prefix.")
     if _loader_finds(folder):
         print("LD_PRELOAD=libivcsock.so PROGRAM")
     else:

@@ -55,3 +55,17 @@ def test_a_second_build_does_nothing() -> None:
         [sys.executable, "build.py"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_who_may_not_write_there_is_told_where_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("no folder")
+    done = subprocess.run(
+        [sys.executable, "build.py", "install", "--prefix", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"cannot write {tmp_path / 'lib'}: " in done.stderr
+    assert "--prefix" in done.stderr and "Traceback" not in done.stderr
