@@ -18,7 +18,7 @@ from typing import Final
 
 from ivc.controller.errors import Violation
 from ivc.controller.protocol import MAX_FDS, MESSAGE_SIZE, Message
-from ivc.platform import Platform, Region
+from ivc.platform import Platform, PlatformError, Region
 
 QUEUE_MAX: Final = 1024
 """Messages kept for a wrapper that does not read."""
@@ -57,7 +57,11 @@ class Connection:
         self._queue: deque[_Queued] = deque()
         self._sent = 0
         region = platform.create_region("ivc-control", CONTROL_PAGE)
-        self._page = mmap.mmap(region.fileno(), CONTROL_PAGE)
+        try:
+            self._page = mmap.mmap(region.fileno(), CONTROL_PAGE)
+        except OSError as error:
+            region.close()
+            raise PlatformError(f"no control page: {error.strerror}") from error
         # One store of 8 bytes, so that the wrapper never sees half a number.
         self._word = memoryview(self._page).cast("Q")
         region.seal()

@@ -8,6 +8,7 @@ import logging
 import mmap
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from socket import socket as SystemSocket
 from typing import Final
 
@@ -141,27 +142,26 @@ class Dispatcher:
         if message.arg != layout.RING_ABI_MAJOR:
             raise Violation(f"speaks ring ABI {message.arg}, not {layout.RING_ABI_MAJOR}")
         here = self.registry.hosts.on(process.identity.host)
-        control = statistics = -1
-        try:
-            region = self._platform.create_region("ivc-statistics", layout.STATS_SIZE)
-            process.statistics = mmap.mmap(region.fileno(), layout.STATS_SIZE, prot=mmap.PROT_READ)
-            control, statistics = process.connection.control_page(), os.dup(region.fileno())
-            region.close()
+        with ExitStack() as stack:
+            try:
+                region = self._platform.create_region("ivc-statistics", layout.STATS_SIZE)
+                stack.callback(region.close)
+                process.statistics = mmap.mmap(
+                    region.fileno(), layout.STATS_SIZE, prot=mmap.PROT_READ
+                )
+                control = process.connection.control_page()
+                stack.callback(os.close, control)
+            except (OSError, PlatformError) as error:
+                raise Violation(f"cannot be welcomed: {error}") from error
             process.connection.send(
                 Message(Type.WELCOME, node=here[0].id if len(here) == 1 else 0),
-                [control, statistics],
+                [control, region.fileno()],
             )
-        except (OSError, PlatformError) as error:
-            raise Violation(f"cannot be welcomed: {error}") from error
-        finally:
-            close_all([fd for fd in (control, statistics) if fd >= 0])
 
     def _bound(self, process: Process, message: Message, fds: Sequence[int]) -> Sequence[int]:
         """Returns the descriptors that are the registry's now."""
         known = process.sockets.get(message.socket)
         before = known.local.port if known is not None else message.local.port
-        if message.local.is_multicast and message.peer.ip:
-            raise Violation("a socket bound to a group and connected")
         if known is None and not (len(fds) == 1 and self._platform.is_doorbell(fds[0])):
             raise Violation(f"socket {message.socket} comes without a doorbell")
         bell = fds[0] if known is None else -1

@@ -271,7 +271,7 @@ class FlowTable:
             log.warning("flow %d: %s", flow.id, error)
             self.close(flow, Reason.POISONED)
             return
-        except PlatformError as error:
+        except (PlatformError, OSError) as error:
             log.warning("flow %d: %s", flow.id, error)
             self.close(flow, Reason.RESOURCES)
             return

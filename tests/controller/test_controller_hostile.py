@@ -4,8 +4,10 @@
 import fcntl
 import mmap
 import os
+import resource
 import secrets
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -210,6 +212,55 @@ def test_numbers_in_a_statistics_page_are_only_shown(start: Starter) -> None:
     assert hostile.statistics is not None
     hostile.statistics[:] = b"\xff" * STATS_SIZE
     assert lab.status()["sockets"]
+
+
+def test_a_relay_there_is_no_descriptor_for_ends_that_flow_only(start: Starter) -> None:
+    lab = start(FlowPath.RELAY)
+    client, server = honest_flow(lab)
+    slow = lab.wrapper(1, polite=False)
+    slow.bind(1, "10.0.0.1:40001")
+    slow.want(1, "10.0.0.1:40001", SERVER)
+    flow = slow.await_message(Type.ATTACH_TX).flow
+    server.until(lambda: (flow, Role.RECEIVER) in server.ends, "the other end")
+    free = os.dup(0)  # one more can be opened: enough for a region, not for its mapping
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+    try:
+        slow.tell(Message(Type.MAPPED, flow=flow, flags=Role.SENDER))
+        assert slow.await_message(Type.CLOSE).reason == Reason.RESOURCES
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    still_works(client, server)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2])  # each connection costs three
+def test_connections_beyond_all_descriptors_are_turned_away(start: Starter, spare: int) -> None:
+    lab = start()
+    client, server = honest_flow(lab)
+    crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    free = os.dup(0)
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1 + spare, limits[1]))
+    try:
+        for each in crowd:
+            each.connect(str(lab.run_dir / "control"))
+        time.sleep(0.2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for each in crowd:
+            each.close()
+    lab.await_status(lambda status: len(status["processes"]) == 2)
+    still_works(client, server)
+
+
+def test_a_socket_bound_to_a_group_may_be_connected(start: Starter) -> None:
+    lab = start()
+    client, server = honest_flow(lab)
+    client.bind(2, "224.224.224.245:30490", peer="10.0.0.2:30490")
+    lab.await_status(lambda status: len(status["sockets"]) == 3)
+    still_works(client, server)
 
 
 def test_too_many_descriptors_end_the_connection_and_are_closed(start: Starter) -> None:
