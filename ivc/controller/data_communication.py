@@ -39,6 +39,8 @@ KINDS_MAX: Final = 4096
 """Entries of the routing table; kinds beyond it are decoded every time, as strangers may be."""
 
 _HEADER: Final = 16
+_HEADER_OF_RECORD: Final = 32
+"""Bytes of the smallest record (core/layout.h)."""
 
 
 @dataclass(slots=True)
@@ -137,7 +139,8 @@ class DataCommunicationController:
         self._ready.pop(relay, None)
         if relay.receiver is not None and relay.sender is not None:
             with suppress(RingPoisoned):
-                self._forward(relay, 1 << relay.first.order)
+                # What a ring can hold, and no more of what a sender adds meanwhile.
+                self._forward(relay, (1 << relay.first.order) // _HEADER_OF_RECORD)
         for end in (relay.receiver, relay.sender):
             if end is not None:
                 end.set_state(RegionState.CLOSED)
