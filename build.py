@@ -141,7 +141,7 @@ def _require_tools() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036  # whoever has an old one needs to be told
         _fail(f"Python {sys.version.split()[0]} is too old: IVC needs 3.11 or newer.")
     missing = {
-        "gcc libc6-dev": shutil.which("gcc") is None,
+        "gcc libc6-dev": not _compiles(),
         "iproute2": shutil.which("ip") is None,
         "util-linux": shutil.which("nsenter") is None,
         "python3-venv": not PYTHON.exists() and not _importable("ensurepip"),
@@ -155,6 +155,15 @@ def _require_tools() -> None:
 def _importable(module: str) -> bool:
     command = [sys.executable, "-c", f"import {module}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _compiles() -> bool:
+    """There is a compiler, and it finds libc's headers: Debian has them in a package apart."""
+    command = ["gcc", "-E", "-include", "stdio.h", "-x", "c", os.devnull]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def _make_venv() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,19 @@ def test_who_may_not_write_there_is_told_where_and_what_to_do(tmp_path: Path) ->
     assert done.returncode == 1
     assert f"cannot write {tmp_path / 'lib'}: " in done.stderr
     assert "--prefix" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_compiler_without_headers_is_told_with_the_package_to_get(tmp_path: Path) -> None:
+    compiler = tmp_path / "gcc"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "build.py"],
+        cwd=ROOT,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "apt-get install gcc libc6-dev" in done.stderr

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,11 @@ def test_an_unquoted_text_in_the_mapping_is_told_with_its_line(tmp_path: Path) -
     done = ivc("check", *FILES, "--mapping", str(mapping))
     assert done.returncode == 3
     assert f"{mapping}:3: error:" in done.stdout and 'host = "netns:NAME"' in done.stdout
+
+
+def test_the_mapping_in_the_readme_fits_the_examples(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    block = text[text.index("    # mapping.toml\n") : text.index("\n\n| step |")]
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(textwrap.dedent(block))
+    assert main(["check", "--strict", *FILES, "--mapping", str(mapping)]) == 0
