@@ -135,7 +135,6 @@ class Service:
         """Leave nothing behind. Processes go on without us: direct flows too."""
         self._status.close()
         if self._listener.fileno() in self._selector.get_map():  # not so out of descriptors
-            if self._listener.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._listener)
         self._listener.close()
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
