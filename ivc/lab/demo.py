@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except IvcError as error:
         _say(f"error: {error}")
         return 1
-    print(json.dumps(as_json(mode, results)) if options.json else as_table(results))
+    print(json.dumps(as_json(mode, results)) if options.json else as_table(results), flush=True)
     if is_good(results):
         return 0
     _say(f"not good: {_WANTED}")
