@@ -549,17 +549,28 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 
 /* ---- poll and select ------------------------------------------------------------------------ */
 
+#define NATIVE_MOST 256u
+
 /* A poll that concerns tracked, unmatched sockets is a kernel wait without our
  * bell, like a receive. */
-static void count_native(const struct pollfd *fds, nfds_t n, bool enter)
+static unsigned enter_polled(const struct pollfd *fds, nfds_t n, struct sock *in[NATIVE_MOST])
 {
-    for (nfds_t i = 0; i < n; i++) {
+    unsigned count = 0;
+    for (nfds_t i = 0; fds && i < n && count < NATIVE_MOST; i++) {
         struct sock *s = fds[i].fd >= 0 ? ivc_sock(fds[i].fd) : NULL;
-        if (s && enter)
+        if (s) {
             atomic_fetch_add(&s->native_waits, 1);
-        else if (s)
-            leave_native(s);
+            in[count++] = s;
+        }
     }
+    return count;
+}
+
+/* Those we entered: their numbers may be other sockets' by now. */
+static void leave_polled(struct sock *in[NATIVE_MOST], unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        leave_native(in[i]);
 }
 
 static void polled_sets(const struct pollfd *fds, nfds_t n)
@@ -577,11 +588,10 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
         polled_sets(fds, n);
     if (fds && wait_poll_concerns(fds, n))
         return (int)result(wait_poll(fds, n, timeout, mask));
-    if (fds)
-        count_native(fds, n, true);
+    struct sock *in[NATIVE_MOST];
+    unsigned count = enter_polled(fds, n, in);
     int r = real(ppoll)(fds, n, timeout, mask);
-    if (fds)
-        count_native(fds, n, false);
+    leave_polled(in, count);
     return r;
 }
 
@@ -593,11 +603,10 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
         struct timespec ts = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
         return (int)result(wait_poll(fds, n, timeout < 0 ? NULL : &ts, NULL));
     }
-    if (fds)
-        count_native(fds, n, true);
+    struct sock *in[NATIVE_MOST];
+    unsigned count = enter_polled(fds, n, in);
     int r = real(poll)(fds, n, timeout);
-    if (fds)
-        count_native(fds, n, false);
+    leave_polled(in, count);
     return r;
 }
 

@@ -83,6 +83,20 @@ def test_the_largest_timeout_waits_and_an_impossible_one_is_invalid(net: Net) ->
     assert server.recv(100) == b"wake up"
 
 
+def test_a_socket_with_the_number_of_one_closed_in_a_poll_gets_rings(net: Net) -> None:
+    closed = net.right.socket()
+    poll = net.right.module("select").poll()
+    poll.register(closed, select.POLLPRI)
+    number = closed.fileno()
+    waiting = poll.start.poll(400)
+    time.sleep(0.1)
+    closed.close()
+    server, address = net.server()
+    assert server.fileno() == number
+    waiting.join()
+    net.warm(net.client(), server, address, claim=Carried.NOTHING)
+
+
 def test_poll_over_sockets_and_pipes(net: Net) -> None:
     client, server, address = net.pair()
     system = server.agent.module("os")
