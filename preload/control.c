@@ -130,8 +130,7 @@ static void retry_later(void)
 {
     retry_at = ivc_now() + retry_ns;
     timer_set(retry_ns);
-    if (retry_ns < RETRY_MOST_NS)
-        retry_ns *= 2;
+    retry_ns = 2 * retry_ns < RETRY_MOST_NS ? 2 * retry_ns : RETRY_MOST_NS;
 }
 
 static void lose(void)
