@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 from controller_lab import REQUEST, Lab, Starter, running_lab
 from fakewrapper import FakeWrapper, address
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivc.controller.protocol import MESSAGE_SIZE, Message, Role, Type
@@ -296,6 +296,8 @@ PACKETS = st.one_of(
 )
 
 
+# Each example is a process's whole life: a quarter of the examples is enough for CI.
+@settings(max_examples=max(1, settings().max_examples // 4))
 @given(packets=st.lists(PACKETS, max_size=8))
 def test_any_packets_leave_a_controller_that_works(one_lab: Lab, packets: list[bytes]) -> None:
     hostile = one_lab.wrapper(1)

@@ -2,7 +2,7 @@
 /*
  * What the ring itself costs: ns per call on one core, and the round trip between
  * two pinned, spinning processes. 64-byte payload. Prints one line per figure.
- *   cc -O2 -D_GNU_SOURCE -Icore tests/core/bench/ring.c core/ring.c -o ring
+ *   cc -O2 -Icore tests/core/bench/ring.c core/ring.c -o ring
  */
 #define _GNU_SOURCE
 #include <sched.h>
