@@ -86,5 +86,5 @@ def test_a_flood_by_ring_does_not_slow_a_client_outside(field_maker: FieldMaker)
         assert field.counters(flood)["rx_ring_msgs"] > 0
     ratio = statistics.median(flooded) / statistics.median(alone)
     print(f"p99 alone {alone}, flooded {flooded}, ratio {ratio:.2f}, echoes/s {rates}")
-    assert min(rates) > FLOOD, f"no flood: {rates} echoes a second"
+    assert statistics.median(rates) > FLOOD, f"no flood: {rates} echoes a second"
     assert ratio <= NOT_WORSE, f"p99 alone {alone}, flooded {flooded}"
