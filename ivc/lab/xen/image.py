@@ -23,7 +23,8 @@ from ivc.lab.xen.cache import cache_folder, cached, say
 GUEST_FILES = Path(__file__).resolve().parent / "guest"
 
 _SUITE = "bookworm"
-_MIRROR = os.environ.get("IVC_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+# One mirror, or none: then debootstrap knows where Debian is.
+_MIRROR = os.environ.get("IVC_DEBIAN_MIRROR", "").split()
 _PACKAGES = (
     "busybox-static",
     "iproute2",
@@ -118,11 +119,11 @@ def _make(folder: Path) -> None:
 
 
 def _bootstrap(root: Path) -> None:
-    say(f"Debian {_SUITE} root file system from {_MIRROR} (some minutes, once)")
+    say(f"Debian {_SUITE} root file system (some minutes, once)")
     packages = cache_folder() / "packages"
     packages.mkdir(exist_ok=True)
     options = ["--variant=minbase", f"--include={','.join(_PACKAGES)}", f"--cache-dir={packages}"]
-    _contained("debootstrap", *options, _SUITE, root, _MIRROR)
+    _contained("debootstrap", *options, _SUITE, root, *_MIRROR)
 
 
 def _unpack(root: Path, folder: Path) -> None:
