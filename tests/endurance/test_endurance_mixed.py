@@ -84,7 +84,9 @@ def test_a_flood_by_ring_does_not_slow_a_client_outside(field_maker: FieldMaker)
             flooded.append(p99_from_outside(field))
             rates.append((answers(flood) - before) / (time.monotonic() - begin))
         assert field.counters(flood)["rx_ring_msgs"] > 0
-    ratio = statistics.median(flooded) / statistics.median(alone)
+    # A round the flood did not reach says nothing of a flood: it must not make the ratio better.
+    under_flood = [p99 for p99, rate in zip(flooded, rates, strict=True) if rate > FLOOD]
+    assert len(under_flood) > ROUNDS // 2, f"no flood: {rates} echoes a second"
+    ratio = statistics.median(under_flood) / statistics.median(alone)
     print(f"p99 alone {alone}, flooded {flooded}, ratio {ratio:.2f}, echoes/s {rates}")
-    assert statistics.median(rates) > FLOOD, f"no flood: {rates} echoes a second"
     assert ratio <= NOT_WORSE, f"p99 alone {alone}, flooded {flooded}"
