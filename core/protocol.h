@@ -2,11 +2,16 @@
 /*
  * Control messages between an IVC Wrapper and the IVC Controller.
  *
- * One SOCK_SEQPACKET connection a process. Every message is one packet of
- * exactly IVC_MSG_SIZE bytes plus the descriptors listed with its type
- * (SCM_RIGHTS). Fields a type does not name are zero. Little-endian; addresses
- * and ports are plain numbers. ivc/controller/protocol.py declares the same
- * bytes with construct; a test proves the two equal.
+ * One connection a process. Every message is one packet of IVC_MSG_SIZE bytes
+ * and what is attached to it:
+ *   Linux  SOCK_SEQPACKET; attached are descriptors (SCM_RIGHTS)
+ *   Xen    a pair of rings with the controller's domain (docs/xen.md); a record
+ *          is the message and, behind it, 32-bit words: domain ids, grant
+ *          references, event-channel ports
+ * What is attached to which type stands with the type, [Linux | Xen]. Fields a
+ * type does not name are zero. Little-endian; addresses and ports are plain
+ * numbers. ivc/controller/protocol.py declares the same bytes with construct; a
+ * test proves the two equal.
  *
  * Who a process is (its node) is never in a message: the controller takes it
  * from the kernel (network namespace of the peer) or from Xen (domid).
@@ -17,7 +22,8 @@
  *                     <- ATTACH_TX    ATTACH_RX ->     each maps its own region
  *     MAPPED          ->                      <- MAPPED
  *                        seals both regions
- *                     <- PEER              PEER ->     each maps the other's
+ *                     <- PEER              PEER ->     each maps the other's;
+ *                                                      the sender gets the bell
  *                                             <- ACK   receiver now looks at it
  *                     <- ACTIVE                        sender may use the ring
  */
@@ -31,32 +37,42 @@
 #define IVC_PROTOCOL_VERSION 1
 #define IVC_MSG_SIZE 64u
 #define IVC_MSG_MAX_FDS 2u
+#define IVC_MSG_MAX_WORDS 992u /* a record of a control ring holds them */
+#define IVC_STATIC_WORDS 16u   /* the static line of a region, as words */
 
 enum ivc_msg_type {
     /* wrapper -> controller */
-    IVC_MSG_HELLO = 1,   /* pid; arg = IVC_RING_ABI_MAJOR                              */
-    IVC_MSG_BOUND = 2,   /* socket, local, peer (0 = unconnected), flags; fd: doorbell
-                            (only with the first BOUND of a socket; later ones update) */
-    IVC_MSG_UNBOUND = 3, /* socket closed or no longer ours                            */
-    IVC_MSG_JOIN = 4,    /* socket, local.ip = multicast group                         */
-    IVC_MSG_LEAVE = 5,   /* socket, local.ip = multicast group                         */
-    IVC_MSG_WANT = 6,    /* socket, local = source, peer = destination                 */
-    IVC_MSG_MAPPED = 7,  /* flow: own region is mapped (flags = enum ivc_role)         */
-    IVC_MSG_ACK = 8,     /* flow: receiver looks at the ring from now on               */
-    IVC_MSG_DROPPED = 9, /* flow: this end has let go of it (reason)                   */
+    IVC_MSG_HELLO = 1,   /* pid; arg = IVC_RING_ABI_MAJOR
+                            [- | references of the statistics page]               */
+    IVC_MSG_BOUND = 2,   /* socket, local, peer (0 = unconnected), flags
+                            [doorbell, only with the first BOUND of a socket; later
+                            ones update | -]                                      */
+    IVC_MSG_UNBOUND = 3, /* socket closed or no longer ours                       */
+    IVC_MSG_JOIN = 4,    /* socket, local.ip = multicast group                    */
+    IVC_MSG_LEAVE = 5,   /* socket, local.ip = multicast group                    */
+    IVC_MSG_WANT = 6,    /* socket, local = source, peer = destination            */
+    IVC_MSG_MAPPED = 7,  /* flow: own region is mapped (flags = enum ivc_role)
+                            [- | references of its pages; a receiver's port first] */
+    IVC_MSG_ACK = 8,     /* flow: receiver looks at the ring from now on          */
+    IVC_MSG_DROPPED = 9, /* flow: this end has let go of it (reason)              */
 
     /* controller -> wrapper */
-    IVC_MSG_WELCOME = 32,   /* node; fds: control page (read-only), statistics page     */
-    IVC_MSG_ATTACH_TX = 33, /* socket, flow, local, peer, arg = order, flags = IVC_FLOW_*;
-                               fds: own region (writable), receiver's doorbell          */
+    IVC_MSG_WELCOME = 32,   /* node [control page (read-only), statistics page | -]    */
+    IVC_MSG_ATTACH_TX = 33, /* socket, flow, local, peer, arg = order, flags = IVC_FLOW_*
+                               [own region (writable) | domain that may read it, the
+                               static line to write into it]                           */
     IVC_MSG_ATTACH_RX = 34, /* socket, flow, local = destination, peer = source,
-                               arg = order, flags; fd: own region (writable)            */
-    IVC_MSG_PEER = 35,      /* flow, flags = our role; fd: the other's region (read-only) */
-    IVC_MSG_ACTIVE = 36,    /* flow: sender may use the ring                            */
-    IVC_MSG_CLOSE = 37,     /* flow, flags = our role, reason: let go of it             */
-    IVC_MSG_ROUTE = 38,     /* socket, peer = destination, reason, flags: what became of a
-                               WANT; sent again whenever it changes                     */
-    IVC_MSG_TABLE = 39,     /* a new match table has been published                     */
+                               arg = order, flags [as ATTACH_TX; the domain is also
+                               the one that rings]                                     */
+    IVC_MSG_PEER = 35,      /* flow, flags = our role [the other's region (read-only);
+                               for the sender also the receiver's doorbell | domain of
+                               the other's region; for the sender the port to bind;
+                               references]                                             */
+    IVC_MSG_ACTIVE = 36,    /* flow: sender may use the ring                           */
+    IVC_MSG_CLOSE = 37,     /* flow, flags = our role, reason: let go of it            */
+    IVC_MSG_ROUTE = 38,     /* socket, peer = destination, reason, flags: what became
+                               of a WANT; sent again whenever it changes               */
+    IVC_MSG_TABLE = 39,     /* a new match table has been published                    */
 };
 
 /* flags of BOUND */

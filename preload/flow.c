@@ -236,7 +236,7 @@ void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
     struct sock *s = sock_by_id(msg->socket);
     struct tx_flow *f = NULL;
     bool ok = false;
-    if (s && fd_count == 2 && order_fits(msg->arg))
+    if (s && fd_count == 1 && order_fits(msg->arg))
         f = ivc_slab_get(&ivc_tx_slab);
     if (f) {
         f->id = msg->flow;
@@ -245,8 +245,7 @@ void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
         f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
         f->map.own_size = ivc_sender_region_size(f->ident.order);
         f->map.own = map_region(fds[0], f->map.own_size, true);
-        ivc_bell_adopt(&f->bell, own_fd(fds[1]));
-        fds[1] = -1;
+        f->bell.fd = -1;
         if (f->map.own && ivc_lock(&s->tx_lock)) {
             struct dest *d = sock_matched(s) ? flow_dest(s, from_wire(msg->peer)) : NULL;
             if (d) {
@@ -258,7 +257,6 @@ void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
         }
         if (!ok) {
             unmap(&f->map);
-            own_close(f->bell.fd);
             ivc_slab_put(&ivc_tx_slab, f);
         }
     }
@@ -305,9 +303,14 @@ void flow_attach_rx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
 
 static void peer_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
+    int *fds = arg;
     (void)s;
+    if (f->map.peer)
+        return;
+    ivc_bell_adopt(&f->bell, own_fd(fds[1]));
+    fds[1] = -1;
     f->map.peer_size = IVC_RECEIVER_REGION_SIZE;
-    f->map.peer = map_region(*(int *)arg, f->map.peer_size, false);
+    f->map.peer = map_region(fds[0], f->map.peer_size, false);
     if (!f->map.peer || ivc_tx_attach(&f->ring, f->map.own, f->map.own_size, f->map.peer,
                                       f->map.peer_size, &f->ident) != 0)
         flow_drop_tx(d, f, IVC_REASON_RESOURCES);
@@ -345,12 +348,13 @@ static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
 
 void flow_peer(const struct ivc_msg *msg, int *fds, unsigned fd_count)
 {
-    if (fd_count != 1)
+    bool sender = msg->flags == IVC_ROLE_SENDER;
+    if (fd_count != (sender ? 2 : 1))
         return;
-    if (msg->flags == IVC_ROLE_SENDER)
-        (void)with_tx(msg->flow, peer_tx, &fds[0]);
+    if (sender)
+        (void)with_tx(msg->flow, peer_tx, fds);
     else
-        (void)with_rx(msg->flow, peer_rx, &fds[0]);
+        (void)with_rx(msg->flow, peer_rx, fds);
 }
 
 static void activate(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)

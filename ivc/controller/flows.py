@@ -237,7 +237,6 @@ class FlowTable:
     def _attach(self, flow: Flow) -> None:
         spec = flow.spec
         flags = FLOW_RELAY if spec.relay else 0
-        bell = flow.relay.bell.fileno() if flow.relay else spec.receiver.doorbell
         common = {"flow": flow.id, "arg": spec.order, "flags": flags}
         spec.sender.process.connection.send(
             Message(
@@ -247,7 +246,7 @@ class FlowTable:
                 peer=spec.destination,
                 **common,
             ),
-            [flow.rings[0].sender.fileno(), bell],
+            [flow.rings[0].sender.fileno()],
         )
         spec.receiver.process.connection.send(
             Message(
@@ -265,7 +264,8 @@ class FlowTable:
         try:
             if flow.relay is not None:
                 self._dcc.link(flow.relay, lambda: self._poisoned(flow))
-            _give(flow, Role.SENDER, flow.rings[0].receiver.read_only())
+            bell = flow.relay.bell.fileno() if flow.relay else flow.spec.receiver.doorbell
+            _give(flow, Role.SENDER, flow.rings[0].receiver.read_only(), bell)
             _give(flow, Role.RECEIVER, flow.rings[-1].sender.read_only())
         except RingError as error:
             log.warning("flow %d: %s", flow.id, error)
@@ -321,10 +321,10 @@ def _tell(flow: Flow, role: Role, kind: Type, reason: Reason = Reason.NONE) -> N
     )
 
 
-def _give(flow: Flow, role: Role, fd: int) -> None:
+def _give(flow: Flow, role: Role, fd: int, *more: int) -> None:
     try:
         flow.spec.end(role).process.connection.send(
-            Message(Type.PEER, flow=flow.id, flags=role), [fd]
+            Message(Type.PEER, flow=flow.id, flags=role), [fd, *more]
         )
     finally:
         os.close(fd)

@@ -54,7 +54,7 @@ class End:
     role: Role
     attach: Message
     own: mmap.mmap
-    bell: Bell | None
+    bell: Bell | None = None
     peer: mmap.mmap | None = None
     ring: Sender | Receiver | None = None
     active: bool = False
@@ -264,9 +264,9 @@ class FakeWrapper:
                 self.control = mmap.mmap(fds[0], mmap.PAGESIZE, prot=mmap.PROT_READ)
                 self.statistics = mmap.mmap(fds[1], STATS_SIZE)
             case Type.ATTACH_TX | Type.ATTACH_RX if self.polite:
-                kept = self._attach(message, fds)
+                self._attach(message, fds[0])
             case Type.PEER if self.polite:
-                self._peer(message, fds[0])
+                kept = self._peer(message, fds)
             case Type.ACTIVE if self.polite:
                 self.ends[message.flow, Role.SENDER].active = True
             case Type.CLOSE if self.polite:
@@ -278,27 +278,29 @@ class FakeWrapper:
             if fd not in kept:
                 os.close(fd)
 
-    def _attach(self, message: Message, fds: list[int]) -> set[int]:
+    def _attach(self, message: Message, fd: int) -> None:
         role = Role.SENDER if message.type is Type.ATTACH_TX else Role.RECEIVER
         size = sender_region_size(message.arg) if role is Role.SENDER else RECEIVER_REGION_SIZE
-        bell = Bell(fds[1]) if role is Role.SENDER else None
-        self.ends[message.flow, role] = End(role, message, mmap.mmap(fds[0], size), bell)
-        self.spoil(fds[0])
+        self.ends[message.flow, role] = End(role, message, mmap.mmap(fd, size))
+        self.spoil(fd)
         self.tell(Message(Type.MAPPED, flow=message.flow, flags=role))
-        return {fds[1]} if bell is not None else set()
 
-    def _peer(self, message: Message, fd: int) -> None:
+    def _peer(self, message: Message, fds: list[int]) -> set[int]:
+        """Returns the descriptors it keeps."""
         end = self.ends[message.flow, Role(message.flags)]
+        if end.role is Role.SENDER:
+            end.bell = Bell(fds[1])
         order = end.attach.arg
         sender = end.role is Role.SENDER
         size = RECEIVER_REGION_SIZE if sender else sender_region_size(order)
-        end.peer = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+        end.peer = mmap.mmap(fds[0], size, prot=mmap.PROT_READ)
         ident = Ident(message.flow, 0, order)
         end.ring = (Sender if sender else Receiver)(end.own, end.peer, ident)
         end.ring.set_state(RegionState.OPEN)
         if isinstance(end.ring, Receiver):
             end.ring.arm()
             self.tell(Message(Type.ACK, flow=message.flow, flags=Role.RECEIVER))
+        return set(fds[1:])
 
     def close(self) -> None:
         """As a process ends: nothing is said, everything is gone."""
