@@ -183,8 +183,7 @@ def _make_venv() -> None:
 def _make_library() -> None:
     sources = [
         *sorted((ROOT / "preload").glob("*.c")),
-        ROOT / "core" / "ring.c",
-        ROOT / "core" / "platform_linux.c",
+        *sorted((ROOT / "core").glob("*.c")),
     ]
     exports = ROOT / "preload" / "exports.map"
     headers = [*(ROOT / "preload").glob("*.h"), *(ROOT / "core").glob("*.h"), exports]

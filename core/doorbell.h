@@ -13,14 +13,23 @@
 #define IVC_DOORBELL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct ivc_bell {
-    int fd;       /* poll this for POLLIN; -1 = none */
-    bool channel; /* test mode: behave like an event channel */
+    int fd;        /* poll this for POLLIN; -1 = none */
+    uint32_t port; /* 0: fd is an eventfd; else fd is of /dev/xen/evtchn, and ringing is this */
+    bool channel;  /* test mode: an eventfd that behaves like an event channel */
 };
 
-/* Make a bell of our own. Returns 0 or -errno. */
+/* Make a bell of our own: an eventfd. Returns 0 or -errno. */
 int ivc_bell_open(struct ivc_bell *bell);
+
+/*
+ * The same on Xen, in domain `self`: others ring it by ports bound on bell->fd
+ * (ivc_evtchn_unbound), its own process by bell->port, the near end of a channel
+ * from the domain to itself. Two event channels.
+ */
+int ivc_bell_open_xen(struct ivc_bell *bell, uint16_t self);
 
 /* Adopt a descriptor received from the controller. */
 void ivc_bell_adopt(struct ivc_bell *bell, int fd);

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE /* syscall() */
 #endif
 #include "doorbell.h"
+#include "xen.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -69,8 +70,7 @@ int ivc_bell_open(struct ivc_bell *bell)
     if (fd < 0) {
         int rc = -errno;
 
-        bell->fd = -1;
-        bell->channel = false;
+        *bell = (struct ivc_bell){.fd = -1};
         errno = saved;
         return rc;
     }
@@ -80,8 +80,7 @@ int ivc_bell_open(struct ivc_bell *bell)
 
 void ivc_bell_adopt(struct ivc_bell *bell, int fd)
 {
-    bell->fd = fd;
-    bell->channel = channel_mode();
+    *bell = (struct ivc_bell){.fd = fd, .channel = channel_mode()};
 }
 
 void ivc_bell_ring(const struct ivc_bell *bell)
@@ -90,6 +89,10 @@ void ivc_bell_ring(const struct ivc_bell *bell)
     int saved = errno;
 
     if (bell->fd < 0) {
+        return;
+    }
+    if (bell->port != 0) {
+        ivc_evtchn_ring(bell->fd, bell->port);
         return;
     }
     /*
@@ -111,6 +114,9 @@ bool ivc_bell_consume(const struct ivc_bell *bell)
 
     if (bell->fd < 0) {
         return false;
+    }
+    if (bell->port != 0) {
+        return ivc_evtchn_consume(bell->fd);
     }
     got = syscall(SYS_read, bell->fd, &count, sizeof(count));
     errno = saved;

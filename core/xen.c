@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "xen.h"
 
+#include "doorbell.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 #define GNTALLOC_DEALLOC 0x00104706u
 #define GNTDEV_MAP 0x00184700u
 #define GNTDEV_UNMAP 0x00104701u
+#define UNMAP_NOTIFY 0x00104707u
 #define EVTCHN_BIND_INTERDOMAIN 0x00084501u
 #define EVTCHN_BIND_UNBOUND 0x00044502u
 #define EVTCHN_UNBIND 0x00044503u
@@ -34,6 +37,15 @@ struct gntalloc_dealloc {
     uint32_t count;
     uint32_t pad;
 };
+
+/* Shared by gntalloc and gntdev. */
+struct unmap_notify {
+    uint64_t index; /* of the page, plus the byte in it */
+    uint32_t action;
+    uint32_t port;
+};
+
+enum { CLEAR_BYTE = 1, SEND_EVENT = 2 };
 
 struct gntdev_map {
     uint32_t count;
@@ -72,8 +84,15 @@ static int map_device(int fd, uint32_t pages, int prot, uint64_t index, void **m
     return error;
 }
 
-int ivc_xen_share(int fd, uint16_t domid, uint32_t pages, struct ivc_xen_share *share,
-                  uint32_t *refs)
+static int notify_at_end(int fd, uint64_t index, const struct ivc_xen_notify *notify)
+{
+    struct unmap_notify op = {
+        .index = index + notify->byte, .action = CLEAR_BYTE | SEND_EVENT, .port = notify->port};
+    return (int)sys_ioctl(fd, UNMAP_NOTIFY, &op);
+}
+
+int ivc_xen_share(int fd, uint16_t domid, uint32_t pages, const struct ivc_xen_notify *notify,
+                  struct ivc_xen_share *share, uint32_t *refs)
 {
     struct gntalloc_alloc alloc = {.domid = domid, .count = pages};
     if (pages == 0 || pages > IVC_XEN_PAGES_MOST)
@@ -82,13 +101,22 @@ int ivc_xen_share(int fd, uint16_t domid, uint32_t pages, struct ivc_xen_share *
     if (result < 0)
         return (int)result;
     int error = map_device(fd, pages, PROT_READ | PROT_WRITE, alloc.index, &share->map);
+    if (!error && notify)
+        error = notify_at_end(fd, alloc.index, notify); /* before the descriptor forgets them */
     /* From here on the mapping alone keeps the pages: they go with the process. */
     struct gntalloc_dealloc dealloc = {.index = alloc.index, .count = pages};
     (void)sys_ioctl(fd, GNTALLOC_DEALLOC, &dealloc);
     share->pages = pages;
-    if (!error)
-        memcpy(refs, alloc.refs, pages * sizeof(*refs));
-    return error;
+    if (error) {
+        ivc_xen_unshare(share);
+        return error;
+    }
+    /* A child that kept them would keep them granted when we have gone. */
+    int saved = errno;
+    (void)madvise(share->map, (size_t)pages * IVC_XEN_PAGE, MADV_DONTFORK);
+    errno = saved;
+    memcpy(refs, alloc.refs, pages * sizeof(*refs));
+    return 0;
 }
 
 void ivc_xen_unshare(struct ivc_xen_share *share)
@@ -128,14 +156,64 @@ void ivc_xen_unmap(int fd, struct ivc_xen_mapping *mapping)
     (void)sys_ioctl(fd, GNTDEV_UNMAP, &op);
 }
 
-int ivc_evtchn_open(void)
+int ivc_xen_unmap_in_place(int fd, struct ivc_xen_mapping *mapping, size_t keep)
 {
+    size_t size = (size_t)mapping->pages * IVC_XEN_PAGE;
     int saved = errno;
-    long fd = syscall(SYS_openat, AT_FDCWD, "/dev/xen/evtchn", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int error = copy == MAP_FAILED ? -errno : 0;
+    if (!error) {
+        memcpy(copy, mapping->map, keep < size ? keep : size);
+        void *at = (void *)(uintptr_t)mapping->map;
+        if (mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+            error = -errno;
+            munmap(copy, size);
+        }
+    }
+    errno = saved;
+    if (!error) {
+        struct gntdev_unmap op = {.index = mapping->index, .count = mapping->pages};
+        (void)sys_ioctl(fd, GNTDEV_UNMAP, &op);
+    }
+    return error;
+}
+
+int ivc_xen_open(const char *device)
+{
+    static const char folder[] = "/dev/xen/";
+    char path[32];
+    size_t length = strlen(device);
+    if (length >= sizeof(path) - sizeof(folder))
+        return -ENAMETOOLONG;
+    memcpy(path, folder, sizeof(folder) - 1);
+    memcpy(path + sizeof(folder) - 1, device, length + 1);
+    int saved = errno;
+    long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         fd = -errno;
     errno = saved;
     return (int)fd;
+}
+
+int ivc_evtchn_open(void)
+{
+    return ivc_xen_open("evtchn");
+}
+
+int ivc_bell_open_xen(struct ivc_bell *bell, uint16_t self)
+{
+    *bell = (struct ivc_bell){.fd = -1};
+    int fd = ivc_evtchn_open();
+    if (fd < 0)
+        return fd;
+    int far = ivc_evtchn_unbound(fd, self);
+    int near = far < 0 ? far : ivc_evtchn_bind(fd, self, (uint32_t)far);
+    if (near < 0) {
+        (void)syscall(SYS_close, fd);
+        return near;
+    }
+    *bell = (struct ivc_bell){.fd = fd, .port = (uint32_t)near};
+    return 0;
 }
 
 int ivc_evtchn_unbound(int fd, uint16_t domid)

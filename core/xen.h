@@ -33,13 +33,19 @@ struct ivc_xen_mapping {
     uint64_t index;
 };
 
+/* What the kernel does when the pages go, however their process ends. */
+struct ivc_xen_notify {
+    uint32_t byte; /* clears this one, an offset in the first page */
+    uint32_t port; /* and rings this event channel, of the same process */
+};
+
 /*
  * Grant `pages` fresh, zeroed pages to `domid`, readable only; refs[] takes one
  * grant reference a page. `fd` is /dev/xen/gntalloc and may be closed
- * afterwards: the pages go with the mapping.
+ * afterwards: the pages go with the mapping. A forked child does not have them.
  */
-int ivc_xen_share(int fd, uint16_t domid, uint32_t pages, struct ivc_xen_share *share,
-                  uint32_t *refs);
+int ivc_xen_share(int fd, uint16_t domid, uint32_t pages, const struct ivc_xen_notify *notify,
+                  struct ivc_xen_share *share, uint32_t *refs);
 void ivc_xen_unshare(struct ivc_xen_share *share);
 
 /* Map pages granted by `domid`, read-only. `fd` is /dev/xen/gntdev and must stay
@@ -47,6 +53,16 @@ void ivc_xen_unshare(struct ivc_xen_share *share);
 int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
                 struct ivc_xen_mapping *mapping);
 void ivc_xen_unmap(int fd, struct ivc_xen_mapping *mapping);
+
+/*
+ * Let go of the pages, but keep what they hold now (`keep` bytes of it, the rest
+ * becomes zero) in memory of our own at the same address: a thread that looks
+ * there meanwhile finds the one or the other. 0, or -errno and nothing changed.
+ */
+int ivc_xen_unmap_in_place(int fd, struct ivc_xen_mapping *mapping, size_t keep);
+
+/* Open one of Xen's devices by its name. Descriptor or -errno. */
+int ivc_xen_open(const char *device);
 
 /*
  * Event channels; `fd` is /dev/xen/evtchn. A port is masked from its delivery

@@ -4,18 +4,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "xen.h"
 
 enum {
     XS_READ = 2,
-    XS_WATCH = 4,
     XS_WRITE = 11,
     XS_RM = 13,
     XS_SET_PERMS = 14,
-    XS_WATCH_EVENT = 15,
     XS_ERROR = 16,
 };
 
@@ -36,6 +38,15 @@ struct piece {
     size_t length;
 };
 
+/* The daemon lives in dom0 and may be slow or gone: our caller is inside a call
+ * of the application. */
+static bool wait_for(int fd, short events)
+{
+    struct pollfd look = {.fd = fd, .events = events};
+    struct timespec patience = {.tv_nsec = IVC_XENSTORE_PATIENCE_MS * 1000000L};
+    return syscall(SYS_ppoll, &look, 1, &patience, NULL, 0) == 1;
+}
+
 static long transfer(int fd, bool out, void *data, size_t length)
 {
     int saved = errno;
@@ -45,8 +56,10 @@ static long transfer(int fd, bool out, void *data, size_t length)
         char *at = (char *)data + done;
         long n = out ? syscall(SYS_write, fd, at, length - done)
                      : syscall(SYS_read, fd, at, length - done);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_for(fd, out ? POLLOUT : POLLIN))))
             continue;
+        if (n < 0 && errno == EAGAIN)
+            errno = ETIMEDOUT;
         if (n <= 0) {
             result = n < 0 ? -errno : -EIO;
             break;
@@ -82,8 +95,6 @@ static int receive(struct ivc_xenstore *store, struct reply *reply)
         return -EMSGSIZE;
     result = transfer(store->fd, false, reply->payload, reply->header.length);
     reply->payload[reply->header.length] = 0;
-    if (result == 0 && reply->header.type == XS_WATCH_EVENT)
-        store->events++;
     return (int)result;
 }
 
@@ -106,8 +117,7 @@ static int call(struct ivc_xenstore *store, uint32_t type, const struct piece *p
     long result = transfer(store->fd, true, &out, sizeof(out.header) + length);
     while (result == 0) {
         result = receive(store, reply);
-        if (result == 0 && reply->header.type != XS_WATCH_EVENT &&
-            reply->header.request == store->request)
+        if (result == 0 && reply->header.request == store->request)
             return reply->header.type == XS_ERROR ? error_of(reply) : (int)reply->header.length;
     }
     return (int)result;
@@ -120,13 +130,9 @@ static struct piece text(const char *string)
 
 int ivc_xenstore_open(struct ivc_xenstore *store)
 {
-    int saved = errno;
-    long fd = syscall(SYS_openat, AT_FDCWD, "/dev/xen/xenbus", O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        fd = -errno;
-    errno = saved;
-    *store = (struct ivc_xenstore){.fd = fd < 0 ? -1 : (int)fd};
-    return fd < 0 ? (int)fd : 0;
+    int fd = ivc_xen_open("xenbus");
+    *store = (struct ivc_xenstore){.fd = fd < 0 ? -1 : fd};
+    return fd < 0 ? fd : 0;
 }
 
 void ivc_xenstore_close(struct ivc_xenstore *store)
@@ -191,24 +197,4 @@ int ivc_xenstore_reader(struct ivc_xenstore *store, const char *path, uint16_t s
                              permission(other, 'r', reader)};
     int result = call(store, XS_SET_PERMS, pieces, 3, &reply);
     return result < 0 ? result : 0;
-}
-
-int ivc_xenstore_watch(struct ivc_xenstore *store, const char *path)
-{
-    struct reply reply;
-    struct piece pieces[] = {text(path), text("ivc")};
-    int result = call(store, XS_WATCH, pieces, 2, &reply);
-    return result < 0 ? result : 0;
-}
-
-int ivc_xenstore_take_event(struct ivc_xenstore *store)
-{
-    struct reply reply;
-    uint32_t before = store->events;
-    while (store->events == before) {
-        int result = receive(store, &reply);
-        if (result < 0)
-            return result;
-    }
-    return 0;
 }

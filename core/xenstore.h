@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tiny XenStore client over /dev/xen/xenbus: one request at a time, watches
- * counted. Errors are -errno. Interface: Xen public/io/xs_wire.h.
+ * A tiny XenStore client over /dev/xen/xenbus: one request at a time, no
+ * watches. Errors are -errno; -ETIMEDOUT after IVC_XENSTORE_PATIENCE_MS, then the
+ * client is of no more use. Interface: Xen public/io/xs_wire.h.
  */
 #ifndef IVC_XENSTORE_H
 #define IVC_XENSTORE_H
@@ -10,11 +11,11 @@
 #include <stdint.h>
 
 #define IVC_XENSTORE_MOST 4096u /* payload of one message */
+#define IVC_XENSTORE_PATIENCE_MS 200 /* for one answer */
 
 struct ivc_xenstore {
-    int fd;           /* poll this for POLLIN; -1 = closed */
+    int fd;           /* -1 = closed */
     uint32_t request; /* number of the last request */
-    uint32_t events;  /* watch events met so far */
 };
 
 int ivc_xenstore_open(struct ivc_xenstore *store);
@@ -29,12 +30,5 @@ int ivc_xenstore_remove(struct ivc_xenstore *store, const char *path);
 /* Who may read a node besides its owner (ourselves) and dom0. */
 int ivc_xenstore_reader(struct ivc_xenstore *store, const char *path, uint16_t self,
                         uint16_t reader);
-
-/* Be told of changes at and below `path`: the descriptor becomes readable. The
- * first event comes at once. Which watch it was is not kept: look again. */
-int ivc_xenstore_watch(struct ivc_xenstore *store, const char *path);
-
-/* Take the events that wait; blocks only if there is none. */
-int ivc_xenstore_take_event(struct ivc_xenstore *store);
 
 #endif

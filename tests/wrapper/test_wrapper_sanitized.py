@@ -26,7 +26,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What goes into LD_PRELOAD: the sanitizer's runtime, then the wrapper."""
     library = tmp_path_factory.mktemp("sanitized") / "libivcsock.so"
     sources = [*(ROOT / "preload").glob("*.c")]
-    sources += [ROOT / "core" / "ring.c", ROOT / "core" / "platform_linux.c"]
+    sources += sorted((ROOT / "core").glob("*.c"))
     version = f"-Wl,--version-script={ROOT / 'preload' / 'exports.map'}"
     command = [*build.COMPILE, *SANITIZE, "-fPIC", "-shared", "-fvisibility=hidden", version]
     command += ["-Wl,-z,nodelete", "-Wl,-z,now", "-o", str(library)]

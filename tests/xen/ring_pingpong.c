@@ -69,8 +69,8 @@ static void label(void *page, uint8_t role, uint32_t flow)
 
 static void share(struct side *s, struct offer *offer)
 {
-    need(ivc_xen_share(s->gntalloc, s->peer, PAGES, &s->sender, offer->sender_refs), "share");
-    need(ivc_xen_share(s->gntalloc, s->peer, 1, &s->receiver, &offer->receiver_ref), "share");
+    need(ivc_xen_share(s->gntalloc, s->peer, PAGES, NULL, &s->sender, offer->sender_refs), "share");
+    need(ivc_xen_share(s->gntalloc, s->peer, 1, NULL, &s->receiver, &offer->receiver_ref), "share");
     label(s->sender.map, IVC_ROLE_SENDER, s->flow_out);
     label(s->receiver.map, IVC_ROLE_RECEIVER, s->flow_in);
     int port = ivc_evtchn_unbound(s->evtchn, s->peer);
