@@ -3,15 +3,10 @@
 #include "control.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 
 #include "flow.h"
 #include "match.h"
@@ -24,7 +19,6 @@
 #define MAIL_BATCH 64
 /* How often a process that only sends looks whether its controller lives. */
 #define SENDER_LOOK_NS (250 * IVC_NS_PER_MS)
-#define SEND_PATIENCE_NS (100 * 1000 * 1000)
 
 struct control_state ivc_control_state = {.fd = -1, .mail_fd = -1};
 
@@ -33,6 +27,7 @@ static int timer_fd = -1;
 static uint64_t retry_ns = RETRY_FIRST_NS;
 static uint64_t retry_at;
 static struct ivc_stats_header *_Atomic stats;
+static unsigned slot_count;
 static struct ivc_stats_header no_stats;
 static struct ivc_stats_slot no_slot;
 static bool was_welcomed; /* by an earlier controller */
@@ -51,7 +46,7 @@ static struct ivc_stats_slot *slots(struct ivc_stats_header *page)
 struct ivc_stats_slot *control_stats_slot(uint32_t socket)
 {
     struct ivc_stats_header *page = atomic_load_explicit(&stats, memory_order_acquire);
-    for (unsigned i = 0; page && i < IVC_STATS_SLOTS; i++) {
+    for (unsigned i = 0; page && i < slot_count; i++) {
         struct ivc_stats_slot *slot = &slots(page)[i];
         uint32_t expected = 0;
         if (atomic_compare_exchange_strong(&slot->socket, &expected, socket))
@@ -107,23 +102,6 @@ static void timer_set(uint64_t ns)
 
 /* ---- connection ------------------------------------------------------------- */
 
-static int connect_now(void)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (!match_run_path("control", addr.sun_path, sizeof(addr.sun_path)))
-        return -ENAMETOOLONG;
-    int fd = own_fd((int)ivc_sys(SYS_socket, AF_UNIX,
-                                 SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (fd < 0)
-        return fd;
-    long result = ivc_sys(SYS_connect, fd, &addr, sizeof(addr));
-    if (result < 0) {
-        own_close(fd);
-        return (int)result;
-    }
-    return fd;
-}
-
 /* Called under the lock. The next attempt comes by timer, to a thread that
  * sleeps as well as to one that works. */
 static void retry_later(void)
@@ -138,17 +116,11 @@ static void lose(void)
     int fd = atomic_exchange(&ivc_control_state.fd, -1);
     if (fd < 0)
         return;
-    own_close(fd);
-    atomic_store_explicit(&ivc_control_state.page, NULL, memory_order_release);
+    atomic_store_explicit(&ivc_control_state.sent, NULL, memory_order_release);
+    ivc_host->disconnect(fd);
     flows_controller_lost();
     retry_ns = RETRY_FIRST_NS;
     retry_later();
-}
-
-static void hello(void)
-{
-    struct ivc_msg msg = {.type = IVC_MSG_HELLO, .arg = IVC_RING_ABI_MAJOR};
-    (void)control_send(&msg, -1);
 }
 
 /* Called under the lock. */
@@ -156,18 +128,17 @@ static void reconnect(void)
 {
     if (atomic_load(&ivc_control_state.fd) >= 0 || ivc_now() < retry_at || !mail_open())
         return;
-    int fd = connect_now();
+    uint64_t patience;
+    int fd = ivc_host->connect(&patience);
     if (fd < 0) {
         retry_later();
         return;
     }
-    timer_set(0);
+    timer_set(patience);
     retry_at = 0;
-    atomic_store(&ivc_control_state.received, 0);
     atomic_fetch_add(&ivc_control_state.era, 1);
     atomic_store_explicit(&ivc_control_state.fd, fd, memory_order_release);
     mail_add(fd);
-    hello();
     (void)match_load();
 }
 
@@ -181,118 +152,28 @@ void control_ensure(void)
     ivc_unlock(&lock);
 }
 
-/*
- * A controller behind with its mail gets a moment to catch up. One that does
- * not is given up: a message must not get lost alone, so the connection ends
- * and everything is told anew over the next one.
- */
-static long put(int to, const struct msghdr *header)
+void control_sign(struct ivc_msg *msg)
 {
-    struct pollfd writable = {.fd = to, .events = POLLOUT};
-    struct timespec patience = {.tv_nsec = SEND_PATIENCE_NS};
-    long n = ivc_sys(SYS_sendmsg, to, header, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n != -EAGAIN)
-        return n;
-    (void)ivc_sys(SYS_ppoll, &writable, 1, &patience, NULL, 0);
-    n = ivc_sys(SYS_sendmsg, to, header, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n == -EAGAIN)
-        (void)ivc_sys(SYS_shutdown, to, SHUT_RDWR);
-    return n;
+    msg->version = IVC_PROTOCOL_VERSION;
+    msg->pid = (uint32_t)ivc_sys(SYS_getpid);
 }
 
-bool control_send(struct ivc_msg *msg, int fd)
+bool control_send(struct ivc_msg *msg, const struct attached *with)
 {
     int to = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire);
     if (to < 0)
         return false;
-    msg->version = IVC_PROTOCOL_VERSION;
-    msg->pid = (uint32_t)ivc_sys(SYS_getpid);
-    struct iovec iov = {.iov_base = msg, .iov_len = sizeof(*msg)};
-    union {
-        struct cmsghdr header;
-        uint8_t bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd >= 0) {
-        memset(&control, 0, sizeof(control));
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(&control.header), &fd, sizeof(int));
-        header.msg_control = &control;
-        header.msg_controllen = sizeof(control);
-    }
-    return put(to, &header) == sizeof(*msg);
+    control_sign(msg);
+    return ivc_host->send(to, msg, with);
 }
 
 bool control_alive(void)
 {
-    struct pollfd look = {.fd = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire)};
-    const struct timespec zero = {0};
-    if (look.fd < 0)
-        return false;
-    (void)ivc_sys(SYS_ppoll, &look, 1, &zero, NULL, 0);
-    return (look.revents & (POLLHUP | POLLERR)) == 0;
+    int fd = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire);
+    return fd >= 0 && ivc_host->alive(fd);
 }
 
 /* ---- mail -------------------------------------------------------------------- */
-
-struct mail {
-    struct ivc_msg msg;
-    int fds[IVC_MSG_MAX_FDS];
-    unsigned fd_count;
-};
-
-static void take_fds(struct msghdr *header, struct mail *mail)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < n; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            if (mail->fd_count < IVC_MSG_MAX_FDS)
-                mail->fds[mail->fd_count++] = fd;
-            else
-                (void)ivc_sys(SYS_close, fd);
-        }
-    }
-}
-
-/* 1 = a message, 0 = none now, -1 = connection lost */
-static int receive(struct mail *mail)
-{
-    struct iovec iov = {.iov_base = &mail->msg, .iov_len = sizeof(mail->msg)};
-    union {
-        struct cmsghdr header;
-        uint8_t bytes[CMSG_SPACE(IVC_MSG_MAX_FDS * sizeof(int))];
-    } control;
-    struct msghdr header = {.msg_iov = &iov,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof(control)};
-    mail->fd_count = 0;
-    long n = ivc_sys(SYS_recvmsg, atomic_load(&ivc_control_state.fd), &header,
-                     MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n == -EAGAIN || n == -EINTR)
-        return 0;
-    if (n <= 0)
-        return -1;
-    take_fds(&header, mail);
-    if (n != sizeof(mail->msg) || mail->msg.version != IVC_PROTOCOL_VERSION)
-        mail->msg.type = 0;
-    return 1;
-}
-
-static void *map_shared(int fd, size_t size, int prot)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0 || (size_t)st.st_size < size)
-        return NULL;
-    void *map = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
-    return map == MAP_FAILED ? NULL : map;
-}
 
 static void read_command(char out[16])
 {
@@ -310,36 +191,46 @@ static void read_command(char out[16])
  * there. Those of the one before that are in nobody's hands: since then every
  * socket was shown anew, under its locks.
  */
-static void keep_pages(const struct ivc_control *page, struct ivc_stats_header *fresh)
+static struct welcome current, before;
+
+static void unmap_welcome(struct welcome *w)
 {
-    static struct {
-        const struct ivc_control *page;
-        struct ivc_stats_header *stats;
-    } now, before;
-    if (before.page) {
-        munmap((void *)(uintptr_t)before.page, sizeof(*before.page));
-        munmap(before.stats, IVC_STATS_SIZE);
-    }
-    before = now;
-    now.page = page;
-    now.stats = fresh;
+    if (w->sent_map)
+        munmap(w->sent_map, w->sent_size);
+    if (w->stats)
+        munmap(w->stats, w->stats_size);
+    *w = (struct welcome){0};
+}
+
+static void keep_pages(const struct welcome *fresh)
+{
+    unmap_welcome(&before);
+    before = current;
+    current = *fresh;
+}
+
+static void introduce(struct ivc_stats_header *page)
+{
+    page->magic = IVC_STATS_MAGIC;
+    page->abi = IVC_STATS_ABI;
+    page->pid = (uint32_t)ivc_sys(SYS_getpid);
+    read_command(page->command);
 }
 
 static void on_welcome(const struct mail *mail)
 {
-    if (mail->fd_count != 2 || atomic_load(&ivc_control_state.page))
+    struct welcome fresh;
+    if (atomic_load(&ivc_control_state.sent))
         return;
-    const struct ivc_control *page = map_shared(mail->fds[0], sizeof(*page), PROT_READ);
-    struct ivc_stats_header *fresh = map_shared(mail->fds[1], IVC_STATS_SIZE,
-                                                PROT_READ | PROT_WRITE);
-    if (page && fresh) {
-        fresh->magic = IVC_STATS_MAGIC;
-        fresh->abi = IVC_STATS_ABI;
-        fresh->pid = (uint32_t)ivc_sys(SYS_getpid);
-        read_command(fresh->command);
-        keep_pages(page, fresh);
-        atomic_store_explicit(&stats, fresh, memory_order_release);
-        atomic_store_explicit(&ivc_control_state.page, page, memory_order_release);
+    if (ivc_host->welcome(mail, &fresh)) {
+        introduce(fresh.stats);
+        keep_pages(&fresh);
+        slot_count = (unsigned)((fresh.stats_size - sizeof(struct ivc_stats_header)) /
+                                sizeof(struct ivc_stats_slot));
+        atomic_store_explicit(&stats, fresh.stats, memory_order_release);
+        atomic_store_explicit(&ivc_control_state.sent, fresh.sent, memory_order_release);
+    } else {
+        unmap_welcome(&fresh);
     }
     retry_ns = RETRY_FIRST_NS;
     sock_rematch_all();
@@ -351,18 +242,18 @@ static void on_welcome(const struct mail *mail)
 
 static void handle(struct mail *mail)
 {
-    switch (mail->msg.type) {
+    switch (mail->msg.version == IVC_PROTOCOL_VERSION ? mail->msg.type : 0) {
     case IVC_MSG_WELCOME:
         on_welcome(mail);
         break;
     case IVC_MSG_ATTACH_TX:
-        flow_attach_tx(&mail->msg, mail->fds, mail->fd_count);
+        flow_attach_tx(mail);
         break;
     case IVC_MSG_ATTACH_RX:
-        flow_attach_rx(&mail->msg, mail->fds, mail->fd_count);
+        flow_attach_rx(mail);
         break;
     case IVC_MSG_PEER:
-        flow_peer(&mail->msg, mail->fds, mail->fd_count);
+        flow_peer(mail);
         break;
     case IVC_MSG_ACTIVE:
         flow_active(&mail->msg);
@@ -381,19 +272,19 @@ static void handle(struct mail *mail)
         break;
     }
     for (unsigned i = 0; i < mail->fd_count; i++)
-        (void)ivc_sys(SYS_close, mail->fds[i]);
+        if (mail->fds[i] >= 0)
+            (void)ivc_sys(SYS_close, mail->fds[i]);
 }
 
 static void read_all(void)
 {
-    struct mail mail;
+    static struct mail mail; /* large, and the control lock is held */
     for (unsigned i = 0; i < MAIL_BATCH; i++) {
-        int got = receive(&mail);
+        int got = ivc_host->receive(atomic_load(&ivc_control_state.fd), &mail);
         if (got < 0)
             lose();
         if (got <= 0)
             break;
-        atomic_fetch_add_explicit(&ivc_control_state.received, 1, memory_order_relaxed);
         handle(&mail);
     }
     flows_retry_acks();
@@ -427,7 +318,7 @@ void control_poll_sending(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
     uint64_t now = (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
-    bool welcomed = atomic_load_explicit(&ivc_control_state.page, memory_order_relaxed) != NULL;
+    bool welcomed = atomic_load_explicit(&ivc_control_state.sent, memory_order_relaxed) != NULL;
     uint64_t pause = welcomed ? SENDER_LOOK_NS : 1; /* a tick of the coarse clock */
     if (!control_has_mail() &&
         now - atomic_load_explicit(&looked, memory_order_relaxed) < pause)
@@ -444,8 +335,14 @@ void control_after_fork(void)
     own_close(timer_fd);
     ivc_control_state.mail_fd = -1;
     timer_fd = -1;
-    atomic_store(&ivc_control_state.page, NULL);
+    atomic_store(&ivc_control_state.sent, NULL);
     atomic_store(&stats, NULL);
+    if (ivc_host->inherited) {
+        unmap_welcome(&before);
+        unmap_welcome(&current);
+    }
+    before = current = (struct welcome){0};
+    ivc_host->after_fork();
     was_welcomed = false;
     retry_at = 0;
 }

@@ -12,13 +12,14 @@
 
 #include "../core/pages.h"
 #include "../core/protocol.h"
+#include "host.h"
 
 struct control_state {
-    const struct ivc_control *_Atomic page; /* NULL: not welcomed yet */
-    _Atomic uint64_t received;              /* messages taken from the socket */
-    _Atomic int fd;                         /* -1: not connected */
-    _Atomic uint32_t era;                   /* counts controllers */
-    int mail_fd;                            /* epoll set: socket or retry timer; -1 = none yet */
+    const _Atomic uint64_t *_Atomic sent; /* what the controller has sent; NULL: not welcomed yet */
+    _Atomic uint64_t received;            /* what we have taken of it, kept by the host */
+    _Atomic int fd;                       /* -1: not connected */
+    _Atomic uint32_t era;                 /* counts controllers */
+    int mail_fd;                          /* epoll set: connection, timer; -1 = none yet */
 };
 
 extern struct control_state ivc_control_state;
@@ -26,16 +27,16 @@ extern struct control_state ivc_control_state;
 /* Connect if we are not connected. Never blocks. */
 void control_ensure(void);
 
-/* Read mail if the control page says there is some. */
+/* Shared memory says whether there is mail. */
 static inline bool control_has_mail(void)
 {
-    const struct ivc_control *page =
-        atomic_load_explicit(&ivc_control_state.page, memory_order_acquire);
-    return page && atomic_load_explicit(&page->sent, memory_order_acquire) !=
+    const _Atomic uint64_t *sent =
+        atomic_load_explicit(&ivc_control_state.sent, memory_order_acquire);
+    return sent && atomic_load_explicit(sent, memory_order_acquire) !=
                        atomic_load_explicit(&ivc_control_state.received, memory_order_relaxed);
 }
 
-/* Look into the socket itself: slow paths, and after mail_fd was readable. */
+/* Look into the connection itself: slow paths, and after mail_fd was readable. */
 void control_read(void);
 
 /* Is anybody at the other end? One system call. */
@@ -48,7 +49,7 @@ static inline void control_poll(void)
 {
     /* Not welcomed yet: nobody tells of mail. A process that only receives without waiting
      * would never hear of it. */
-    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.page, memory_order_relaxed), 0))
+    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.sent, memory_order_relaxed), 0))
         control_glance();
     else if (__builtin_expect(control_has_mail(), 0))
         control_read();
@@ -63,8 +64,11 @@ static inline int control_mail_fd(void)
     return ivc_control_state.mail_fd;
 }
 
-/* Send one message, with a descriptor or -1. False: not connected (any more). */
-bool control_send(struct ivc_msg *msg, int fd);
+/* Fill in what every message of ours says. */
+void control_sign(struct ivc_msg *msg);
+
+/* Send one message and what goes along. False: not connected (any more). */
+bool control_send(struct ivc_msg *msg, const struct attached *with);
 
 /* A place for counters of a socket; never NULL. */
 struct ivc_stats_slot *control_stats_slot(uint32_t socket);

@@ -2,16 +2,9 @@
 #define _GNU_SOURCE
 #include "flow.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
 #include "control.h"
-#include "own.h"
 #include "real.h"
 #include "send.h"
-
-#define SEALS_PEER (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | 0x10 /* F_SEAL_FUTURE_WRITE */)
 
 struct ivc_slab ivc_rx_slab = {.size = sizeof(struct rx_flow), .keep = sizeof(void *)};
 struct ivc_slab ivc_tx_slab = {.size = sizeof(struct tx_flow), .keep = sizeof(void *)};
@@ -25,37 +18,12 @@ static uint32_t era(void)
 static void tell(uint16_t type, uint32_t flow, uint32_t flags, uint32_t reason)
 {
     struct ivc_msg msg = {.type = type, .flow = flow, .flags = flags, .reason = reason};
-    (void)control_send(&msg, -1);
+    (void)control_send(&msg, &ATTACHED_NOTHING);
 }
 
 static struct endpoint from_wire(struct ivc_endpoint ep)
 {
     return (struct endpoint){.ip = ep.ip, .port = ep.port};
-}
-
-/* ---- memory ------------------------------------------------------------------ */
-
-static void *map_region(int fd, size_t size, bool own)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0 || (size_t)st.st_size < size)
-        return NULL;
-    /* The peer's pages must be unable to shrink under us (SIGBUS) or to be
-     * written by anybody who is not their owner. */
-    if (!own && (ivc_sys(SYS_fcntl, fd, F_GET_SEALS) & SEALS_PEER) != SEALS_PEER)
-        return NULL;
-    int prot = own ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *map = mmap(NULL, size, prot, MAP_SHARED | MAP_POPULATE, fd, 0);
-    return map == MAP_FAILED ? NULL : map;
-}
-
-static void unmap(struct flow_map *map)
-{
-    if (map->own)
-        munmap(map->own, map->own_size);
-    if (map->peer)
-        munmap(map->peer, map->peer_size);
-    *map = (struct flow_map){0};
 }
 
 /* ---- records ----------------------------------------------------------------- */
@@ -109,8 +77,7 @@ void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason)
         ivc_tx_set_state(&f->ring, IVC_REGION_CLOSED);
     if (f->era == era())
         tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_SENDER, reason);
-    unmap(&f->map);
-    own_close(f->bell.fd);
+    ivc_host->let_go(&f->end);
     d->complete = false;
     d->reason = reason;
     ivc_slab_put(&ivc_tx_slab, f);
@@ -144,7 +111,7 @@ void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
                                                                  : IVC_REGION_CLOSED);
     if (f->era == era())
         tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_RECEIVER, reason);
-    unmap(&f->map);
+    ivc_host->let_go(&f->end);
     ivc_slab_put(&ivc_rx_slab, f);
 }
 
@@ -156,7 +123,7 @@ void flow_want(struct sock *s, struct dest *d)
         .local = {.ip = s->local.ip, .port = s->local.port},
         .peer = {.ip = d->ep.ip, .port = d->ep.port},
     };
-    d->planned = control_send(&msg, -1);
+    d->planned = control_send(&msg, &ATTACHED_NOTHING);
     d->reason = d->planned ? IVC_REASON_PENDING : IVC_REASON_NO_CONTROLLER;
 }
 
@@ -231,48 +198,86 @@ static bool order_fits(uint64_t order)
     return order >= IVC_ORDER_MIN && order <= IVC_ORDER_MAX;
 }
 
-void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
+static void mapped(uint32_t flow, uint32_t role, const struct attached *answer)
 {
+    struct ivc_msg msg = {.type = IVC_MSG_MAPPED, .flow = flow, .flags = role};
+    (void)control_send(&msg, answer);
+}
+
+static void set_end(struct flow_end *end, uint32_t role, uint64_t order)
+{
+    size_t sender = ivc_sender_region_size((uint8_t)order);
+    bool sends = role == IVC_ROLE_SENDER;
+    *end = (struct flow_end){.role = role,
+                             .order = (uint8_t)order,
+                             .own_size = sends ? sender : IVC_RECEIVER_REGION_SIZE,
+                             .peer_size = sends ? IVC_RECEIVER_REGION_SIZE : sender,
+                             .bell.fd = -1};
+}
+
+/* tx lock held */
+static bool attach_tx(struct sock *s, struct tx_flow *f, const struct mail *mail,
+                      struct attached *answer)
+{
+    if (!sock_matched(s) || ivc_host->map_own(&f->end, mail, answer) != 0)
+        return false;
+    struct dest *d = flow_dest(s, from_wire(mail->msg.peer));
+    if (!d)
+        return false;
+    f->next = d->flows;
+    d->flows = f;
+    return true;
+}
+
+void flow_attach_tx(const struct mail *mail)
+{
+    const struct ivc_msg *msg = &mail->msg;
     struct sock *s = sock_by_id(msg->socket);
-    struct tx_flow *f = NULL;
+    struct tx_flow *f = s && order_fits(msg->arg) ? ivc_slab_get(&ivc_tx_slab) : NULL;
+    struct attached answer = ATTACHED_NOTHING;
     bool ok = false;
-    if (s && fd_count == 1 && order_fits(msg->arg))
-        f = ivc_slab_get(&ivc_tx_slab);
     if (f) {
         f->id = msg->flow;
         f->era = era();
         f->relay = (msg->flags & IVC_FLOW_RELAY) != 0;
         f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
-        f->map.own_size = ivc_sender_region_size(f->ident.order);
-        f->map.own = map_region(fds[0], f->map.own_size, true);
-        f->bell.fd = -1;
-        if (f->map.own && ivc_lock(&s->tx_lock)) {
-            struct dest *d = sock_matched(s) ? flow_dest(s, from_wire(msg->peer)) : NULL;
-            if (d) {
-                f->next = d->flows;
-                d->flows = f;
-                ok = true;
-            }
+        set_end(&f->end, IVC_ROLE_SENDER, msg->arg);
+        if (ivc_lock(&s->tx_lock)) {
+            ok = attach_tx(s, f, mail, &answer);
             ivc_unlock(&s->tx_lock);
         }
         if (!ok) {
-            unmap(&f->map);
+            ivc_host->let_go(&f->end);
             ivc_slab_put(&ivc_tx_slab, f);
         }
     }
     if (ok)
-        tell(IVC_MSG_MAPPED, msg->flow, IVC_ROLE_SENDER, 0);
+        mapped(msg->flow, IVC_ROLE_SENDER, &answer);
     else
         tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_SENDER, IVC_REASON_RESOURCES);
 }
 
-void flow_attach_rx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
+/* rx lock held */
+static bool attach_rx(struct sock *s, struct rx_flow *f, const struct mail *mail,
+                      struct attached *answer)
 {
+    if (!sock_matched(s) || !sock_stash(s))
+        return false;
+    f->end.bell.fd = s->bell.fd;
+    if (ivc_host->map_own(&f->end, mail, answer) != 0)
+        return false;
+    f->next = s->rx_flows;
+    s->rx_flows = f;
+    return true;
+}
+
+void flow_attach_rx(const struct mail *mail)
+{
+    const struct ivc_msg *msg = &mail->msg;
     struct sock *s = sock_by_id(msg->socket);
-    struct rx_flow *f = NULL;
+    struct rx_flow *f = s && order_fits(msg->arg) ? ivc_slab_get(&ivc_rx_slab) : NULL;
+    struct attached answer = ATTACHED_NOTHING;
     bool ok = false;
-    if (s && fd_count == 1 && order_fits(msg->arg))
-        f = ivc_slab_get(&ivc_rx_slab);
     if (f) {
         f->id = msg->flow;
         f->era = era();
@@ -280,39 +285,30 @@ void flow_attach_rx(const struct ivc_msg *msg, int *fds, unsigned fd_count)
         f->src = from_wire(msg->peer);
         f->dst = from_wire(msg->local);
         f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
-        f->map.own_size = IVC_RECEIVER_REGION_SIZE;
-        f->map.own = map_region(fds[0], f->map.own_size, true);
-        if (f->map.own && ivc_lock(&s->rx_lock)) {
-            if (sock_matched(s) && sock_stash(s)) {
-                f->next = s->rx_flows;
-                s->rx_flows = f;
-                ok = true;
-            }
+        set_end(&f->end, IVC_ROLE_RECEIVER, msg->arg);
+        if (ivc_lock(&s->rx_lock)) {
+            ok = attach_rx(s, f, mail, &answer);
             ivc_unlock(&s->rx_lock);
         }
         if (!ok) {
-            unmap(&f->map);
+            ivc_host->let_go(&f->end);
             ivc_slab_put(&ivc_rx_slab, f);
         }
     }
     if (ok)
-        tell(IVC_MSG_MAPPED, msg->flow, IVC_ROLE_RECEIVER, 0);
+        mapped(msg->flow, IVC_ROLE_RECEIVER, &answer);
     else
         tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_RECEIVER, IVC_REASON_RESOURCES);
 }
 
 static void peer_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
-    int *fds = arg;
     (void)s;
-    if (f->map.peer)
+    if (f->end.peer)
         return;
-    ivc_bell_adopt(&f->bell, own_fd(fds[1]));
-    fds[1] = -1;
-    f->map.peer_size = IVC_RECEIVER_REGION_SIZE;
-    f->map.peer = map_region(fds[0], f->map.peer_size, false);
-    if (!f->map.peer || ivc_tx_attach(&f->ring, f->map.own, f->map.own_size, f->map.peer,
-                                      f->map.peer_size, &f->ident) != 0)
+    if (ivc_host->map_peer(&f->end, arg) != 0 ||
+        ivc_tx_attach(&f->ring, f->end.own, f->end.own_size, f->end.peer, f->end.peer_size,
+                      &f->ident) != 0)
         flow_drop_tx(d, f, IVC_REASON_RESOURCES);
     else
         ivc_tx_set_state(&f->ring, IVC_REGION_OPEN);
@@ -329,10 +325,11 @@ static void acknowledge(struct sock *s, struct rx_flow *f)
 
 static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
 {
-    f->map.peer_size = ivc_sender_region_size(f->ident.order);
-    f->map.peer = map_region(*(int *)arg, f->map.peer_size, false);
-    if (!f->map.peer || ivc_rx_attach(&f->ring, f->map.own, f->map.own_size, f->map.peer,
-                                      f->map.peer_size, &f->ident) != 0) {
+    if (f->attached)
+        return;
+    if (ivc_host->map_peer(&f->end, arg) != 0 ||
+        ivc_rx_attach(&f->ring, f->end.own, f->end.own_size, f->end.peer, f->end.peer_size,
+                      &f->ident) != 0) {
         flow_drop_rx(s, f, IVC_REASON_RESOURCES);
         return;
     }
@@ -346,15 +343,12 @@ static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
     acknowledge(s, f);
 }
 
-void flow_peer(const struct ivc_msg *msg, int *fds, unsigned fd_count)
+void flow_peer(struct mail *mail)
 {
-    bool sender = msg->flags == IVC_ROLE_SENDER;
-    if (fd_count != (sender ? 2 : 1))
-        return;
-    if (sender)
-        (void)with_tx(msg->flow, peer_tx, fds);
+    if (mail->msg.flags == IVC_ROLE_SENDER)
+        (void)with_tx(mail->msg.flow, peer_tx, mail);
     else
-        (void)with_rx(msg->flow, peer_rx, fds);
+        (void)with_rx(mail->msg.flow, peer_rx, mail);
 }
 
 static void activate(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
@@ -379,7 +373,7 @@ static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *ar
 
 static void close_rx(struct sock *s, struct rx_flow *f, void *arg)
 {
-    if (f->attached)
+    if (f->attached && ivc_host->keep_copy(&f->end) == 0)
         f->closing = true; /* what was published is still delivered */
     else
         flow_drop_rx(s, f, *(const uint32_t *)arg);
@@ -431,7 +425,7 @@ static void drop_all_tx(struct sock *s, bool relayed_only, uint32_t reason)
         struct tx_flow *next;
         for (struct tx_flow *f = d->flows; f; f = next) {
             next = f->next;
-            if (relayed_only && !f->relay && f->map.peer)
+            if (relayed_only && !f->relay && f->end.peer)
                 continue;
             if (f->relay && f->ring.own)
                 send_unread(s, f);

@@ -6,11 +6,12 @@
 #ifndef IVC_FLOW_H
 #define IVC_FLOW_H
 
+#include "host.h"
 #include "sock.h"
 
-void flow_attach_tx(const struct ivc_msg *msg, int *fds, unsigned fd_count);
-void flow_attach_rx(const struct ivc_msg *msg, int *fds, unsigned fd_count);
-void flow_peer(const struct ivc_msg *msg, int *fds, unsigned fd_count);
+void flow_attach_tx(const struct mail *mail);
+void flow_attach_rx(const struct mail *mail);
+void flow_peer(struct mail *mail);
 void flow_active(const struct ivc_msg *msg);
 void flow_close(const struct ivc_msg *msg);
 void flow_route(const struct ivc_msg *msg);

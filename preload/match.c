@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
+
+#include "host.h"
 
 #define MATCH_RETRY_NS IVC_NS_PER_S
 #define RUN_DIR_DEFAULT "/run/ivc"
@@ -18,11 +19,13 @@ struct table {
     const struct ivc_match_entry *entries;
     uint32_t count;
     uint64_t serial;
-    ino_t inode;
-    uint64_t netns;
+    uint64_t here;
 };
 
+const struct host *ivc_host = &ivc_host_linux;
+
 static char run_dir[108 - 16] = RUN_DIR_DEFAULT;
+static bool ask_xen;
 static _Atomic uint64_t next_try;
 static struct ivc_slab table_slab = {.size = sizeof(struct table)};
 static struct table *_Atomic current;
@@ -38,55 +41,56 @@ const char *match_run_path(const char *name, char *buffer, size_t size)
     return buffer;
 }
 
-static uint64_t own_netns(void)
+/* The text stays mapped if it is good. */
+static bool check_table(const struct table_text *text, struct table *out)
 {
-    struct stat st;
-    return stat("/proc/self/ns/net", &st) == 0 ? st.st_ino : 0;
-}
-
-static bool map_table(int fd, struct table *out)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0 || (size_t)st.st_size < sizeof(struct ivc_match_header))
-        return false;
-    size_t size = (size_t)st.st_size;
-    void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return false;
     struct ivc_match_header header;
-    memcpy(&header, map, sizeof(header));
+    if (text->size < sizeof(header))
+        return false;
+    memcpy(&header, text->map, sizeof(header));
     if (header.magic != IVC_MATCH_MAGIC || header.abi != IVC_MATCH_ABI ||
         header.entries > ENTRIES_MAX ||
-        size < sizeof(header) + header.entries * sizeof(struct ivc_match_entry)) {
-        munmap(map, size);
+        text->size < sizeof(header) + header.entries * sizeof(struct ivc_match_entry))
         return false;
-    }
-    out->entries = (const void *)((const uint8_t *)map + sizeof(header));
+    out->entries = (const void *)((const uint8_t *)text->map + sizeof(header));
     out->count = header.entries;
-    out->serial = header.serial;
-    out->inode = st.st_ino;
-    out->netns = own_netns();
+    out->serial = text->serial;
+    out->here = text->here;
     return true;
+}
+
+/* Which host are we on? The first to have a table. */
+static int newest(struct table_text *out)
+{
+    struct table *old = atomic_load(&current);
+    if (old)
+        return ivc_host->table(old->serial, out);
+    int found = ivc_host_linux.table(0, out);
+    if (found > 0 || !ask_xen)
+        return found;
+    found = ivc_host_xen.table(0, out);
+    if (found > 0)
+        ivc_host = &ivc_host_xen;
+    return found;
 }
 
 bool match_load(void)
 {
-    char path[128];
+    struct table_text text;
+    struct table *slot;
     int saved = errno;
     bool fresh = false;
-    const char *name = match_run_path("match", path, sizeof(path));
-    long fd = name ? ivc_sys(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC) : -ENOENT;
-    if (fd >= 0) {
-        struct table *old = atomic_load(&current);
-        struct table *slot = ivc_slab_get(&table_slab);
-        struct stat st;
-        bool same = old && fstat((int)fd, &st) == 0 && st.st_ino == old->inode;
-        if (slot && !same && map_table((int)fd, slot)) {
+    if (newest(&text) == 1) {
+        slot = ivc_slab_get(&table_slab);
+        fresh = slot && check_table(&text, slot);
+        if (fresh) {
             /* release: pairs with the acquire in table() */
             atomic_store_explicit(&current, slot, memory_order_release);
-            fresh = true;
+        } else {
+            munmap((void *)(uintptr_t)text.map, text.size);
+            if (slot)
+                ivc_slab_put(&table_slab, slot);
         }
-        (void)ivc_sys(SYS_close, fd);
     }
     errno = saved;
     return fresh;
@@ -107,8 +111,11 @@ void match_init(void)
     const char *dir = getenv("IVC_RUN_DIR");
     if (dir && dir[0] == '/' && strlen(dir) < sizeof(run_dir))
         memcpy(run_dir, dir, strlen(dir) + 1);
-    atomic_store(&next_try, ivc_now() + MATCH_RETRY_NS);
-    (void)match_load();
+    if (match_load())
+        return;
+    /* XenStore is asked by the first socket, not by every program that starts. */
+    ask_xen = ivc_sys(SYS_faccessat, AT_FDCWD, "/dev/xen/xenbus", R_OK | W_OK) == 0;
+    atomic_store(&next_try, ask_xen ? 0 : ivc_now() + MATCH_RETRY_NS);
 }
 
 bool match_retry(void)
@@ -128,7 +135,7 @@ enum match_local match_local(uint32_t ip, uint32_t *node, uint32_t *node_ip)
     unsigned found = 0;
     for (uint32_t i = 0; t && i < t->count; i++) {
         const struct ivc_match_entry *e = &t->entries[i];
-        if (e->kind != IVC_MATCH_NODE || e->netns != t->netns || (ip != 0 && e->ip != ip))
+        if (e->kind != IVC_MATCH_NODE || e->netns != t->here || (ip != 0 && e->ip != ip))
             continue;
         *node = e->node;
         *node_ip = e->ip;

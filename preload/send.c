@@ -119,7 +119,7 @@ static enum verdict judge(struct dest *d, struct tx_flow *f, struct outgoing *o,
 
 static uint16_t stamp_for(const struct tx_flow *f)
 {
-    if (!ivc_tx_peer_sleeps(&f->ring))
+    if (!ivc_host->one_clock || !ivc_tx_peer_sleeps(&f->ring))
         return 0;
     uint16_t stamp = (uint16_t)(ivc_now() >> 10);
     return stamp ? stamp : 1;
@@ -143,7 +143,7 @@ static int write_record(struct tx_flow *f, const struct outgoing *o, uint8_t fla
 static void ring_out(struct tx_flow *f)
 {
     if (ivc_tx_publish(&f->ring))
-        ivc_bell_ring(&f->bell);
+        ivc_bell_ring(&f->end.bell);
 }
 
 /* One flow of a destination. The kernel's copy, if any, is sent afterwards, so

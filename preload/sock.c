@@ -133,7 +133,7 @@ struct sock *sock_by_id(uint32_t id)
 static void send_membership(const struct sock *s, uint16_t type, uint32_t group)
 {
     struct ivc_msg msg = {.type = type, .socket = s->id, .local = {.ip = group}};
-    (void)control_send(&msg, -1);
+    (void)control_send(&msg, &ATTACHED_NOTHING);
 }
 
 static void announce(struct sock *s)
@@ -148,7 +148,9 @@ static void announce(struct sock *s)
         .flags = (s->reuse ? IVC_SOCK_REUSE : 0) | (s->mc_all ? IVC_SOCK_MC_ALL : 0) |
                  (s->mc_loop ? IVC_SOCK_MC_LOOP : 0),
     };
-    if (!control_send(&msg, first ? s->bell.fd : -1))
+    /* The bell goes along where the controller hands it on. */
+    struct attached bell = {.fd = first && s->bell.port == 0 ? s->bell.fd : -1};
+    if (!control_send(&msg, &bell))
         return;
     s->announced = era;
     for (unsigned i = 0; first && i < s->group_count; i++)
@@ -282,7 +284,7 @@ static void match_now(struct sock *s)
     }
     read_options(s);
     struct ivc_bell bell;
-    if (ivc_bell_open(&bell) != 0)
+    if (ivc_host->bell(&bell) != 0)
         return;
     bell.fd = own_fd(bell.fd);
     s->bell = bell;
@@ -438,7 +440,7 @@ static void end(struct sock *s)
     ivc_unlock(&ivc_reg_lock);
     if (known) {
         struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
-        (void)control_send(&msg, -1);
+        (void)control_send(&msg, &ATTACHED_NOTHING);
     }
     forget(s);
 }
@@ -472,7 +474,7 @@ void sock_retire(struct sock *s, uint32_t reason)
         return;
     end_flows(s, reason);
     struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
-    (void)control_send(&msg, -1);
+    (void)control_send(&msg, &ATTACHED_NOTHING);
     s->announced = 0;
 }
 

@@ -26,6 +26,7 @@
 #include "../core/pages.h"
 #include "../core/protocol.h"
 #include "../core/ring.h"
+#include "host.h"
 #include "util.h"
 
 #define IVC_MAX_FDS (1 << 20)
@@ -50,14 +51,6 @@ static inline bool ip_is_multicast(uint32_t ip)
     return (ip >> 28) == 0xe;
 }
 
-/* The two mapped regions of a flow. */
-struct flow_map {
-    void *own;
-    size_t own_size;
-    void *peer;
-    size_t peer_size;
-};
-
 /* ---- receiving side ------------------------------------------------------ */
 
 #define TWIN_SLOTS 64u
@@ -74,7 +67,7 @@ struct rx_flow {
     struct rx_flow *next; /* of the same socket */
     struct ivc_rx ring;
     struct ivc_ring_ident ident;
-    struct flow_map map;
+    struct flow_end end;
     struct endpoint src, dst;
     uint32_t id;
     uint32_t era;         /* of which controller */
@@ -118,8 +111,7 @@ struct tx_flow {
     struct tx_flow *next; /* of the same destination */
     struct ivc_tx ring;
     struct ivc_ring_ident ident;
-    struct flow_map map;
-    struct ivc_bell bell; /* the receiver's */
+    struct flow_end end;
     uint32_t id;
     uint32_t era;
     bool relay;

@@ -30,6 +30,10 @@ void wait_pass_on(struct sock *s);
 
 void wait_init(void);
 
+/* On Xen: what waking costs is measured with a bell of our own, since senders'
+ * clocks are not ours. Its other end may run while we spin, on one CPU too. */
+void wait_judge_bell(const struct ivc_bell *bell);
+
 /* How long to spin now, in ns; 0 = not at all. Then what came of it. */
 uint64_t wait_spin_budget(void);
 void wait_spin_hit(void);
