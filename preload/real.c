@@ -25,6 +25,6 @@ void ivc_real_init(void)
     int (*last)(int, int, int) = table.socket;
     table.socket = ivc_real_table.socket;
     ivc_real_table = table;
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    ivc_real_table.socket = last;
+    /* release: pairs with the acquire in real() */
+    __atomic_store_n(&ivc_real_table.socket, last, __ATOMIC_RELEASE);
 }
