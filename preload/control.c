@@ -227,9 +227,10 @@ bool control_send(struct ivc_msg *msg, int fd)
 
 bool control_alive(void)
 {
-    struct pollfd look = {.fd = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire)};
+    int fd = atomic_load_explicit(&ivc_control_state.fd, memory_order_acquire);
+    struct pollfd look = {.fd = fd};
     const struct timespec zero = {0};
-    if (look.fd < 0)
+    if (fd < 0)
         return false;
     (void)ivc_sys(SYS_ppoll, &look, 1, &zero, NULL, 0);
     return (look.revents & (POLLHUP | POLLERR)) == 0;
@@ -288,7 +289,7 @@ static int receive(struct mail *mail)
 static void *map_shared(int fd, size_t size, int prot)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0 || (size_t)st.st_size < size)
+    if (ivc_sys(SYS_fstat, fd, &st) != 0 || (size_t)st.st_size < size)
         return NULL;
     void *map = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
     return map == MAP_FAILED ? NULL : map;

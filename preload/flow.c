@@ -38,7 +38,7 @@ static struct endpoint from_wire(struct ivc_endpoint ep)
 static void *map_region(int fd, size_t size, bool own)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0 || (size_t)st.st_size < size)
+    if (ivc_sys(SYS_fstat, fd, &st) != 0 || (size_t)st.st_size < size)
         return NULL;
     /* The peer's pages must be unable to shrink under us (SIGBUS) or to be
      * written by anybody who is not their owner. */

@@ -41,13 +41,14 @@ const char *match_run_path(const char *name, char *buffer, size_t size)
 static uint64_t own_netns(void)
 {
     struct stat st;
-    return stat("/proc/self/ns/net", &st) == 0 ? st.st_ino : 0;
+    return ivc_sys(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/net", &st, 0) == 0 ? st.st_ino : 0;
 }
 
 static bool map_table(int fd, struct table *out)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0 || (size_t)st.st_size < sizeof(struct ivc_match_header))
+    if (ivc_sys(SYS_fstat, fd, &st) != 0 ||
+        (size_t)st.st_size < sizeof(struct ivc_match_header))
         return false;
     size_t size = (size_t)st.st_size;
     void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
@@ -80,7 +81,7 @@ bool match_load(void)
         struct table *old = atomic_load(&current);
         struct table *slot = ivc_slab_get(&table_slab);
         struct stat st;
-        bool same = old && fstat((int)fd, &st) == 0 && st.st_ino == old->inode;
+        bool same = old && ivc_sys(SYS_fstat, fd, &st) == 0 && st.st_ino == old->inode;
         if (slot && !same && map_table((int)fd, slot)) {
             /* release: pairs with the acquire in table() */
             atomic_store_explicit(&current, slot, memory_order_release);

@@ -7,6 +7,16 @@
 
 struct ivc_real ivc_real_table;
 
+/*
+ * glibc 2.34 moved dlsym from libdl to libc under a new version. The one it had
+ * before is in both, so that a library built there still loads on an older one.
+ */
+#if defined(__GLIBC__) && defined(__x86_64__)
+__asm__(".symver dlsym,dlsym@GLIBC_2.2.5");
+#elif defined(__GLIBC__) && defined(__aarch64__)
+__asm__(".symver dlsym,dlsym@GLIBC_2.17");
+#endif
+
 /* dlsym returns an object pointer; ISO C has no cast from it to a function. */
 static void resolve(void *slot, const char *name)
 {
