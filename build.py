@@ -192,7 +192,7 @@ def _make_library() -> None:
     _say(f"compile {LIBRARY.relative_to(ROOT)}")
     flags = ["-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,nodelete", "-Wl,-z,now"]
     flags += [f"-Wl,--version-script={exports}", f"-I{ROOT / 'core'}"]
-    _compile(LIBRARY, [*flags, *sources, "-lpthread", "-ldl"])
+    _compile(LIBRARY, [*flags, *sources, "-Wl,--no-as-needed", "-l:libdl.so.2"])
 
 
 def _make_binding() -> None:

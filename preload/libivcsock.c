@@ -152,12 +152,16 @@ EXPORT int close(int fd)
 EXPORT int fclose(FILE *file)
 {
     int saved = errno;
-    int fd = file ? fileno(file) : -1;
+    int fd = fileno(file);
     errno = saved;
     if (ivc_object(fd) && !own_is(fd) && !foreign_process())
         object_release(fd);
     return real(fclose)(file);
 }
+
+#ifndef CLOSE_RANGE_CLOEXEC /* headers older than glibc 2.34 */
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
 
 /* Close what is not ours in [first, last]. */
 static int close_around(unsigned first, unsigned last, int flags)

@@ -7,6 +7,16 @@
 
 struct ivc_real ivc_real_table;
 
+/*
+ * glibc 2.34 moved dlsym from libdl to libc under a new version. The one it had
+ * before is in both, so that a library built there still loads on an older one.
+ */
+#if defined(__GLIBC__) && defined(__x86_64__)
+__asm__(".symver dlsym,dlsym@GLIBC_2.2.5");
+#elif defined(__GLIBC__) && defined(__aarch64__)
+__asm__(".symver dlsym,dlsym@GLIBC_2.17");
+#endif
+
 /* dlsym returns an object pointer; ISO C has no cast from it to a function. */
 static void resolve(void *slot, const char *name)
 {
@@ -25,6 +35,6 @@ void ivc_real_init(void)
     int (*last)(int, int, int) = table.socket;
     table.socket = ivc_real_table.socket;
     ivc_real_table = table;
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    ivc_real_table.socket = last;
+    /* release: pairs with the acquire in real() */
+    __atomic_store_n(&ivc_real_table.socket, last, __ATOMIC_RELEASE);
 }

@@ -23,9 +23,15 @@ extern struct ivc_real ivc_real_table;
 /* Resolve every symbol once. Safe to call again; allocates and locks nothing. */
 void ivc_real_init(void);
 
+/* acquire: pairs with the release in ivc_real_init, so that all are seen filled in */
+static inline int ivc_real_ready(void)
+{
+    return __atomic_load_n(&ivc_real_table.socket, __ATOMIC_ACQUIRE) != NULL;
+}
+
 /* `real(send)(fd, ...)`. A call may come before our constructor (another
  * library's constructor); then the table is filled on the spot. */
-#define real(name) (__builtin_expect(ivc_real_table.socket != NULL, 1) ? ivc_real_table.name \
-                                                                      : (ivc_real_init(), ivc_real_table.name))
+#define real(name) (__builtin_expect(ivc_real_ready(), 1) ? ivc_real_table.name \
+                                                         : (ivc_real_init(), ivc_real_table.name))
 
 #endif

@@ -58,7 +58,11 @@ static inline void ivc_pause(void)
 #endif
 }
 
-/* Raw system call, -errno on failure, errno untouched. */
+/*
+ * Raw system call, -errno on failure, errno untouched. Also for what is young in
+ * glibc, or has a new symbol version there (stat, fstat: 2.33): the library runs
+ * with 2.31, wherever it was built.
+ */
 #define ivc_sys(...) ivc_sys_result(errno, syscall(__VA_ARGS__))
 static inline long ivc_sys_result(int saved, long result)
 {

@@ -51,12 +51,21 @@ static unsigned online_cpus(void)
     return n > 0 ? (unsigned)n : cpus();
 }
 
+/* Not atoi(): built with glibc 2.38 that asks for a strtol older ones have not. */
+static uint64_t number(const char *digits)
+{
+    uint64_t n = 0;
+    for (; *digits >= '0' && *digits <= '9' && n < SPIN_MOST_NS; digits++)
+        n = 10 * n + (uint64_t)(*digits - '0');
+    return n;
+}
+
 void wait_init(void)
 {
     uint64_t ns = online_cpus() > 1 ? SPIN_FIRST_NS : 0;
     const char *text = getenv("IVC_SPIN_US");
     if (text && text[0] >= '0' && text[0] <= '9') {
-        ns = (uint64_t)atoi(text) * IVC_NS_PER_US;
+        ns = number(text) * IVC_NS_PER_US;
         spin.fixed = true;
     }
     if (ns > SPIN_MOST_NS)
@@ -339,7 +348,7 @@ static int poll_merge(struct polling *p)
         if (s) {
             kernel &= (short)~POLL_READ;
             if (recv_readable(s, (p->all[i].revents & POLL_READ) != 0))
-                kernel |= p->fds[i].events & POLL_READ;
+                kernel = (short)(kernel | (p->fds[i].events & POLL_READ));
         }
         p->fds[i].revents = kernel;
         ready += kernel != 0;
