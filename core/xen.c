@@ -150,9 +150,11 @@ int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
 void ivc_xen_unmap(int fd, struct ivc_xen_mapping *mapping)
 {
     struct gntdev_unmap op = {.index = mapping->index, .count = mapping->pages};
+    if (mapping->pages == 0)
+        return;
     if (mapping->map)
         munmap((void *)(uintptr_t)mapping->map, (size_t)mapping->pages * IVC_XEN_PAGE);
-    mapping->map = NULL;
+    *mapping = (struct ivc_xen_mapping){0};
     (void)sys_ioctl(fd, GNTDEV_UNMAP, &op);
 }
 

@@ -52,7 +52,7 @@ void ivc_xen_unshare(struct ivc_xen_share *share);
  * open as long as the mapping. */
 int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
                 struct ivc_xen_mapping *mapping);
-void ivc_xen_unmap(int fd, struct ivc_xen_mapping *mapping);
+void ivc_xen_unmap(int fd, struct ivc_xen_mapping *mapping); /* of nothing: nothing */
 
 /*
  * Let go of the pages, but keep what they hold now (`keep` bytes of it, the rest

@@ -175,15 +175,16 @@ bool control_alive(void)
 
 /* ---- mail -------------------------------------------------------------------- */
 
-static void read_command(char out[16])
+void control_command(char out[IVC_COMMAND_SIZE])
 {
     long fd = ivc_sys(SYS_openat, AT_FDCWD, "/proc/self/comm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    long n = ivc_sys(SYS_read, fd, out, 15);
+    long n = fd < 0 ? 0 : ivc_sys(SYS_read, fd, out, IVC_COMMAND_SIZE - 1);
+    if (fd >= 0)
+        (void)ivc_sys(SYS_close, fd);
+    n = n < 0 ? 0 : n;
+    out[n] = 0;
     if (n > 0 && out[n - 1] == '\n')
         out[n - 1] = 0;
-    (void)ivc_sys(SYS_close, fd);
 }
 
 /*
@@ -214,7 +215,7 @@ static void introduce(struct ivc_stats_header *page)
     page->magic = IVC_STATS_MAGIC;
     page->abi = IVC_STATS_ABI;
     page->pid = (uint32_t)ivc_sys(SYS_getpid);
-    read_command(page->command);
+    control_command(page->command);
 }
 
 static void on_welcome(const struct mail *mail)

@@ -64,6 +64,10 @@ static inline int control_mail_fd(void)
     return ivc_control_state.mail_fd;
 }
 
+/* The name of the running program, terminated. */
+#define IVC_COMMAND_SIZE 16u
+void control_command(char out[IVC_COMMAND_SIZE]);
+
 /* Fill in what every message of ours says. */
 void control_sign(struct ivc_msg *msg);
 

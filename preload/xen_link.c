@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "xen_link.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -37,7 +36,8 @@ static struct {
     /* Leaf lock: rings and phase, between a sender, the reader and the end. */
     struct ivc_lock lock;
     enum phase phase;
-    bool broken; /* a message did not get through */
+    bool broken;   /* a message did not get through */
+    bool welcomed; /* counters and the word for mail are in use */
     uint16_t self, controller;
     uint32_t nonce;
     uint32_t port;
@@ -180,22 +180,11 @@ static int share_all(int fd, uint32_t refs[SENDER_PAGES + RECEIVER_PAGES])
     return 0;
 }
 
-static void read_command(char out[16])
-{
-    long fd = ivc_sys(SYS_openat, AT_FDCWD, "/proc/self/comm", O_RDONLY | O_CLOEXEC);
-    long n = fd < 0 ? 0 : ivc_sys(SYS_read, fd, out, 15);
-    if (fd >= 0)
-        (void)ivc_sys(SYS_close, fd);
-    out[n > 0 ? n : 0] = 0;
-    if (n > 0 && out[n - 1] == '\n')
-        out[n - 1] = 0;
-}
-
 static int announce(struct ivc_xenstore *store, const uint32_t refs[SENDER_PAGES + RECEIVER_PAGES])
 {
     struct xen_text path = path_of("data/ivc/"), value = {.length = 0};
-    char command[16];
-    read_command(command);
+    char command[IVC_COMMAND_SIZE];
+    control_command(command);
     text_add_number(&value, 1);
     text_add_number(&value, conn.port);
     for (unsigned i = 0; i < SENDER_PAGES + RECEIVER_PAGES; i++)
@@ -210,18 +199,16 @@ static int announce(struct ivc_xenstore *store, const uint32_t refs[SENDER_PAGES
 static void take_down(void)
 {
     int gntdev = xen_device(XEN_GNTDEV);
-    /* Whoever asks for mail may be looking at it: the address stays until the
-     * welcome after the next (struct welcome). */
-    if (conn.down_peer.map && ivc_xen_unmap_in_place(gntdev, &conn.down_peer, 0) != 0)
+    /* Once welcomed, somebody may be asking for mail there: the address, like the
+     * counters, stays until the welcome after the next. */
+    if (!conn.welcomed || ivc_xen_unmap_in_place(gntdev, &conn.down_peer, 0) != 0)
         ivc_xen_unmap(gntdev, &conn.down_peer);
-    if (conn.up_peer.map)
-        ivc_xen_unmap(gntdev, &conn.up_peer);
-    if (conn.phase != UP)
-        ivc_xen_unshare(&conn.stats); /* else the welcome has it */
+    ivc_xen_unmap(gntdev, &conn.up_peer);
+    if (!conn.welcomed)
+        ivc_xen_unshare(&conn.stats);
     ivc_xen_unshare(&conn.up_own);
     ivc_xen_unshare(&conn.down_own);
     conn.down_peer = conn.up_peer = (struct ivc_xen_mapping){0};
-    conn.stats = (struct ivc_xen_share){0};
     conn.phase = DOWN;
 }
 
@@ -248,7 +235,7 @@ static int open_link(struct ivc_xenstore *store)
         own_close(fd);
         return error;
     }
-    conn.broken = false;
+    conn.broken = conn.welcomed = false;
     conn.since = ivc_now();
     conn.phase = ANNOUNCED;
     return fd;
@@ -393,6 +380,7 @@ int xen_receive(int fd, struct mail *mail)
 bool xen_welcome(const struct mail *mail, struct welcome *out)
 {
     (void)mail;
+    conn.welcomed = true;
     const struct ivc_ctrl *peer = conn.down_peer.map;
     *out = (struct welcome){.sent = &peer->index,
                             .sent_map = (void *)(uintptr_t)peer,

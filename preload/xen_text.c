@@ -45,9 +45,9 @@ bool text_numbers(const char *text, size_t length, uint64_t *numbers, size_t cou
         size_t begin = at;
         numbers[i] = 0;
         for (; at < length && text[at] >= '0' && text[at] <= '9'; at++) {
+            numbers[i] = 10 * numbers[i] + (uint64_t)(text[at] - '0');
             if (numbers[i] >= UINT64_MAX / 100)
                 return false;
-            numbers[i] = 10 * numbers[i] + (uint64_t)(text[at] - '0');
         }
         if (at == begin)
             return false;

@@ -21,7 +21,7 @@ void text_add(struct xen_text *text, const char *string);
 void text_add_number(struct xen_text *text, uint64_t number); /* decimal, after a space if any */
 void text_add_nonce(struct xen_text *text, uint32_t nonce);   /* eight hex digits */
 
-/* Numbers separated by single spaces, exactly `count` of them, each below UINT64_MAX / 10. */
+/* Numbers separated by single spaces, exactly `count` of them, each below UINT64_MAX / 100. */
 bool text_numbers(const char *text, size_t length, uint64_t *numbers, size_t count);
 
 #endif
