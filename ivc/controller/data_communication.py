@@ -8,8 +8,6 @@ belongs to a hop (sequence, epoch) is new.
 """
 
 import logging
-import mmap
-import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,14 +18,12 @@ from typing import Final
 from ivc import someip
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.protocol import Address
-from ivc.controller.rings import RingMemory
+from ivc.controller.rings import Ring
 from ivc.network import Endpoint, Path
 from ivc.plan import Decision, Plan
-from ivc.platform import Region
-from ivc.shm.bell import Bell
+from ivc.platform import Bell
 from ivc.shm.errors import RingFull, RingPoisoned, TooLarge
 from ivc.shm.layout import RegionState
-from ivc.shm.record import Ident
 from ivc.shm.ring import Receiver, Sender
 
 log = logging.getLogger(__name__)
@@ -54,14 +50,17 @@ class Kind:
 
 @dataclass(slots=True, eq=False)
 class Relay:
-    """The controller's part of one relayed flow; both hops' regions of ours, and their rings."""
+    """The controller's part of one relayed flow: the rings of both hops.
+
+    `bell` is what the sender rings, `target` what we ring; there is one as soon as both hops are
+    linked.
+    """
 
     flow: int
-    first: RingMemory
-    second: RingMemory
+    first: Ring
+    second: Ring
     bell: Bell
-    target: Bell
-    maps: list[mmap.mmap]
+    target: Bell | None = None
     receiver: Receiver | None = None
     sender: Sender | None = None
     poisoned: Callable[[], None] = lambda: None
@@ -99,37 +98,25 @@ class DataCommunicationController:
 
     # ---- life of a relay
 
-    def open(self, flow: int, first: RingMemory, second: RingMemory, doorbell: int) -> Relay:
+    def open(self, flow: int, first: Ring, second: Ring) -> Relay:
         """Take our regions of both hops: read from `first`, write to `second`.
 
-        `doorbell` is the receiving socket's; it is duplicated. Raises `OSError`.
+        The rings are the relay's then. Raises `PlatformError`.
         """
-        maps: list[mmap.mmap] = []
-        bells: list[Bell] = []
-        try:
-            for region in (first.receiver, second.sender):
-                maps.append(mmap.mmap(region.fileno(), region.size))
-                region.seal()
-            bells.append(Bell())
-            bells.append(Bell(os.dup(doorbell)))
-        except BaseException:
-            _free(maps, bells)
-            raise
-        return Relay(flow, first, second, bells[0], bells[1], maps)
+        first.receiver.map()
+        second.sender.map()
+        return Relay(flow, first, second, first.receiver.bell())
 
     def link(self, relay: Relay, poisoned: Callable[[], None]) -> None:
-        """Both wrappers have sealed theirs: attach and begin to look.
+        """Both wrappers have mapped theirs: attach and begin to look.
 
         `poisoned` is called when an end breaks the rules. Raises `RingError`, `PlatformError`
         or `OSError`; `close` it then.
         """
-        for region in (relay.first.sender, relay.second.receiver):
-            relay.maps.append(_map_read_only(region))
-        own_in, own_out, peer_in, peer_out = relay.maps
-        relay.receiver = Receiver(own_in, peer_in, _ident(relay.first))
-        relay.sender = Sender(own_out, peer_out, _ident(relay.second))
-        relay.receiver.set_state(RegionState.OPEN)
-        relay.sender.set_state(RegionState.OPEN)
+        first, second = relay.first, relay.second
+        relay.target = second.receiver.bell()
+        relay.receiver = Receiver(first.receiver.map(), first.sender.map(), first.ident)
+        relay.sender = Sender(second.sender.map(), second.receiver.map(), second.ident)
         relay.poisoned = poisoned
         self._events.watch(relay.bell, lambda: self._look(relay))
         self._look(relay)
@@ -140,14 +127,15 @@ class DataCommunicationController:
         if relay.receiver is not None and relay.sender is not None:
             with suppress(RingPoisoned):
                 # What a ring can hold, and no more of what a sender adds meanwhile.
-                self._forward(relay, (1 << relay.first.order) // _HEADER_OF_RECORD)
+                self._forward(relay, (1 << relay.first.ident.order) // _HEADER_OF_RECORD)
         for end in (relay.receiver, relay.sender):
             if end is not None:
                 end.set_state(RegionState.CLOSED)
                 end.close()
-        relay.receiver = relay.sender = None
+        relay.receiver = relay.sender = relay.target = None
         self._events.forget(relay.bell)
-        _free(relay.maps, [relay.bell, relay.target])
+        relay.first.close()
+        relay.second.close()
 
     # ---- work
 
@@ -175,6 +163,7 @@ class DataCommunicationController:
     def _forward(self, relay: Relay, limit: int) -> bool:
         """Pass on up to `limit` records. True: there may be more. Raises `RingPoisoned`."""
         assert relay.receiver is not None and relay.sender is not None
+        assert relay.target is not None
         passed = 0
         while passed < limit and (taken := relay.receiver.read()) is not None:
             record, payload = taken
@@ -236,22 +225,3 @@ def _decode(payload: bytes) -> someip.Header | None:
 
 def _endpoint(address: Address) -> Endpoint:
     return Endpoint(IPv4Address(address.ip), address.port)
-
-
-def _ident(ring: RingMemory) -> Ident:
-    return Ident(ring.flow, ring.epoch, ring.order)
-
-
-def _map_read_only(region: Region) -> mmap.mmap:
-    fd = region.read_only()
-    try:
-        return mmap.mmap(fd, region.size, prot=mmap.PROT_READ)
-    finally:
-        os.close(fd)
-
-
-def _free(maps: list[mmap.mmap], bells: list[Bell]) -> None:
-    while maps:
-        maps.pop().close()
-    for bell in bells:
-        bell.close()

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of wrappers, one method each: check who may say it, change the state, settle.
 
-Whatever raises `Violation` costs the process its connection, and nobody else anything.
+Whatever raises `Violation` or `PlatformError` costs the process its connection, and nobody else
+anything.
 """
 
 import logging
-import mmap
-import os
-from collections.abc import Sequence
-from contextlib import ExitStack
-from socket import socket as SystemSocket
 from typing import Final
 
-from ivc.controller.connection import Connection, Hangup, close_all
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.errors import Violation
 from ivc.controller.flows import FlowTable, Quota
@@ -20,7 +15,7 @@ from ivc.controller.hosts import Hosts
 from ivc.controller.protocol import FROM_WRAPPER, Address, Message, Role, Type
 from ivc.controller.registry import Process, Registry, Socket
 from ivc.controller.wants import Wants
-from ivc.platform import Platform, PlatformError
+from ivc.platform import NOTHING, Attachment, Hangup, Link, Platform, PlatformError
 from ivc.reasons import Reason
 from ivc.shm import layout
 
@@ -42,35 +37,23 @@ class Dispatcher:
         self.wants = Wants(self.registry, dcc)
         self.flows = FlowTable(platform, dcc, self.wants.flow_changed, quota)
 
-    def connected(self, sock: SystemSocket) -> Process:
-        """Somebody connected. Raises `PlatformError` if the kernel cannot say who, `Violation`.
-
-        The socket is still the caller's then.
-        """
-        identity = self._platform.identify(sock)
-        waiting: list[Process] = []
-        connection = Connection(
-            sock, self._platform, lambda: self._attention.update(dict.fromkeys(waiting))
-        )
-        try:
-            process = self.registry.add(connection, identity)
-        except Violation:
-            connection.close()
-            raise
-        waiting.append(process)
+    def connected(self, link: Link) -> Process:
+        """Somebody connected. Raises `Violation`; the link is still the caller's then."""
+        process = self.registry.add(link)
+        link.notice = lambda: self._attention.update({process: None})
         return process
 
     def readable(self, process: Process) -> bool:
         """Handle what a process has sent. False: it must be disconnected."""
         try:
             for _ in range(BATCH):
-                received = process.connection.receive()
+                received = process.link.receive()
                 if received is None:
                     break
                 self._handle(process, *received)
         except Hangup:
             return False
-        except Violation as violation:
+        except (Violation, PlatformError) as violation:
             log.warning("%s is disconnected: %s", process, violation)
             return False
         return True
@@ -95,27 +78,28 @@ class Dispatcher:
         self.registry.relocate(hosts)
         self.wants.touch(lambda want: True)
         for process in self.registry.processes.values():
-            process.connection.send(Message(Type.TABLE))
+            process.send(Message(Type.TABLE))
 
-    def _handle(self, process: Process, packet: bytes, fds: Sequence[int]) -> None:
-        kept: Sequence[int] = ()
+    def _handle(self, process: Process, packet: bytes, attachment: Attachment) -> None:
+        rest = attachment
         try:
             message = Message.parse(packet, FROM_WRAPPER)
-            if (message.type is Type.HELLO) == (process.statistics is not None):
+            if (message.type is Type.HELLO) == (process.link.statistics is not None):
                 raise Violation(f"{message.type.name} out of turn")
-            if message.type is Type.BOUND:
-                kept = self._bound(process, message, fds)
+            if message.type is Type.BOUND and message.socket not in process.sockets:
+                self._bound_anew(process, message, attachment)
+                rest = NOTHING  # the registry's now
             else:
-                self._simple(process, message)
+                self._simple(process, message, attachment)
         finally:
-            close_all([fd for fd in fds if fd not in kept])
+            rest.close()
 
-    def _simple(self, process: Process, message: Message) -> None:
+    def _simple(self, process: Process, message: Message, attachment: Attachment) -> None:
         match message.type:
             case Type.HELLO:
-                self._hello(process, message)
+                self._hello(process, message, attachment)
             case Type.MAPPED:
-                self.flows.mapped(process, message.flow, _role(message.flags))
+                self.flows.mapped(process, message.flow, _role(message.flags), attachment)
             case Type.ACK:
                 self.flows.acknowledged(process, message.flow)
             case Type.DROPPED:
@@ -127,6 +111,8 @@ class Dispatcher:
 
     def _of_socket(self, socket: Socket, message: Message) -> None:
         match message.type:
+            case Type.BOUND:
+                self._bind(socket.process, message, socket.local.port, socket.doorbell)
             case Type.UNBOUND:
                 self._unbind(socket)
             case Type.JOIN:
@@ -138,38 +124,22 @@ class Dispatcher:
             case Type.WANT:
                 self._want(socket, message.local, message.peer)
 
-    def _hello(self, process: Process, message: Message) -> None:
+    def _hello(self, process: Process, message: Message, attachment: Attachment) -> None:
         if message.arg != layout.RING_ABI_MAJOR:
             raise Violation(f"speaks ring ABI {message.arg}, not {layout.RING_ABI_MAJOR}")
         here = self.registry.hosts.on(process.identity.host)
-        with ExitStack() as stack:
-            try:
-                region = self._platform.create_region("ivc-statistics", layout.STATS_SIZE)
-                stack.callback(region.close)
-                process.statistics = mmap.mmap(
-                    region.fileno(), layout.STATS_SIZE, prot=mmap.PROT_READ
-                )
-                control = process.connection.control_page()
-                stack.callback(os.close, control)
-            except (OSError, PlatformError) as error:
-                raise Violation(f"cannot be welcomed: {error}") from error
-            process.connection.send(
-                Message(Type.WELCOME, node=here[0].id if len(here) == 1 else 0),
-                [control, region.fileno()],
-            )
+        welcome = Message(Type.WELCOME, node=here[0].id if len(here) == 1 else 0)
+        process.link.welcome(attachment, welcome.pack())
 
-    def _bound(self, process: Process, message: Message, fds: Sequence[int]) -> Sequence[int]:
-        """Returns the descriptors that are the registry's now."""
-        known = process.sockets.get(message.socket)
-        before = known.local.port if known is not None else message.local.port
-        if known is None and not (len(fds) == 1 and self._platform.is_doorbell(fds[0])):
-            raise Violation(f"socket {message.socket} comes without a doorbell")
-        bell = fds[0] if known is None else -1
+    def _bound_anew(self, process: Process, message: Message, attachment: Attachment) -> None:
+        self._platform.check_doorbell(attachment)
+        self._bind(process, message, message.local.port, attachment)
+
+    def _bind(self, process: Process, message: Message, before: int, bell: Attachment) -> None:
         socket = self.registry.bind(
             process, message.socket, message.local, message.peer, message.flags, bell
         )
         self.wants.socket_changed(socket, (before, message.local.port))
-        return fds[:1] if known is None else ()
 
     def _unbind(self, socket: Socket) -> None:
         self.flows.close_socket(socket)

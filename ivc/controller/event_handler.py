@@ -8,17 +8,8 @@ clear first, look afterwards, or a ring in between would be lost.
 
 import selectors
 from collections.abc import Callable
-from typing import Protocol
 
-
-class Bell(Protocol):
-    """A doorbell of our own (core/doorbell.h)."""
-
-    def fileno(self) -> int:
-        """Readable when it has been rung."""
-
-    def consume(self) -> bool:
-        """Clear it. True if it had been rung."""
+from ivc.platform import Bell
 
 
 class EventHandler:

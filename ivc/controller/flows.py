@@ -13,21 +13,20 @@ and the start of the second; to both wrappers it looks like any other.
 
 import itertools
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from ivc.controller.data_communication import DataCommunicationController, Relay
 from ivc.controller.errors import Violation
 from ivc.controller.protocol import FLOW_RELAY, Address, Message, Role, Type
 from ivc.controller.registry import Process, Socket
-from ivc.controller.rings import RingMemory, RingSpec, build_ring, ring_bytes
+from ivc.controller.rings import Ring, RingSpec, build_ring, ring_bytes
 from ivc.errors import IvcError
-from ivc.platform import Platform, PlatformError
+from ivc.platform import NOTHING, Attachment, Platform, PlatformError
 from ivc.reasons import Reason
 from ivc.shm.errors import RingError
 
@@ -81,11 +80,11 @@ class FlowSpec:
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """One flow. `rings` is empty as soon as both ends have all they need from us."""
+    """One flow: a ring, or two with a relay between them."""
 
     id: int
     spec: FlowSpec
-    rings: tuple[RingMemory, ...]
+    rings: tuple[Ring, ...]
     relay: Relay | None
     state: State = State.ATTACHING
     mapped: set[Role] = field(default_factory=set)
@@ -143,17 +142,13 @@ class FlowTable:
         self._attach(flow)
         return flow
 
-    def mapped(self, process: Process, number: int, role: Role) -> None:
-        """An end has mapped its own region. Raises `Violation`."""
+    def mapped(self, process: Process, number: int, role: Role, attachment: Attachment) -> None:
+        """An end has mapped its own region. Raises `Violation`, `PlatformError`."""
         flow = self._own(process, number, (role,))
         if flow is None or role in flow.mapped:
             return
-        ring = flow.rings[0] if role is Role.SENDER else flow.rings[-1]
-        region = ring.sender if role is Role.SENDER else ring.receiver
-        try:
-            region.seal()
-        except PlatformError as error:
-            raise Violation(f"flow {number}: {error}") from error
+        region = flow.rings[0].sender if role is Role.SENDER else flow.rings[-1].receiver
+        region.mapped(attachment)
         flow.mapped.add(role)
         if len(flow.mapped) == len(Role):
             self._link(flow)
@@ -221,13 +216,11 @@ class FlowTable:
 
     def _build(self, spec: FlowSpec) -> Flow:
         number = self._last = next(self._ids)
-        rings: list[RingMemory] = []
+        rings: list[Ring] = []
         try:
-            for _ in range(2 if spec.relay else 1):
-                rings.append(build_ring(self._platform, _ring_spec(number, spec)))
-            relay = None
-            if spec.relay:
-                relay = self._dcc.open(number, rings[0], rings[1], spec.receiver.doorbell)
+            for hop in _ring_specs(number, spec):
+                rings.append(build_ring(self._platform, hop))
+            relay = self._dcc.open(number, *rings) if spec.relay else None
         except BaseException:
             for ring in rings:
                 ring.close()
@@ -238,7 +231,7 @@ class FlowTable:
         spec = flow.spec
         flags = FLOW_RELAY if spec.relay else 0
         common = {"flow": flow.id, "arg": spec.order, "flags": flags}
-        spec.sender.process.connection.send(
+        spec.sender.process.send(
             Message(
                 Type.ATTACH_TX,
                 spec.sender.number,
@@ -246,9 +239,9 @@ class FlowTable:
                 peer=spec.destination,
                 **common,
             ),
-            [flow.rings[0].sender.fileno()],
+            flow.rings[0].sender.for_owner(),
         )
-        spec.receiver.process.connection.send(
+        spec.receiver.process.send(
             Message(
                 Type.ATTACH_RX,
                 spec.receiver.number,
@@ -256,17 +249,16 @@ class FlowTable:
                 peer=spec.source,
                 **common,
             ),
-            [flow.rings[-1].receiver.fileno()],
+            flow.rings[-1].receiver.for_owner(),
         )
 
     def _link(self, flow: Flow) -> None:
-        """Both ends have mapped and sealed their own: give each the other's."""
+        """Both ends have mapped their own: give each the other's."""
         try:
             if flow.relay is not None:
                 self._dcc.link(flow.relay, lambda: self._poisoned(flow))
-            bell = flow.relay.bell.fileno() if flow.relay else flow.spec.receiver.doorbell
-            _give(flow, Role.SENDER, flow.rings[0].receiver.read_only(), bell)
-            _give(flow, Role.RECEIVER, flow.rings[-1].sender.read_only())
+            _tell(flow, Role.SENDER, Type.PEER, attachment=flow.rings[0].receiver.for_peer())
+            _tell(flow, Role.RECEIVER, Type.PEER, attachment=flow.rings[-1].sender.for_peer())
         except RingError as error:
             log.warning("flow %d: %s", flow.id, error)
             self.close(flow, Reason.POISONED)
@@ -276,7 +268,8 @@ class FlowTable:
             self.close(flow, Reason.RESOURCES)
             return
         flow.state = State.LINKING
-        _release(flow)
+        if flow.relay is None:
+            _release(flow)  # both have all they need from us
 
     def _poisoned(self, flow: Flow) -> None:
         log.warning("flow %d: an end broke the rules of the ring", flow.id)
@@ -308,31 +301,39 @@ class FlowTable:
         return flow
 
 
-def _ring_spec(number: int, spec: FlowSpec) -> RingSpec:
-    return RingSpec(
-        number, spec.order, spec.source_node, spec.destination_node, spec.source, spec.destination
-    )
-
-
-def _tell(flow: Flow, role: Role, kind: Type, reason: Reason = Reason.NONE) -> None:
-    flags = role if kind is Type.CLOSE else 0
-    flow.spec.end(role).process.connection.send(
-        Message(kind, flow=flow.id, flags=flags, reason=reason)
-    )
-
-
-def _give(flow: Flow, role: Role, fd: int, *more: int) -> None:
-    try:
-        flow.spec.end(role).process.connection.send(
-            Message(Type.PEER, flow=flow.id, flags=role), [fd, *more]
+def _ring_specs(number: int, spec: FlowSpec) -> list[RingSpec]:
+    """One hop, or two with the controller (host None) in the middle."""
+    receiver = spec.receiver
+    stops = [spec.sender.host, *([None] if spec.relay else []), receiver.host]
+    return [
+        RingSpec(
+            number,
+            spec.order,
+            spec.source_node,
+            spec.destination_node,
+            spec.source,
+            spec.destination,
+            *hop,
+            receiver.doorbell,
         )
-    finally:
-        os.close(fd)
+        for hop in pairwise(stops)
+    ]
+
+
+def _tell(
+    flow: Flow,
+    role: Role,
+    kind: Type,
+    reason: Reason = Reason.NONE,
+    attachment: Attachment = NOTHING,
+) -> None:
+    flags = role if kind in (Type.CLOSE, Type.PEER) else 0
+    message = Message(kind, flow=flow.id, flags=flags, reason=reason)
+    flow.spec.end(role).process.send(message, attachment)
 
 
 def _release(flow: Flow) -> None:
-    """Whoever mapped the regions keeps them; we need their descriptors no more."""
+    """Whoever mapped the regions keeps them."""
     for ring in flow.rings:
-        with suppress(OSError):
-            ring.close()
+        ring.close()
     flow.rings = ()

@@ -5,37 +5,18 @@ A process that never matches never talks to the controller.
 """
 
 import time
-from contextlib import suppress
-from pathlib import Path
 
 from ivc.controller.hosts import Hosts
 from ivc.plan import MatchEntry, Plan
 from ivc.shm.layout import MatchEntry as EntryLayout
 from ivc.shm.layout import MatchHeader
 
-NAME = "match"
-
 
 def build_match_table(plan: Plan, hosts: Hosts) -> bytes:
-    """The whole file. Its serial is the time in nanoseconds: it grows over restarts too."""
+    """The whole table. Its serial is the time in nanoseconds: it grows over restarts too."""
     entries = [_entry(entry, hosts) for entry in plan.match_entries()]
     header: bytes = MatchHeader.build({"entries": len(entries), "serial": time.time_ns()})
     return header + b"".join(entries)
-
-
-def publish(run_dir: Path, table: bytes) -> None:
-    """Put it where wrappers look, in one step: readers map the old one or the new one."""
-    partial = run_dir / f".{NAME}.new"
-    partial.write_bytes(table)
-    partial.chmod(0o644)
-    partial.replace(run_dir / NAME)
-
-
-def withdraw(run_dir: Path) -> None:
-    """Take it away, and what an interrupted `publish` left. Idempotent."""
-    for name in (NAME, f".{NAME}.new"):
-        with suppress(FileNotFoundError):
-            (run_dir / name).unlink()
 
 
 def _entry(entry: MatchEntry, hosts: Hosts) -> bytes:

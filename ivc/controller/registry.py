@@ -6,17 +6,14 @@ numbers mean something only together with it, so no process can name a socket of
 may claim is checked here: local addresses of nodes of its own host, nothing else.
 """
 
-import mmap
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ivc.controller.connection import Connection
 from ivc.controller.errors import Violation
 from ivc.controller.hosts import Hosts, Place
-from ivc.controller.protocol import NOWHERE, Address, SocketFlag
-from ivc.platform import Identity
+from ivc.controller.protocol import NOWHERE, Address, Message, SocketFlag
+from ivc.platform import NOTHING, Attachment, Identity, Link
 
 SOCKETS_MAX: Final = 4096
 """Sockets of all processes on one host; each costs the controller a descriptor."""
@@ -32,13 +29,20 @@ NO_FLAGS: Final = SocketFlag(0)
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One control connection."""
+    """One process, known by its control connection."""
 
     id: int
-    connection: Connection
-    identity: Identity
-    statistics: mmap.mmap | None = None
+    link: Link
     sockets: dict[int, "Socket"] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is and where."""
+        return self.link.identity
+
+    def send(self, message: Message, attachment: Attachment = NOTHING) -> None:
+        """Send, or queue; see `Link.send`."""
+        self.link.send(message.pack(), attachment)
 
     def __str__(self) -> str:
         return f"{self.identity.command}[{self.identity.pid}]"
@@ -48,13 +52,13 @@ class Process:
 class Socket:
     """A bound UDP socket of a process.
 
-    `place` is the node it belongs to, or None (see `Hosts.owner`); `doorbell` is rung to make its
-    process look at rings that end in it, -1 if it gave none.
+    `place` is the node it belongs to, or None (see `Hosts.owner`); `doorbell` is what came with
+    its BOUND.
     """
 
     process: Process
     number: int
-    doorbell: int
+    doorbell: Attachment
     local: Address = NOWHERE
     peer: Address = NOWHERE
     flags: SocketFlag = NO_FLAGS
@@ -79,12 +83,12 @@ class Registry:
         self._by_port: dict[int, dict[Socket, None]] = {}
         self._last_process = 0
 
-    def add(self, connection: Connection, identity: Identity) -> Process:
+    def add(self, link: Link) -> Process:
         """A process has connected. Raises `Violation` if its host has too many."""
-        if len(self._on(identity.host)) >= PROCESSES_MAX:
+        if len(self._on(link.identity.host)) >= PROCESSES_MAX:
             raise Violation(f"more than {PROCESSES_MAX} processes on one host")
         self._last_process += 1
-        process = Process(self._last_process, connection, identity)
+        process = Process(self._last_process, link)
         self.processes[process.id] = process
         return process
 
@@ -92,9 +96,7 @@ class Registry:
         """A process is gone; its sockets must be gone already. Idempotent."""
         assert not process.sockets
         self.processes.pop(process.id, None)
-        process.connection.close()
-        if process.statistics is not None:
-            process.statistics.close()
+        process.link.close()
 
     def relocate(self, hosts: Hosts) -> None:
         """Nodes have moved: find the node of every socket again."""
@@ -112,7 +114,13 @@ class Registry:
         return self._by_port.get(port, ())
 
     def bind(
-        self, process: Process, number: int, local: Address, peer: Address, flags: int, bell: int
+        self,
+        process: Process,
+        number: int,
+        local: Address,
+        peer: Address,
+        flags: int,
+        bell: Attachment,
     ) -> Socket:
         """Register or update a socket; the registry owns `bell` if the socket is new.
 
@@ -137,9 +145,7 @@ class Registry:
         if socket.process.sockets.pop(socket.number, None) is None:
             return
         self._unindex(socket)
-        if socket.doorbell >= 0:
-            os.close(socket.doorbell)
-            socket.doorbell = -1
+        socket.doorbell.close()
 
     def join(self, socket: Socket, group: int) -> None:
         """A socket joined a multicast group. Raises `Violation`."""

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rings as the controller builds them: two regions laid out, before anybody uses them."""
+"""Rings as the controller orders them: two regions, each with an owner and a peer."""
 
 import secrets
 from dataclasses import dataclass
 
 from ivc.controller.protocol import Address
-from ivc.platform import Platform, Region
-from ivc.shm import region as layout
-from ivc.shm.layout import RECEIVER_REGION_SIZE, sender_region_size
+from ivc.platform import NOTHING, Attachment, Platform, Region, RegionSpec
+from ivc.shm.layout import RECEIVER_REGION_SIZE, Role, sender_region_size
+from ivc.shm.record import Ident
+from ivc.shm.region import Flow
 
 
 @dataclass(frozen=True, slots=True)
 class RingSpec:
-    """What the static lines of a ring say. `order` is log2 of the bytes of records."""
+    """What the static lines of a ring say, and which hosts its ends are on (None: here).
+
+    `order` is log2 of the bytes of records; `bell` is what came with the receiving socket.
+    """
 
     flow: int
     order: int
@@ -20,15 +24,16 @@ class RingSpec:
     destination_node: int
     source: Address
     destination: Address
+    sender: int | None
+    receiver: int | None
+    bell: Attachment = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
-class RingMemory:
-    """The two regions of a ring; whoever gets `sender` writes records."""
+class Ring:
+    """The two regions of a ring; whoever owns `sender` writes records."""
 
-    flow: int
-    order: int
-    epoch: int
+    ident: Ident
     sender: Region
     receiver: Region
 
@@ -43,12 +48,11 @@ def ring_bytes(order: int) -> int:
     return sender_region_size(order) + RECEIVER_REGION_SIZE
 
 
-def build_ring(platform: Platform, spec: RingSpec) -> RingMemory:
-    """Create and lay out both regions. Raises `PlatformError`; nothing is left then."""
-    epoch = secrets.randbelow(0xFFFFFFFF) + 1
-    static = layout.Flow(
+def build_ring(platform: Platform, spec: RingSpec) -> Ring:
+    """Create both regions. Raises `PlatformError`; nothing is left then."""
+    flow = Flow(
         spec.flow,
-        epoch,
+        secrets.randbelow(0xFFFFFFFF) + 1,
         spec.order,
         spec.source_node,
         spec.destination_node,
@@ -57,15 +61,12 @@ def build_ring(platform: Platform, spec: RingSpec) -> RingMemory:
         spec.source.port,
         spec.destination.port,
     )
-    name = f"ivc-{spec.flow}"
-    sender = platform.create_region(
-        f"{name}-tx", sender_region_size(spec.order), layout.sender_page(static)
-    )
+    sender = platform.create_region(RegionSpec(flow, Role.SENDER, spec.sender, spec.receiver))
     try:
         receiver = platform.create_region(
-            f"{name}-rx", RECEIVER_REGION_SIZE, layout.receiver_page(static)
+            RegionSpec(flow, Role.RECEIVER, spec.receiver, spec.sender, spec.bell)
         )
     except BaseException:
         sender.close()
         raise
-    return RingMemory(spec.flow, spec.order, epoch, sender, receiver)
+    return Ring(Ident(flow.flow_id, flow.epoch, flow.order), sender, receiver)

@@ -2,27 +2,22 @@
 """The run directory: where a controller can be found, and that there is only one.
 
 lock      held (flock) by the live controller
-control   SOCK_SEQPACKET socket for wrappers, mode 0660: programs of root and its group for now
-status    SOCK_STREAM socket: one JSON document to whoever connects
-match     the match table
+status    SOCK_STREAM socket, mode 0660: one JSON document to whoever connects
+
+The platform puts what wrappers need beside them.
 """
 
 import fcntl
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ivc.controller import match_table
 from ivc.controller.errors import AlreadyRunning, ControllerError, NotPermitted
 
 DEFAULT: Final = Path("/run/ivc")
-CONTROL: Final = "control"
 STATUS: Final = "status"
 LOCK: Final = "lock"
-
-_BACKLOG: Final = 128
 
 
 def default_run_dir() -> Path:
@@ -56,27 +51,8 @@ class RunDir:
                 f"a controller is already running in {self.path}; stop it or use another --run-dir"
             ) from error
 
-    def listen(self, name: str, kind: socket.SocketKind) -> socket.socket:
-        """A listening socket there, non-blocking; one left over from a crash is replaced."""
-        path = self.path / name
-        listener = socket.socket(socket.AF_UNIX, kind)
-        before = os.umask(0o117)
-        try:
-            path.unlink(missing_ok=True)
-            listener.bind(str(path))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise ControllerError(f"cannot listen on {path}: {error}") from error
-        finally:
-            os.umask(before)
-        listener.setblocking(False)
-        return listener
-
     def close(self) -> None:
         """Remove what we made and give it up. The lock file stays: its inode is the lock."""
-        for name in (CONTROL, STATUS):
-            with suppress(OSError):
-                (self.path / name).unlink()
-        match_table.withdraw(self.path)
+        with suppress(OSError):
+            (self.path / STATUS).unlink()
         os.close(self._lock)

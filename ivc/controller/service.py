@@ -21,27 +21,31 @@ from types import FrameType
 from typing import Final
 
 from ivc import network
-from ivc.controller import match_table
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.errors import Violation
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.flows import Quota
 from ivc.controller.hosts import Hosts, locate
+from ivc.controller.match_table import build_match_table
 from ivc.controller.notify import notify
 from ivc.controller.registry import Process
-from ivc.controller.run_dir import CONTROL, STATUS, RunDir
+from ivc.controller.run_dir import STATUS, RunDir
 from ivc.controller.status import build_status
 from ivc.controller.status_server import StatusServer
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
-from ivc.platform import Platform, PlatformError
+from ivc.platform import Link, Platform, PlatformError
 from ivc.platform.linux import LinuxPlatform
+from ivc.platform.seqpacket import listen
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
 """How often hosts are looked up again and failures of a passing kind are retried."""
+
+FLUSH_S: Final = 0.01
+"""How often wrappers that are behind with reading their messages are offered the rest."""
 
 PROCESSES_MAX: Final = 1024
 """Control connections from all hosts."""
@@ -78,7 +82,7 @@ class Service:
         self._platform = platform or LinuxPlatform()
         self._plan = load_plan(settings)
         self._stopping = False
-        self._reload = False
+        self._behind: dict[Process, None] = {}
         self._next_tick = time.monotonic() + TICK_S
         self._run_dir = RunDir(settings.run_dir)
         self._selector = selectors.DefaultSelector()
@@ -86,6 +90,7 @@ class Service:
             self._start()
         except BaseException:
             self._selector.close()
+            self._platform.close()
             self._run_dir.close()
             raise
 
@@ -93,12 +98,12 @@ class Service:
         hosts = locate(self._plan, self._platform)
         self._dcc = DataCommunicationController(self._plan, EventHandler(self._selector))
         self._dispatcher = Dispatcher(self._platform, self._dcc, hosts, self._settings.quota)
-        self._listener = self._run_dir.listen(CONTROL, socket.SOCK_SEQPACKET)
-        status = self._run_dir.listen(STATUS, socket.SOCK_STREAM)
+        self._platform.listen(self._run_dir.path)
+        status = listen(self._run_dir.path / STATUS, socket.SOCK_STREAM)
         self._status = StatusServer(
             self._selector, status, lambda: build_status(self._dispatcher, self._dcc)
         )
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
         self._publish(hosts)
 
     def run(self) -> None:
@@ -113,11 +118,14 @@ class Service:
     def turn(self) -> None:
         """Wait for something to happen (at most until the next tick), and handle it."""
         rest = max(0.0, self._next_tick - time.monotonic())
+        if self._behind:
+            rest = min(rest, FLUSH_S)
         for key, mask in self._selector.select(0.0 if self._dcc.busy else rest):
             # Something handled before it may have taken this one away.
             if self._selector.get_map().get(key.fd) is key:
                 key.data(mask)
         self._dcc.run()
+        self._flush()
         if time.monotonic() >= self._next_tick:
             self._tick()
         self._settle()
@@ -134,16 +142,16 @@ class Service:
     def close(self) -> None:
         """Leave nothing behind. Processes go on without us: direct flows too."""
         self._status.close()
-        if self._listener.fileno() in self._selector.get_map():  # not so out of descriptors
-            self._selector.unregister(self._listener)
-        self._listener.close()
+        if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
+            self._selector.unregister(self._platform)
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
         self._dispatcher.flows.close_relays()
         for process in list(self._dispatcher.registry.processes.values()):
-            self._selector.unregister(process.connection)
-            process.connection.close()
+            self._selector.unregister(process.link)
+            process.link.close()
         for process in list(self._dispatcher.registry.processes.values()):
             self._dispatcher.disconnect(process)
+        self._platform.close()
         self._selector.close()
         self._run_dir.close()
 
@@ -170,7 +178,7 @@ class Service:
             if place.host is None:
                 domain = next(node.domain for node in self._plan.nodes if node.id == place.id)
                 log.warning("node %s: its host, %s, does not exist (yet)", place.name, domain)
-        match_table.publish(self._run_dir.path, match_table.build_match_table(self._plan, hosts))
+        self._platform.publish(build_match_table(self._plan, hosts))
 
     def _tick(self) -> None:
         self._next_tick = time.monotonic() + TICK_S
@@ -178,56 +186,57 @@ class Service:
         if hosts != self._dispatcher.registry.hosts:
             self._apply(hosts)
         self._dispatcher.wants.retry()
-        if self._listener.fileno() not in self._selector.get_map():
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        if self._platform.fileno() not in self._selector.get_map():
+            self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
 
     def _settle(self) -> None:
         while attention := self._dispatcher.settle():
             for process in attention:
-                if process.connection.broken is None:
-                    self._selector.modify(
-                        process.connection,
-                        selectors.EVENT_READ | selectors.EVENT_WRITE,
-                        self._on_process(process),
-                    )
+                if process.link.broken is None:
+                    self._behind[process] = None
                 else:
-                    log.warning("%s is disconnected: %s", process, process.connection.broken)
+                    log.warning("%s is disconnected: %s", process, process.link.broken)
                     self._disconnect(process)
+
+    def _flush(self) -> None:
+        for process in list(self._behind):
+            process.link.flush()
+            if not process.link.wants_write:
+                del self._behind[process]
 
     def _accept(self, _: int) -> None:
         try:
-            sock, _address = self._listener.accept()
-        except BlockingIOError:
-            return
+            while (link := self._platform.accept()) is not None:
+                self._connected(link)
+        except PlatformError as error:
+            log.warning("a process is turned away: %s", error)
         except OSError as error:
             # Out of descriptors: it would be readable for ever. The next tick tries again.
             log.error("no new processes for now: %s", error.strerror)
-            self._selector.unregister(self._listener)
-            return
+            self._selector.unregister(self._platform)
+
+    def _connected(self, link: Link) -> None:
         try:
             if len(self._dispatcher.registry.processes) >= PROCESSES_MAX:
-                raise PlatformError(f"there are {PROCESSES_MAX} processes already")
-            process = self._dispatcher.connected(sock)
-        except (PlatformError, Violation) as error:
-            log.warning("a process is turned away: %s", error)
-            sock.close()
+                raise Violation(f"there are {PROCESSES_MAX} processes already")
+            process = self._dispatcher.connected(link)
+        except Violation as violation:
+            log.warning("a process is turned away: %s", violation)
+            link.close()
             return
-        self._selector.register(process.connection, selectors.EVENT_READ, self._on_process(process))
+        self._selector.register(link, selectors.EVENT_READ, self._on_process(process))
 
     def _on_process(self, process: Process) -> Callable[[int], None]:
-        def ready(mask: int) -> None:
-            if mask & selectors.EVENT_WRITE:
-                process.connection.flush()
-                if not process.connection.wants_write:
-                    self._selector.modify(process.connection, selectors.EVENT_READ, ready)
-            if mask & selectors.EVENT_READ and not self._dispatcher.readable(process):
+        def ready(_: int) -> None:
+            if not self._dispatcher.readable(process):
                 self._disconnect(process)
             self._settle()
 
         return ready
 
     def _disconnect(self, process: Process) -> None:
-        self._selector.unregister(process.connection)
+        self._behind.pop(process, None)
+        self._selector.unregister(process.link)
         self._dispatcher.disconnect(process)
 
     def _on_signal(self, number: int) -> None:

@@ -13,7 +13,7 @@ from ivc.controller.flows import Flow, State
 from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
 from ivc.controller.registry import Process, Socket
 from ivc.reasons import Reason
-from ivc.shm.layout import STATS_SLOTS, StatsHeader, StatsSlot
+from ivc.shm.layout import StatsHeader, StatsSlot
 
 Document = dict[str, Any]
 
@@ -76,11 +76,8 @@ def _nodes(dispatcher: Dispatcher, dcc: DataCommunicationController) -> list[Doc
 
 
 def _process(process: Process, dispatcher: Dispatcher) -> Document:
-    page = (
-        StatsHeader.parse(process.statistics[: StatsHeader.sizeof()])
-        if process.statistics is not None
-        else None
-    )
+    statistics = process.link.statistics
+    page = StatsHeader.parse(bytes(statistics[: StatsHeader.sizeof()])) if statistics else None
     here = dispatcher.registry.hosts.on(process.identity.host)
     return {
         "pid": process.identity.pid,
@@ -101,11 +98,9 @@ def _sockets(process: Process, dispatcher: Dispatcher) -> list[Document]:
 
 def _slots(process: Process) -> dict[int, Any]:
     """Statistics of a process by socket number; whatever it wrote there."""
-    page = process.statistics
-    if page is None:
-        return {}
+    page = bytes(process.link.statistics or b"")
     size, first = StatsSlot.sizeof(), StatsHeader.sizeof()
-    raw = (page[first + size * slot : first + size * (slot + 1)] for slot in range(STATS_SLOTS))
+    raw = (page[at : at + size] for at in range(first, len(page), size))
     parsed = (StatsSlot.parse(data) for data in raw if data[:4] != bytes(4))
     return {slot.socket: slot for slot in parsed}
 

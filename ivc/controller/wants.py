@@ -161,7 +161,7 @@ class Wants:
             return
         want.announced = route
         reason, flags = route
-        want.socket.process.connection.send(
+        want.socket.process.send(
             Message(
                 Type.ROUTE, want.socket.number, peer=want.destination, reason=reason, flags=flags
             )

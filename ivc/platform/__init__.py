@@ -3,26 +3,70 @@
 
 `ivc.platform.linux` answers with memfds, eventfds and network namespaces; on Xen the same verbs
 are grants, event channels and domain ids.
+
+A host is a number (Linux: inode of a network namespace; Xen: domain id). Where a host is asked
+for, None stands for the controller itself.
 """
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from socket import socket
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 from ivc.errors import IvcError
 from ivc.network import Domain
+from ivc.shm.layout import RECEIVER_REGION_SIZE, Role, sender_region_size
+from ivc.shm.record import Buffer
+from ivc.shm.region import Flow, receiver_page, sender_page
 
 
 class PlatformError(IvcError):
     """The machine refused; out of memory or descriptors, or something is not what it claims."""
 
 
+class Hangup(Exception):
+    """The process at the other end of a link is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What travels with a control message: descriptors (Linux) or 32-bit numbers (Xen).
+
+    core/protocol.h says which with which message. Descriptors that are sent stay their maker's;
+    those received are the receiver's, who closes them.
+    """
+
+    fds: tuple[int, ...] = ()
+    words: tuple[int, ...] = ()
+
+    def duplicate(self) -> "Attachment":
+        """One that outlives this one. Raises `OSError`; nothing is left then."""
+        copies: list[int] = []
+        try:
+            copies.extend(os.dup(fd) for fd in self.fds)
+        except OSError:
+            Attachment(tuple(copies)).close()
+            raise
+        return Attachment(tuple(copies), self.words)
+
+    def close(self) -> None:
+        """Close the descriptors, whatever they are. Only once."""
+        for fd in self.fds:
+            with suppress(OSError):
+                os.close(fd)
+
+
+NOTHING: Final = Attachment()
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who is at the other end of a control connection, as the kernel says.
 
-    `host` is the number of the place it runs in (Linux: inode of its network namespace) and
-    compares with what `Platform.resolve` returns; `pid` is as seen by the controller.
+    `host` compares with what `Platform.resolve` returns; `pid` is as seen by the controller on
+    Linux, and what the guest says on Xen.
     """
 
     pid: int
@@ -30,43 +74,153 @@ class Identity:
     command: str
 
 
-class Region(Protocol):
-    """Shared memory with exactly one owner who may write it."""
+class Bell(Protocol):
+    """A doorbell, to be heard or to be rung (core/doorbell.h)."""
+
+    def fileno(self) -> int:
+        """Readable when it has been rung."""
+
+    def ring(self) -> None:
+        """Wake whoever hears it. Never blocks, never fails."""
+
+    def consume(self) -> bool:
+        """Clear it. True if it had been rung. Look at the rings after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionSpec:
+    """One of the two regions of a ring: `owner` writes it, `peer` reads it.
+
+    `bell` is what came with the BOUND of the receiving socket; only a receiver's region that a
+    process owns needs it.
+    """
+
+    flow: Flow
+    role: Role
+    owner: int | None
+    peer: int | None
+    bell: Attachment = NOTHING
 
     @property
     def size(self) -> int:
         """Bytes."""
+        if self.role is Role.SENDER:
+            return sender_region_size(self.flow.order)
+        return RECEIVER_REGION_SIZE
 
-    def fileno(self) -> int:
-        """Descriptor that allows writing, for the owner only."""
+    @property
+    def head(self) -> bytes:
+        """Its first page as it has to be before anybody uses it."""
+        return sender_page(self.flow) if self.role is Role.SENDER else receiver_page(self.flow)
 
-    def seal(self) -> None:
-        """Freeze size and writers: call it after the owner has mapped the region.
 
-        Raises `PlatformError` if the owner has already spoilt it.
+class Region(Protocol):
+    """Shared memory with exactly one owner who may write it, and one peer who may read it.
+
+    A receiver's region comes with the doorbell its owner hears.
+    """
+
+    def for_owner(self) -> Attachment:
+        """What ATTACH brings to the owner."""
+
+    def mapped(self, attachment: Attachment) -> None:
+        """MAPPED came from the owner, with this: nobody else can write it from now on.
+
+        Raises `PlatformError` if the owner has spoilt it.
         """
 
-    def read_only(self) -> int:
-        """A new descriptor that allows reading only, for the peer; the caller closes it."""
+    def for_peer(self) -> Attachment:
+        """What PEER brings to the peer; after `mapped`. Raises `PlatformError`."""
+
+    def map(self) -> Buffer:
+        """The controller's own view, if it is one of the two: writable if it is the owner.
+
+        It goes with the region. Raises `PlatformError`.
+        """
+
+    def bell(self) -> Bell:
+        """The controller's own end of the doorbell: to hear if it owns the region, else to ring.
+
+        It goes with the region. Raises `PlatformError`.
+        """
 
     def close(self) -> None:
-        """Let go of the memory; who has mapped it keeps it. Idempotent."""
+        """Let go of everything of ours; what others have mapped they keep. Idempotent."""
+
+
+class Link(Protocol):
+    """The control connection with one process."""
+
+    broken: str | None
+    """Why nothing can be sent any more."""
+
+    notice: Callable[[], None]
+    """Called when it breaks, and when what is sent begins to queue."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who is at the other end."""
+
+    @property
+    def statistics(self) -> Buffer | None:
+        """The process's statistics page; None before it was welcomed. Its content is a claim."""
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something is queued: `flush` it, now and then."""
+
+    def fileno(self) -> int:
+        """Readable when `receive` has something to say."""
+
+    def receive(self) -> tuple[bytes, Attachment] | None:
+        """The next message and what came with it; None if there is none.
+
+        Raises `Hangup` at the end, `PlatformError` for what no message can be.
+        """
+
+    def send(self, packet: bytes, attachment: Attachment = NOTHING) -> None:
+        """Send, or queue. Never blocks, never fails: see `broken`."""
+
+    def flush(self) -> None:
+        """Send what is queued, as far as it is taken."""
+
+    def welcome(self, hello: Attachment, packet: bytes) -> None:
+        """HELLO came with `hello`: send `packet`, a WELCOME, and what belongs to it.
+
+        Raises `PlatformError`.
+        """
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
 
 
 class Platform(Protocol):
     """The verbs."""
 
-    def create_region(self, name: str, size: int, head: bytes = b"") -> Region:
-        """A region of `size` zeroed bytes that starts with `head`.
+    def listen(self, run_dir: Path) -> None:
+        """Be found by wrappers from now on. Raises `PlatformError`."""
 
-        Raises `PlatformError` when there is no memory or descriptor left.
+    def fileno(self) -> int:
+        """Readable when `accept` has something to say; after `listen`."""
+
+    def accept(self) -> Link | None:
+        """The next process that has connected; None if there is none.
+
+        Raises `PlatformError` if one had to be turned away, `OSError` when there are no
+        descriptors left: it stays readable then.
         """
 
-    def identify(self, connection: socket) -> Identity:
-        """Who connected. Raises `PlatformError` if that cannot be told for sure."""
+    def publish(self, table: bytes) -> None:
+        """Replace the match table. Raises `PlatformError`."""
 
     def resolve(self, domain: Domain) -> int | None:
         """Number of the host a node is mapped to; None if it is not there (now)."""
 
-    def is_doorbell(self, fd: int) -> bool:
-        """Whether a descriptor received from a process can be rung without harm."""
+    def create_region(self, spec: RegionSpec) -> Region:
+        """A region as `spec` says. Raises `PlatformError` when there is nothing left for it."""
+
+    def check_doorbell(self, bound: Attachment) -> None:
+        """Raises `PlatformError` unless BOUND may come with this."""
+
+    def close(self) -> None:
+        """Leave nothing behind. Idempotent."""

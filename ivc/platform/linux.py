@@ -12,7 +12,6 @@ this respect.
 """
 
 import errno
-import fcntl
 import os
 import select
 import socket
@@ -22,76 +21,60 @@ from pathlib import Path
 from typing import Final
 
 from ivc.network import Domain, LocalHost
-from ivc.platform import Identity, PlatformError
+from ivc.platform import Attachment, Identity, PlatformError, RegionSpec
+from ivc.platform.memfd import MemfdRegion
+from ivc.platform.seqpacket import SeqpacketLink, listen
 
 NETNS_DIRECTORY: Final = Path("/run/netns")
 """Where `ip netns` keeps named network namespaces."""
 
-F_ADD_SEALS: Final = 1033
-F_SEAL_SEAL: Final = 0x01
-F_SEAL_SHRINK: Final = 0x02
-F_SEAL_GROW: Final = 0x04
-F_SEAL_FUTURE_WRITE: Final = 0x10
-"""Linux 5.1: no new writable mapping and no write(); mappings already there stay writable."""
+CONTROL: Final = "control"
+"""SOCK_SEQPACKET socket for wrappers, mode 0660: programs of root and its group for now."""
+
+MATCH: Final = "match"
+"""The match table."""
 
 SO_PEERPIDFD: Final = 77
-
-
-class MemfdRegion:
-    """A sealed memfd. Satisfies `ivc.platform.Region`."""
-
-    def __init__(self, name: str, size: int, head: bytes) -> None:
-        self._size = size
-        self._fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            # Reserved now: a page missing later would be SIGBUS inside the application.
-            os.posix_fallocate(self._fd, 0, size)
-            os.pwrite(self._fd, head, 0)
-            fcntl.fcntl(self._fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)
-        except OSError:
-            self.close()
-            raise
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._size
-
-    def fileno(self) -> int:
-        """Descriptor that allows writing, for the owner only; -1 once closed."""
-        return self._fd
-
-    def seal(self) -> None:
-        """No new writers from now on. Raises `PlatformError` if the owner sealed it otherwise."""
-        try:
-            fcntl.fcntl(self._fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
-        except OSError as error:
-            raise PlatformError(f"region cannot be sealed: {error.strerror}") from error
-
-    def read_only(self) -> int:
-        """A new read-only descriptor of the same memory; the caller closes it."""
-        # Opened anew and not dup()ed: a duplicate would share the writable file description.
-        try:
-            return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise PlatformError(f"no read-only view of a region: {error.strerror}") from error
-
-    def close(self) -> None:
-        """Idempotent."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class LinuxPlatform:
     """Satisfies `ivc.platform.Platform`."""
 
-    def create_region(self, name: str, size: int, head: bytes = b"") -> MemfdRegion:
-        """A memfd whose size is fixed from the start. Raises `PlatformError`."""
+    def __init__(self) -> None:
+        self._listener: socket.socket | None = None
+        self._run_dir = Path()
+
+    def listen(self, run_dir: Path) -> None:
+        """On a socket in the run directory. Raises `PlatformError`."""
+        self._run_dir = run_dir
+        self._listener = listen(run_dir / CONTROL, socket.SOCK_SEQPACKET)
+
+    def fileno(self) -> int:
+        """The listening socket; -1 if there is none."""
+        return self._listener.fileno() if self._listener is not None else -1
+
+    def accept(self) -> SeqpacketLink | None:
+        """The next process. Raises `PlatformError` for one turned away, `OSError`."""
+        assert self._listener is not None
         try:
-            return MemfdRegion(name, size, head)
+            sock, _address = self._listener.accept()
+        except BlockingIOError:
+            return None
+        try:
+            return SeqpacketLink(sock, self.identify(sock))
+        except PlatformError:
+            sock.close()
+            raise
+
+    def publish(self, table: bytes) -> None:
+        """A file, replaced in one step: readers map the old one or the new one."""
+        partial = self._run_dir / f".{MATCH}.new"
+        try:
+            partial.write_bytes(table)
+            partial.chmod(0o644)
+            partial.replace(self._run_dir / MATCH)
         except OSError as error:
-            raise PlatformError(f"no region of {size} bytes: {error.strerror}") from error
+            raise PlatformError(f"match table {partial}: {error.strerror}") from error
 
     def identify(self, connection: socket.socket) -> Identity:
         """Pid, network namespace and command of the peer. Raises `PlatformError`."""
@@ -118,14 +101,32 @@ class LinuxPlatform:
         except OSError:
             return None
 
-    def is_doorbell(self, fd: int) -> bool:
-        """Whether `fd` is an eventfd; makes it non-blocking on the way."""
-        # Anything else (a full pipe, a terminal) could block or signal whoever rings it.
-        with suppress(OSError):
-            if str(Path(f"/proc/self/fd/{fd}").readlink()) == "anon_inode:[eventfd]":
-                os.set_blocking(fd, False)
-                return True
-        return False
+    def create_region(self, spec: RegionSpec) -> MemfdRegion:
+        """Sealed memory. Raises `PlatformError`."""
+        return MemfdRegion(spec)
+
+    def check_doorbell(self, bound: Attachment) -> None:
+        """It has to be an eventfd, which is made non-blocking on the way. Raises `PlatformError`.
+
+        Anything else (a full pipe, a terminal) could block or signal whoever rings it.
+        """
+        if len(bound.fds) == 1:
+            with suppress(OSError):
+                path = Path(f"/proc/self/fd/{bound.fds[0]}")
+                if str(path.readlink()) == "anon_inode:[eventfd]":
+                    os.set_blocking(bound.fds[0], False)
+                    return
+        raise PlatformError("a doorbell has to be one eventfd")
+
+    def close(self) -> None:
+        """Remove socket and match table, also what an interrupted `publish` left."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        self._listener = None
+        for name in (CONTROL, MATCH, f".{MATCH}.new"):
+            with suppress(OSError):
+                (self._run_dir / name).unlink()
 
 
 def _still_alive(connection: socket.socket) -> bool:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ivc.controller.protocol import MESSAGE_SIZE, Message, Role, Type
 from ivc.network import Path as FlowPath
-from ivc.platform import linux
+from ivc.platform import memfd
 from ivc.reasons import Reason
 from ivc.shm.layout import STATS_SIZE
 
@@ -108,7 +108,7 @@ def test_an_end_that_seals_its_region_its_own_way_goes(start: Starter, role: Rol
     lab = start()
     ends = {Role.SENDER: lab.wrapper(1), Role.RECEIVER: lab.wrapper(2)}
     hostile = ends[role]
-    hostile.spoil = lambda fd: fcntl.fcntl(fd, linux.F_ADD_SEALS, linux.F_SEAL_SEAL)
+    hostile.spoil = lambda fd: fcntl.fcntl(fd, memfd.F_ADD_SEALS, memfd.F_SEAL_SEAL)
     ends[Role.RECEIVER].bind(1, SERVER)
     ends[Role.SENDER].bind(1, CLIENT)
     ends[Role.SENDER].want(1, CLIENT, SERVER)
