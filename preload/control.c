@@ -234,6 +234,8 @@ static void on_welcome(const struct mail *mail)
         unmap_welcome(&fresh);
     }
     retry_ns = RETRY_FIRST_NS;
+    if (ivc_host->moved())
+        sock_renew_bells();
     sock_rematch_all();
     if (was_welcomed)
         flows_renew();

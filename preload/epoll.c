@@ -358,6 +358,18 @@ void reg_matched(struct sock *s)
     }
 }
 
+void reg_unbell(struct sock *s)
+{
+    for (struct reg *r = s->regs; r; r = r->sock_next) {
+        if (!ivc_lock(&r->set->lock))
+            continue;
+        int epfd = set_fd(r->set, -1);
+        if (epfd >= 0)
+            drop_bell(r, epfd);
+        ivc_unlock(&r->set->lock);
+    }
+}
+
 void reg_closing(struct sock *s)
 {
     while (s->regs) {

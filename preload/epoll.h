@@ -37,6 +37,9 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
  * reg_lock held. */
 void reg_matched(struct sock *s);
 
+/* The socket's bell is about to be replaced: reg_matched() puts the new one in. reg_lock held. */
+void reg_unbell(struct sock *s);
+
 /* The socket is about to go: take its bell out of every set. reg_lock held. */
 void reg_closing(struct sock *s);
 

@@ -94,6 +94,8 @@ struct host {
     int (*keep_copy)(struct flow_end *end);
 
     int (*bell)(struct ivc_bell *bell); /* a socket's own */
+    /* Since the welcome before, has this become another place, where our bells are dead? */
+    bool (*moved)(void);
     void (*after_fork)(void);
 };
 

@@ -249,6 +249,11 @@ static int linux_keep_copy(struct flow_end *end)
     return 0;
 }
 
+static bool linux_moved(void)
+{
+    return false;
+}
+
 static void linux_after_fork(void)
 {
 }
@@ -268,5 +273,6 @@ const struct host ivc_host_linux = {
     .let_go = linux_let_go,
     .keep_copy = linux_keep_copy,
     .bell = ivc_bell_open,
+    .moved = linux_moved,
     .after_fork = linux_after_fork,
 };

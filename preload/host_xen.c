@@ -202,6 +202,16 @@ static int xen_bell(struct ivc_bell *bell)
     return error;
 }
 
+/* A domain saved and restored has another id and none of its event channels. */
+static bool xen_moved(void)
+{
+    static uint16_t before;
+    uint16_t now = xen_self();
+    bool moved = before != 0 && now != before;
+    before = now;
+    return moved;
+}
+
 static void xen_after_fork(void)
 {
     xen_link_after_fork();
@@ -223,5 +233,6 @@ const struct host ivc_host_xen = {
     .let_go = xen_let_go,
     .keep_copy = xen_keep_copy,
     .bell = xen_bell,
+    .moved = xen_moved,
     .after_fork = xen_after_fork,
 };

@@ -177,6 +177,29 @@ static void move_counters(struct sock *s)
     s->stats = slot;
 }
 
+/* The new bell takes the old one's number: a thread asleep with the old one is
+ * woken by the mail that brought us here, and goes on with the new one. */
+static void renew_bell(struct sock *s)
+{
+    struct ivc_bell bell;
+    if (!sock_matched(s) || ivc_host->bell(&bell) != 0)
+        return;
+    reg_unbell(s);
+    (void)ivc_sys(SYS_dup3, bell.fd, s->bell.fd, O_CLOEXEC);
+    (void)ivc_sys(SYS_close, bell.fd);
+    s->bell.port = bell.port;
+    reg_matched(s);
+}
+
+void sock_renew_bells(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        renew_bell(s);
+    ivc_unlock(&ivc_reg_lock);
+}
+
 void sock_announce_all(void)
 {
     if (!ivc_lock(&ivc_reg_lock))

@@ -254,6 +254,7 @@ void sock_rematch_all(void);               /* a (new) match table is there */
 void sock_connected(struct sock *s, int fd);
 void sock_option(struct sock *s, int level, int name, const void *value, socklen_t len);
 void sock_announce_all(void);              /* a new controller has welcomed us */
+void sock_renew_bells(void);               /* the old ones are dead */
 bool sock_stash(struct sock *s);           /* room for one datagram of the kernel */
 struct sock *sock_by_id(uint32_t id);
 void sock_after_fork(void);
