@@ -306,20 +306,20 @@ static void say_hello(int fd)
     (void)xen_send(fd, &hello, &refs);
 }
 
-/* True: up. *lost: no answer came, or a bad one. */
+/* True: up. *lost: no answer came, or a bad one. The controller rings when it has answered;
+ * before that XenStore need not be asked. */
 static bool come_up(int fd, bool *lost)
 {
-    int error = -EAGAIN;
-    (void)ivc_evtchn_consume(fd);
-    if (!ivc_lock(&conn.lock))
+    *lost = ivc_now() - conn.since > ANSWER_PATIENCE_NS;
+    if ((!ivc_evtchn_consume(fd) && !*lost) || !ivc_lock(&conn.lock))
         return false;
-    error = read_answer();
+    int error = read_answer();
     if (!error) {
         conn.phase = UP;
         atomic_store(&ivc_control_state.received, conn.down.head);
     }
     ivc_unlock(&conn.lock);
-    *lost = (error && error != -ENOENT) || ivc_now() - conn.since > ANSWER_PATIENCE_NS;
+    *lost |= error != 0;
     if (!error)
         say_hello(fd);
     return !error;
