@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from ivc.lab.hosts import Host, Lab, LabError, stop
+from ivc.lab.hosts import Lab, LabError, stop
 from ivc.lab.peers import common
 
 SERVER_HOST = "adas"
@@ -65,19 +66,28 @@ def running_controller(lab: Lab, path: str, folder: Path) -> Iterator[subprocess
 def _write_configuration(lab: Lab, folder: Path) -> tuple[list[str], str]:
     """One vsomeip file a node and a mapping of the nodes to the laboratory's hosts."""
     files = []
-    mapping = ["version = 1"]
+    places = {}
     for host in lab.hosts:
         file = folder / f"{host.name}.json"
-        file.write_text(json.dumps(_vsomeip_file(host), indent=4))
+        file.write_text(vsomeip_file(host.name, host.address))
         files.append(str(file))
         place = f"netns:{host.netns}" if host.netns else "local"
-        mapping += ["", f"[nodes.{host.name}]", f'host = "{place}"']
+        places[host.name] = (f'host = "{place}"',)
     path = folder / "mapping.toml"
-    path.write_text("\n".join(mapping) + "\n")
+    path.write_text(mapping_file(places))
     return files, str(path)
 
 
-def _vsomeip_file(host: Host) -> JsonObject:
+def mapping_file(places: Mapping[str, Sequence[str]]) -> str:
+    """A mapping; `places` has for each node the lines that say where it is."""
+    lines = ["version = 1"]
+    for node, place in places.items():
+        lines += ["", f"[nodes.{node}]", *place]
+    return "\n".join(lines) + "\n"
+
+
+def vsomeip_file(name: str, address: IPv4Interface) -> str:
+    """A node's configuration; SERVER_HOST's offers the service of `peers.common`."""
     service = {
         "service": f"0x{common.SERVICE:04x}",
         "instance": f"0x{common.INSTANCE:04x}",
@@ -87,10 +97,10 @@ def _vsomeip_file(host: Host) -> JsonObject:
             {"eventgroup": f"0x{common.EVENTGROUP:04x}", "events": [f"0x{common.EVENT:04x}"]}
         ],
     }
-    return {
-        "unicast": str(host.address.ip),
-        "netmask": str(host.address.netmask),
-        "services": [service] if host.name == SERVER_HOST else [],
+    configuration = {
+        "unicast": str(address.ip),
+        "netmask": str(address.netmask),
+        "services": [service] if name == SERVER_HOST else [],
         "service-discovery": {
             "enable": "true",
             "multicast": common.SD_GROUP,
@@ -98,6 +108,7 @@ def _vsomeip_file(host: Host) -> JsonObject:
             "protocol": "udp",
         },
     }
+    return json.dumps(configuration, indent=4)
 
 
 def read_status(run_dir: Path) -> JsonObject:

@@ -105,7 +105,7 @@ def _figures(results: Results) -> str:
                 *_usage_cells(outcome),
             )
         )
-    return _columns(rows)
+    return columns(rows)
 
 
 def _usage_cells(outcome: Outcome) -> tuple[str, str, str]:
@@ -126,7 +126,7 @@ def _socket_table(results: Results) -> str:
         for socket in _sockets(outcome):
             first = (pair.server, pair.client, carrier.value, socket["role"])
             rows.append((*first, *(str(value) for value in _socket_cells(socket))))
-    return _columns(rows)
+    return columns(rows)
 
 
 def _socket_cells(socket: JsonObject) -> Iterator[object]:
@@ -151,7 +151,8 @@ def _verdict(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length as text, each column as wide as it must be."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -4,7 +4,8 @@
 One service with one method and one event. The method returns its payload; every
 payload begins with a 32-bit big-endian sequence number, so that loss,
 duplication and reordering show in the applications themselves. With every
-`EVENT_EVERY`th call the server also sends a numbered event.
+`EVENT_EVERY`th call the server also sends a numbered event to the host that called. Numbers
+are each caller's own.
 
 A peer runs until its standard input ends and prints one JSON object a line.
 """
@@ -15,6 +16,7 @@ import argparse
 import json
 import struct
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SERVICE = 0x1234
@@ -105,6 +107,14 @@ class Report:
     rtt_us: dict[str, float] = field(default_factory=dict)
     reboots_detected: int | None = None
     """None: this stack does not tell"""
+
+    def count_up(self, tallies: Iterable[Tally]) -> None:
+        """Set what was received, twice or out of order: the sum over all senders."""
+        self.received = self.twice = self.out_of_order = 0
+        for tally in tallies:
+            self.received += tally.received
+            self.twice += tally.twice
+            self.out_of_order += tally.out_of_order
 
     def print(self) -> None:
         """Write the report as one line of JSON on standard output."""

@@ -9,6 +9,7 @@ clients call from the endpoint they subscribe with.
 
 from __future__ import annotations
 
+import collections
 import datetime
 
 import opensomeip._opensomeip as stack
@@ -23,12 +24,12 @@ class Server(stack.ITransportListener):  # type: ignore[misc]  # an untyped exte
         super().__init__()
         self._transport = transport
         self._report = report
-        self._calls = common.Tally()
+        self._calls: dict[tuple[str, int], common.Tally] = collections.defaultdict(common.Tally)
 
     def on_message_received(self, message: stack.Message, sender: stack.Endpoint) -> None:
         payload = bytes(message.payload)
         number = common.number_of(payload)
-        self._calls.count(number)
+        self._calls[sender.address, sender.port].count(number)
         answer = stack.Message(message.message_id, message.request_id, stack.MessageType.RESPONSE)
         self._send(answer, payload, sender)
         self._report.sent += 1
@@ -49,9 +50,7 @@ class Server(stack.ITransportListener):  # type: ignore[misc]  # an untyped exte
 
     def finish(self) -> None:
         """Move the counts into the report."""
-        self._report.received = self._calls.received
-        self._report.twice = self._calls.twice
-        self._report.out_of_order = self._calls.out_of_order
+        self._report.count_up(self._calls.values())
 
     def _notify(self, number: int, size: int, subscriber: stack.Endpoint) -> None:
         event = stack.Message(

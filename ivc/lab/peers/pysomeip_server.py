@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 
 from someip.header import EndpointOption, SOMEIPHeader, SOMEIPMessageType
 from someip.service import SimpleEventgroup, SimpleService
@@ -32,7 +33,7 @@ class Echo(SimpleService):  # type: ignore[misc]  # pysomeip is untyped
     def __init__(self, instance_id: int) -> None:
         super().__init__(instance_id)
         self.report = common.Report(peer="pysomeip_server")
-        self.calls = common.Tally()
+        self.calls: dict[tuple[str, int], common.Tally] = collections.defaultdict(common.Tally)
         self.group = Subscribers(self, common.EVENTGROUP)
         self.register_eventgroup(self.group)
         self.register_method(common.METHOD, self._call)
@@ -41,18 +42,20 @@ class Echo(SimpleService):  # type: ignore[misc]  # pysomeip is untyped
         self.report.bytes_sent += len(buf)
         super().send(buf, remote)
 
-    def _call(self, message: SOMEIPHeader, _addr: tuple[str, int]) -> bytes:
+    def _call(self, message: SOMEIPHeader, caller: tuple[str, int]) -> bytes:
         payload = bytes(message.payload)
         number = common.number_of(payload)
-        self.calls.count(number)
+        self.calls[caller].count(number)
         self.report.sent += 1
         if number % common.EVENT_EVERY == 0:
-            self._notify(number // common.EVENT_EVERY, len(payload))
+            self._notify(number // common.EVENT_EVERY, len(payload), caller[0])
         return payload
 
-    def _notify(self, number: int, size: int) -> None:
+    def _notify(self, number: int, size: int, host: str) -> None:
         for endpoint in self.group.subscribed_endpoints:
             remote = (str(endpoint.address), endpoint.port)
+            if remote[0] != host:
+                continue
             _, session = self.session_storage.assign_outgoing(remote)
             event = SOMEIPHeader(
                 service_id=common.SERVICE,
@@ -75,9 +78,7 @@ async def serve(options: common.Options) -> None:
     discovery.start()
     await end_of_input()
     report = echo.report
-    report.received = echo.calls.received
-    report.twice = echo.calls.twice
-    report.out_of_order = echo.calls.out_of_order
+    report.count_up(echo.calls.values())
     report.reboots_detected = discovery.reboots
     report.print()
     discovery.stop()

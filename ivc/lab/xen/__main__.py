@@ -1,28 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m ivc.lab.xen`: boot the laboratory, show that its guests talk, end it.
-
-With a command, `python -m ivc.lab.xen [--in MACHINE] [--] COMMAND...`, runs that
-in dom0 or a domU instead and ends with its status. `--stay` keeps the machines
-until Ctrl-C and says how to reach them. `--images` only fills the cache.
-"""
+"""`python -m ivc.lab.xen`: boot the laboratory, run a scenario or a command, end it."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Sequence
 
 from ivc.errors import IvcError
-from ivc.lab.hosts import ended_by_signals
+from ivc.lab.hosts import LabError, ended_by_signals
 from ivc.lab.xen.cache import say
 from ivc.lab.xen.image import images
-from ivc.lab.xen.lab import GUESTS, XenLab
+from ivc.lab.xen.lab import XenLab
+from ivc.lab.xen.options import DESCRIPTION, add_options
+from ivc.lab.xen.results import as_json, as_table
+from ivc.lab.xen.scenario import Settings, show
+from ivc.lab.xen.stacks import Counts
+from ivc.lab.xen.ways import Way
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit status."""
-    options = _options(arguments)
+    parser = argparse.ArgumentParser(prog="build.py xen", description=DESCRIPTION)
+    add_options(parser)
+    return run(parser.parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what the options say; returns the exit status."""
     try:
         with ended_by_signals():
             return _run(options)
@@ -34,28 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="build.py xen", description=__doc__)
-    parser.add_argument("--images", action="store_true", help="only make what boots start from")
-    parser.add_argument("--stay", action="store_true", help="keep it running until Ctrl-C")
-    parser.add_argument("--systemd", action="store_true", help="systemd in dom0")
-    parser.add_argument("--in", dest="machine", choices=["dom0", *GUESTS], default="dom0")
-    parser.add_argument("command", nargs="*", help="what to run instead of the showing")
-    return parser.parse_args(arguments)
-
-
 def _run(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     if options.images:
         say(f"in {images().folder}")
         return 0
-    with XenLab(options.systemd) as lab:
+    with XenLab(options.systemd, 'type = "pvh"\n' if options.pvh else "") as lab:
         if options.command:
             return _run_command(lab, options)
-        _show(lab)
         if options.stay:
             say(f"command server on 127.0.0.1:{lab.port}; Ctrl-C ends it")
             signal.pause()
-    return 0
+        return _show(lab, settings, options.json)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    unknown = set(options.paths) - set(Way)
+    if unknown or not options.paths:
+        found = ", ".join(sorted(unknown)) or "nothing"
+        raise LabError(f"--paths: found {found}, expected some of {', '.join(Way)}")
+    ways = [way for way in Way if way in options.paths]
+    return Settings(ways, max(options.rounds, 1), Counts(max(options.calls, 1)))
 
 
 def _run_command(lab: XenLab, options: argparse.Namespace) -> int:
@@ -67,12 +73,14 @@ def _run_command(lab: XenLab, options: argparse.Namespace) -> int:
     return done.status if done.status >= 0 else 128 - done.status
 
 
-def _show(lab: XenLab) -> None:
-    print(lab.dom0.shell("xl list"))
-    names = list(GUESTS)
-    for here, there in (names, names[::-1]):
-        address = lab.domU(there).address
-        print(lab.domU(here).shell(f"busybox ping -c 3 -i 0.2 {address} | tail -n 2"))
+def _show(lab: XenLab, settings: Settings, as_object: bool) -> int:
+    runs = show(lab, settings)
+    print(json.dumps(as_json(runs)) if as_object else as_table(runs), flush=True)
+    if all(run.good for run in runs):
+        return 0
+    say("not good: expected nothing lost or spoiled, and what IVC carries not on the vif")
+    say(f"the consoles:\n{lab.consoles()}")
+    return 1
 
 
 if __name__ == "__main__":

@@ -67,10 +67,13 @@ GUESTS = {"hmi": Place.number(1), "adas": Place.number(2)}
 class DomU(Machine):
     """A guest. It may be destroyed and created again as often as one likes."""
 
-    def __init__(self, name: str, port: int, place: Place, dom0: Machine) -> None:
+    def __init__(
+        self, name: str, port: int, place: Place, dom0: Machine, settings: str = ""
+    ) -> None:
         super().__init__(name, port, relay=str(place.control.ip))
         self.place = place
         self._dom0 = dom0
+        self._settings = settings
 
     @property
     def address(self) -> str:
@@ -85,7 +88,8 @@ class DomU(Machine):
     def start(self, settings: str = "") -> None:
         """Start it without waiting for its user space."""
         path = f"/etc/xen/{self.name}.cfg"
-        self._dom0.put((_guest_configuration(self.name, self.place) + settings).encode(), path)
+        lines = _guest_configuration(self.name, self.place) + self._settings + settings
+        self._dom0.put(lines.encode(), path)
         self._dom0.run(["xl", "create", "-q", path], _XL_SECONDS)
 
     def wait_until_up(self, timeout: float = _BOOT_SECONDS) -> None:
@@ -152,10 +156,10 @@ class XenLab:
     """A booted Xen with dom0 and the guests of `GUESTS`, for the time of a `with` block.
 
     `systemd`: dom0 starts Xen's daemons as Debian does, with systemd, udev and xen.service.
-    Otherwise a script does, and it is up sooner.
+    Otherwise a script does, and it is up sooner. `settings`: more lines for xl, of both guests.
     """
 
-    def __init__(self, systemd: bool = False) -> None:
+    def __init__(self, systemd: bool = False, settings: str = "") -> None:
         self._systemd = systemd
         # The ordinary laboratory in its least form: a folder and programs that end with us.
         self._here = Lab({"qemu": "127.0.0.1/8"}, Mode.LOOPBACK)
@@ -165,7 +169,8 @@ class XenLab:
         """From QEMU's start until both guests run programs."""
         self.dom0 = Machine("dom0", self.port)
         self._guests = {
-            name: DomU(name, self.port, place, self.dom0) for name, place in GUESTS.items()
+            name: DomU(name, self.port, place, self.dom0, settings)
+            for name, place in GUESTS.items()
         }
 
     def domU(self, name: str) -> DomU:  # Xen's own spelling

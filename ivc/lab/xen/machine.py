@@ -6,6 +6,7 @@ The other end is guest/command_server.py, which also describes the protocol.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -68,6 +69,11 @@ class Process:
                 raise LabError(f"{self._label}: ended with {self.status}, {self._words()}")
             self._receive(deadline)
 
+    def end_input(self) -> None:
+        """End the standard input that `popen(..., open_input=True)` left open."""
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._connection.sendall(b"\n")
+
     def kill(self) -> None:
         """End it and its process group with SIGKILL; does nothing if it has ended."""
         self._connection.close()
@@ -125,9 +131,13 @@ class Machine:
         *,
         env: Mapping[str, str] | None = None,
         input: bytes | None = None,
+        open_input: bool = False,
     ) -> Process:
-        """Start a program as root in /root, with `env` added to its variables."""
-        wanted: dict[str, Any] = {"argv": list(argv), "env": dict(env or {})}
+        """Start a program as root in /root, with `env` added to its variables.
+
+        With `open_input` its standard input lasts until `Process.end_input`.
+        """
+        wanted: dict[str, Any] = {"argv": list(argv), "env": dict(env or {}), "open": open_input}
         if input is not None:
             wanted["input"] = input.decode("latin-1")
         if self._relay is not None:

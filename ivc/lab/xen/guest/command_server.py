@@ -3,10 +3,12 @@
 
 One TCP connection is one program. The request is one line of JSON:
 `{"argv": [...], "env": {...}, "input": "..."}`; with `"to": ADDRESS` it is
-passed on to that machine's server (the outside reaches only dom0). Answers are
-lines of JSON: `{"stdout": "..."}`, `{"stderr": "..."}`, at last `{"exit": n}`
-(negative: the signal) or `{"error": "..."}`. Bytes travel as Latin-1 text. When
-the connection ends first the program and its process group are killed.
+passed on to that machine's server (the outside reaches only dom0). With
+`"open": true` the program's standard input stays open until anything more is
+said. Answers are lines of JSON: `{"stdout": "..."}`, `{"stderr": "..."}`, at
+last `{"exit": n}` (negative: the signal) or `{"error": "..."}`. Bytes travel as
+Latin-1 text. When the connection ends first the program and its process group
+are killed.
 """
 
 import contextlib
@@ -33,7 +35,7 @@ class Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):  # whoever asked has left
-            line = self.request.makefile("rb").readline()
+            line = read_line(self.request)
             if line:
                 self._serve(json.loads(line))
 
@@ -58,6 +60,17 @@ def line_of(**fields: object) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
+def read_line(connection: socket.socket) -> bytes:
+    """One line and nothing of what follows it; b"" if the other side leaves first."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        seen = connection.recv(CHUNK, socket.MSG_PEEK)
+        if not seen:
+            return b""
+        line += connection.recv(seen.find(b"\n") + 1 or len(seen))
+    return bytes(line)
+
+
 def pass_on(here: socket.socket, address: str, wanted: dict[str, Any]) -> None:
     """Join this connection with one to another machine until either ends."""
     with socket.create_connection((address, PORT), timeout=5) as there:
@@ -78,10 +91,10 @@ def copy(source: socket.socket, target: socket.socket) -> None:
 
 def run(asker: socket.socket, wanted: dict[str, Any]) -> None:
     """Run a program and report what it prints until it has ended."""
-    given = wanted.get("input")
+    given = wanted.get("input", "")
     process = subprocess.Popen(
         wanted["argv"],
-        stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd="/root",
@@ -91,7 +104,7 @@ def run(asker: socket.socket, wanted: dict[str, Any]) -> None:
     )
     ended = False
     try:
-        if given is not None:
+        if not wanted.get("open"):
             threading.Thread(target=feed, args=(process, given), daemon=True).start()
         ended = report(process, asker)
     finally:
@@ -137,8 +150,11 @@ def report(process: subprocess.Popen[bytes], asker: socket.socket) -> bool:
                     for name, pipe in pipes.items():
                         drain(name, pipe.fileno(), asker)
                     return True
-                if "asker" in ready and not asker.recv(CHUNK):
-                    return False
+                if "asker" in ready:
+                    if not asker.recv(CHUNK):
+                        return False
+                    if process.stdin is not None:
+                        process.stdin.close()
         finally:
             os.close(life)
 

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The IVC Controller in dom0, started by hand from files as a user has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ivc.lab.control import JsonObject, mapping_file, vsomeip_file
+from ivc.lab.hosts import LabError
+from ivc.lab.xen import outside
+from ivc.lab.xen.cache import say
+from ivc.lab.xen.lab import GUESTS, XenLab
+from ivc.lab.xen.machine import Process
+
+FOLDER = "/etc/ivc"
+MAPPING = f"{FOLDER}/mapping.toml"
+_READY_SECONDS = 60.0
+_STATUS_SECONDS = 60.0
+
+
+@contextmanager
+def running_controller(lab: XenLab, path: str = "direct") -> Iterator[Process]:
+    """A controller with `--path path`; ready inside the `with` block. Raises LabError.
+
+    The guests are nodes called like them, the node outside is external.
+    """
+    configurations = write_configuration(lab)
+    command = ["python3", "-m", "ivc", "controller", *configurations, "--mapping", MAPPING]
+    with lab.dom0.popen([*command, "--path", path]) as controller:
+        controller.wait_for("ivc controller: ready", _READY_SECONDS)
+        try:
+            yield controller
+        except LabError:
+            say(f"what the controller has said:\n{controller.stderr}")
+            raise
+        lab.dom0.run(["pkill", "-TERM", "-f", "python3 -m ivc controller"])
+        controller.wait(_READY_SECONDS)
+
+
+def write_configuration(lab: XenLab) -> list[str]:
+    """Put the nodes' files and the mapping into dom0's FOLDER; the nodes' paths."""
+    paths = []
+    for name, place in GUESTS.items():
+        paths.append(f"{FOLDER}/{name}.json")
+        lab.dom0.put(vsomeip_file(name, place.data).encode(), paths[-1])
+    places = {name: [f'vm = "{name}"'] for name in GUESTS}
+    places[outside.NAME] = ["external = true", f'address = "{outside.ADDRESS.ip}"']
+    lab.dom0.put(mapping_file(places).encode(), MAPPING)
+    return paths
+
+
+def read_status(lab: XenLab) -> JsonObject:
+    """What `ivc status` says in dom0. Raises LabError."""
+    done = lab.dom0.run(["python3", "-m", "ivc", "status", "--json"], _STATUS_SECONDS)
+    status = json.loads(done.stdout)
+    assert isinstance(status, dict)
+    return status
