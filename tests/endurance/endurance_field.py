@@ -46,11 +46,14 @@ def size(ci: int, full: int) -> int:
     return full if FULL else ci
 
 
-def wait_until(true: Callable[[], object], what: str, patience: float = PATIENCE_S) -> None:
-    """Look until it is so."""
+def wait_until(
+    true: Callable[[], object], what: str | Callable[[], str], patience: float = PATIENCE_S
+) -> None:
+    """Look until it is so. `what` is asked, if it can be, when it is not."""
     deadline = time.monotonic() + patience
     while not true():
-        assert time.monotonic() < deadline, f"in {patience} s not: {what}"
+        late = time.monotonic() >= deadline
+        assert not late, f"in {patience} s not: {what if isinstance(what, str) else what()}"
         time.sleep(0.002)
 
 
@@ -113,8 +116,24 @@ class Program:
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], patience)
         line = self.process.stdout.readline() if ready else ""
-        assert line, f"status {self.process.poll()}, says: {self.said()}"
+        assert line, f"{'output closed' if ready else f'no line in {patience} s'}, {self.why()}"
         return line
+
+    def end(self) -> None:
+        """Close its standard input, which ends it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        wait_until(lambda: not self.alive(), lambda: f"the end after its input, {self.why()}")
+        assert self.process.returncode == 0, self.why()
+
+    def why(self) -> str:
+        """For whoever waits in vain: its status and last words. It does not live on."""
+        status = self.process.poll()
+        if status is None:
+            self.process.send_signal(signal.SIGABRT)  # Python then says where its threads are
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE_S)
+        return f"{self.process.args}, {'running' if status is None else status}: {self.said()}"
 
     def ask(self, text: str) -> dict[str, Any]:
         """Tell it something and read the answer."""
@@ -252,7 +271,7 @@ class Field:
         assert host is not None
         with words.open("w") as stderr:
             self.controller = host.popen(command, env=self.environment, stderr=stderr)
-        wait_until(lambda: "ready" in words.read_text(), f"controller ready {words.read_text()}")
+        wait_until(lambda: "ready" in words.read_text(), lambda: f"ready: {words.read_text()}")
 
     def kill_controller(self) -> None:
         """SIGKILL, and gone."""
@@ -344,8 +363,12 @@ class Field:
         """Wait until each of these ways (sender, destination) is on a path."""
         wait_until(
             lambda: all(self.path(sender, to) == path for sender, to in ways),
-            f"{path} for {[to for _, to in ways]}: {self.flows()}",
+            lambda: f"{path} for {[to for _, to in ways]}: {self.flows()} of {self.says(ways)}",
         )
+
+    def says(self, ways: Sequence[tuple[Program, str]]) -> list[str]:
+        """What the senders are and say, for whoever waits in vain; see `Program.why`."""
+        return [sender.why() for sender, _ in ways]
 
     def counters(self, program: Program) -> Counter[str]:
         """The wrapper's counters of a process, over its sockets."""
@@ -400,7 +423,8 @@ class Field:
     @contextlib.contextmanager
     def python(self, host: str, *command: str) -> Iterator[Program]:
         """A Python program under the wrapper."""
-        with self.running(self.lab[host], [sys.executable, *command], True) as (process, words):
+        talking = [sys.executable, "-X", "faulthandler", *command]
+        with self.running(self.lab[host], talking, True) as (process, words):
             yield Program(process, words)
 
     def pids(self) -> set[int]:

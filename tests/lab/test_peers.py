@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ivc.lab.demo import PAIRS
-from ivc.lab.hosts import Lab
+from ivc.lab.hosts import Lab, stop
 from ivc.lab.peers.common import EVENT_EVERY, Tally, number_of, numbered, percentiles
 from ivc.lab.phase import Carrier, Outcome, Pair, Settings, run_phase
 from ivc.lab.wire import WireCounter
 
 NO_LIBRARY = Path("not-used")
+SUBSCRIBER = str(Path(__file__).with_name("subscriber.py"))
 
 
 def run(lab: Lab, pair: Pair, count: int) -> Outcome:
@@ -57,6 +63,43 @@ def break_the_wire(lab: Lab) -> None:
     lab.bridge.run("ip", "link", "set", port, "nomaster")
     time.sleep(0.2)
     lab.bridge.run("ip", "link", "set", port, "master", "br0")
+
+
+def test_a_server_ends_although_its_client_answers_to_that(lab: Lab) -> None:
+    """The answer meets a shutdown that waits, with a lock held, for the thread that takes it.
+
+    So it is in opensomeip 0.2.0, for good, if the answer comes between StopOffer and the end
+    of the socket. Some 50 us: here every setsockopt() of the server takes longer.
+    """
+    assert shutil.which("strace"), "install strace: apt-get install strace"
+    slow = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=setsockopt:delay_exit=50000"]
+    server = [*slow, sys.executable, "-m", "ivc.lab.peers.opensomeip_server", "--address"]
+    with (
+        started(lab, "hmi", sys.executable, SUBSCRIBER) as subscriber,
+        started(lab, "adas", *server) as serves,
+    ):
+        assert line_of(subscriber) == "offered\n"
+        assert serves.stdin is not None
+        serves.stdin.close()
+        assert line_of(subscriber) == "answered\n"
+        assert serves.wait(10) == 0
+
+
+@contextmanager
+def started(lab: Lab, host: str, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that gets its host's address as its last argument."""
+    command = (*command, str(lab[host].address.ip))
+    process = lab[host].popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        try:
+            yield process
+        finally:
+            stop(process)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def test_a_tally_tells_twice_from_late() -> None:

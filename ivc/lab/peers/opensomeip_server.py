@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import collections
 import datetime
+import time
 
 import opensomeip._opensomeip as stack
 
 from ivc.lab.peers import common
+
+WITHDRAWAL_SECONDS = 0.1
+"""How long clients may take to answer a withdrawn offer."""
 
 
 class Server(stack.ITransportListener):  # type: ignore[misc]  # an untyped extension class
@@ -90,6 +94,18 @@ def offer(address: str) -> stack.sd.SdServer:
     return discovery
 
 
+def withdraw(discovery: stack.sd.SdServer) -> None:
+    """Take the offer back, then end service discovery.
+
+    SdServer.shutdown() of 0.2.0 waits for its receiving thread with a lock held that this
+    thread needs to acknowledge a StopSubscribe: a client that answers the StopOffer of a
+    shutdown at once hangs the server for good. So the answers get their time before.
+    """
+    discovery.stop_offer_service(common.SERVICE, common.INSTANCE)
+    time.sleep(WITHDRAWAL_SECONDS)
+    discovery.shutdown()
+
+
 def main() -> None:
     options = common.options("opensomeip_server")
     report = common.Report(peer="opensomeip_server")
@@ -100,7 +116,7 @@ def main() -> None:
         raise SystemExit("the transport does not start")
     discovery = offer(options.address)
     common.wait_for_end()
-    discovery.shutdown()
+    withdraw(discovery)
     transport.stop()
     server.finish()
     report.print()
