@@ -13,7 +13,7 @@
 #define _GNU_SOURCE /* syscall() */
 #endif
 #include "doorbell.h"
-#include "xen.h"
+#include "platform_xen.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "xen.h"
+#include "platform_xen.h"
 
 enum {
     XS_READ = 2,

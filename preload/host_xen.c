@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #include "../core/ring.h"
-#include "../core/xen.h"
+#include "../core/platform_xen.h"
 #include "../core/xenstore.h"
 #include "host.h"
 #include "own.h"

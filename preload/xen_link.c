@@ -6,7 +6,7 @@
 #include <sys/random.h>
 
 #include "../core/ring.h"
-#include "../core/xen.h"
+#include "../core/platform_xen.h"
 #include "../core/xenstore.h"
 #include "control.h"
 #include "own.h"

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "core"
 BUILD = ROOT / "build" / "cffi"
 
-HEADERS = ("layout.h", "pages.h", "protocol.h", "ring.h", "doorbell.h", "xen.h")
-SOURCES = ("ring.c", "platform_linux.c", "xen.c")
+HEADERS = ("layout.h", "pages.h", "protocol.h", "ring.h", "doorbell.h", "platform_xen.h")
+SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c")
 LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)

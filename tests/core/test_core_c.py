@@ -8,7 +8,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "core"
-SOURCES = [CORE / name for name in ("ring.c", "platform_linux.c", "xen.c")]
+SOURCES = [CORE / name for name in ("ring.c", "platform_linux.c", "platform_xen.c")]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # TSan does not know fences; ours order wake-ups, not data, so it needs none of them.

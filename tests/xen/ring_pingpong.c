@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "ring.h"
-#include "xen.h"
+#include "platform_xen.h"
 #include "xenstore.h"
 
 #define ORDER 16u

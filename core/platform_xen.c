@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
-#include "xen.h"
+#include "platform_xen.h"
 
 #include "doorbell.h"
 

@@ -10,8 +10,8 @@
  *
  * Interfaces: Linux include/uapi/xen/{gntalloc,gntdev,evtchn}.h.
  */
-#ifndef IVC_XEN_H
-#define IVC_XEN_H
+#ifndef IVC_PLATFORM_XEN_H
+#define IVC_PLATFORM_XEN_H
 
 #include <stdbool.h>
 #include <stddef.h>
