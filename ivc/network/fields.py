@@ -174,17 +174,22 @@ def port(value: Value, report: Report) -> int | None:
     return None
 
 
-def any_port(value: Value, report: Report) -> int | None:
+def any_port(value: Value, report: Report, largest: int = LARGEST_PORT) -> int | None:
     """A port where vsomeip reads hex as well: of clients and of the routing host."""
-    expected = f"a port from 1 to {LARGEST_PORT}, decimal or 0x hex"
+    expected = f"a port from 1 to {largest}, decimal or 0x hex"
     written = text(value, report, expected)
     if written is None:
         return None
     found = _number(written)
-    if found is not None and 1 <= found <= LARGEST_PORT:
+    if found is not None and 1 <= found <= largest:
         return found
     report.error(value.place, "bad-port", describe(value), expected, "write a port in range")
     return None
+
+
+def _end(value: Value, report: Report) -> int | None:
+    """The end of a range of ports, where 65535 may stand for all that follow."""
+    return any_port(value, report, 0xFFFF)
 
 
 def port_range(value: Value, report: Report) -> PortRange | None:
@@ -193,8 +198,8 @@ def port_range(value: Value, report: Report) -> PortRange | None:
     if found is None:
         return None
     warn_unknown(found, frozenset({"first", "last"}), "a range of ports", report)
-    first = required(found, "first", any_port, '"30491"', report)
-    last = required(found, "last", any_port, '"30499"', report)
+    first = required(found, "first", _end, '"30491"', report)
+    last = required(found, "last", _end, '"30499"', report)
     if first is None or last is None:
         return None
     if first <= last:
@@ -285,7 +290,10 @@ def prefix(value: Value, report: Report) -> IPv4Address | None:
 
 
 def whole(what: str, largest: int = 0xFFFFFFFF, least: int = 0) -> Reader[int]:
-    """A reader of decimal numbers from `least` to `largest`."""
+    """A reader of decimal numbers from `least` to `largest`.
+
+    Anything else is a warning: vsomeip goes on with its default, or with the nearest it can do.
+    """
     expected = f"{what}, a decimal number from {least} to {largest}"
 
     def read(value: Value, report: Report) -> int | None:
@@ -297,7 +305,7 @@ def whole(what: str, largest: int = 0xFFFFFFFF, least: int = 0) -> Reader[int]:
         fix = "write a number in range"
         if _HEX.fullmatch(written) and least <= int(written, 16) <= largest:
             fix = f'write "{int(written, 16)}"; vsomeip reads hex as 0 here'
-        report.error(value.place, "bad-number", describe(value), expected, fix)
+        report.warning(value.place, "bad-number", describe(value), expected, fix)
         return None
 
     return read

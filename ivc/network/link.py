@@ -19,10 +19,11 @@ from ivc.network.values import Place, Report, Table, Value, quote
 
 @dataclass(frozen=True, slots=True)
 class MappingFile:
-    """A mapping and the document it was read from."""
+    """A mapping and the document it was read from; `implied` if nobody wrote it."""
 
     mapping: NodeMappings
     document: Value
+    implied: bool = False
 
     def declares(self, name: str) -> bool:
         """Whether there is an entry `name`, be it good or bad."""
@@ -43,7 +44,7 @@ def implied_mapping(configs: Sequence[NodeConfig]) -> MappingFile:
     nowhere = Place("")
     entries: dict[str, Value] = {name: Table({}, nowhere) for name in names}
     document = Table({"nodes": Table(entries, nowhere)}, nowhere)
-    return MappingFile(NodeMappings(nodes), document)
+    return MappingFile(NodeMappings(nodes), document, implied=True)
 
 
 @dataclass(frozen=True, slots=True)

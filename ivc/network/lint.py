@@ -138,6 +138,8 @@ def _check_remote(offer: Offer, linked: Linked, report: Report) -> None:
     """A service placed on another node that is the first to be heard of it."""
     node = offer.instance.node
     if node is None:
+        if linked.mapping.implied:  # without a mapping nobody claims to know all nodes
+            return
         report.warning(
             offer.config.place.at("unicast"),
             "stranger",

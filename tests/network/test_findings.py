@@ -110,7 +110,7 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("bad-address", ERROR, "/unicast", hmi(unicast="0.0.0.0")),
     ("bad-netmask", ERROR, "/netmask", hmi(netmask="255.0.255.0")),
     ("bad-type", ERROR, "/netmask", hmi(netmask={})),
-    ("bad-number", ERROR, "/prefix", lambda p: p.hmi.update(prefix=p.hmi.pop("netmask"))),
+    ("bad-number", WARNING, "/prefix", lambda p: p.hmi.update(prefix=p.hmi.pop("netmask"))),
     ("unknown-key", WARNING, "/servces", hmi(servces=[])),
     ("unknown-key", WARNING, "/Unicast", hmi(Unicast="10.77.0.1")),
     ("ignored-key", WARNING, "/multicast", hmi(multicast="224.224.224.245")),
@@ -125,9 +125,9 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("bad-sd-protocol", ERROR, "/service-discovery/protocol", sd(protocol="tcp")),
     ("bad-boolean", WARNING, "/service-discovery/enable", sd(enable="True")),
     ("unknown-key", WARNING, "/service-discovery/enabled", sd(enabled="true")),
-    ("bad-number", ERROR, "/service-discovery/ttl", sd(ttl="0")),
-    ("bad-number", ERROR, "/service-discovery/ttl", sd(ttl="0xFFFFFF")),
-    ("bad-number", ERROR, "/service-discovery/repetitions_max", sd(repetitions_max="256")),
+    ("bad-number", WARNING, "/service-discovery/ttl", sd(ttl="0")),
+    ("bad-number", WARNING, "/service-discovery/ttl", sd(ttl="0xFFFFFF")),
+    ("bad-number", WARNING, "/service-discovery/repetitions_max", sd(repetitions_max="256")),
     ("bad-state", WARNING, "/service-discovery/initial_state", sd(initial_state="suspend")),
     ("bad-delays", WARNING, "/service-discovery/initial_delay_min", sd(initial_delay_min="3001")),
     ("short-ttl", WARNING, "/service-discovery/ttl", sd(ttl="1")),
@@ -205,7 +205,7 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("missing", ERROR, "/services/0/events/0/event", service(events=[{}])),
     ("bad-type", ERROR, "/services/0/eventgroups/0/events", eventgroup(events="0x8001")),
     ("bad-id", ERROR, "/services/0/eventgroups/0/events/0", eventgroup(events=["8001h"])),
-    ("bad-number", ERROR, "/services/0/eventgroups/0/threshold", eventgroup(threshold="many")),
+    ("bad-number", WARNING, "/services/0/eventgroups/0/threshold", eventgroup(threshold="many")),
     (
         "unused-multicast",
         WARNING,
@@ -242,7 +242,7 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
         "/services/0/eventgroups/0/multicast/port",
         eventgroup(multicast={"address": "224.1.1.1", "port": "0x7e58"}, threshold="1"),
     ),
-    ("bad-number", ERROR, "/services/0/eventgroups/0/threshold", eventgroup(threshold="256")),
+    ("bad-number", WARNING, "/services/0/eventgroups/0/threshold", eventgroup(threshold="256")),
     ("multicast-without-udp", WARNING, "/services/0/eventgroups/0/multicast", tcp_group),
     (
         "ignored-key",
@@ -290,7 +290,7 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ),
     (
         "bad-number",
-        ERROR,
+        WARNING,
         "/services/0/events/0/cycle",
         events({"event": "0x8001", "cycle": "0x10"}),
     ),
@@ -345,7 +345,7 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ),
     (
         "bad-number",
-        ERROR,
+        WARNING,
         "/npdu-default-timings/debounce-time-request",
         lambda p: p.hmi["npdu-default-timings"].update({"debounce-time-request": "none"}),
     ),
@@ -413,7 +413,12 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ),
     ("bad-type", ERROR, "/device", hmi(device=["eth0"])),
     # sizes, security, protection
-    ("bad-number", ERROR, "/max-payload-size-reliable", hmi(**{"max-payload-size-reliable": "1k"})),
+    (
+        "bad-number",
+        WARNING,
+        "/max-payload-size-reliable",
+        hmi(**{"max-payload-size-reliable": "1k"}),
+    ),
     (
         "missing",
         ERROR,

@@ -129,7 +129,7 @@ def _check_first_only(value: Value | None, report: Report) -> None:
 
 
 def _check_multicast(entry: Table, threshold: int | None, service: Table, report: Report) -> None:
-    if not threshold:
+    if threshold == 0 or "threshold" not in entry.items:
         report.warning(
             entry.place.at("threshold"),
             "unused-multicast",
