@@ -398,6 +398,17 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
             }
         ),
     ),
+    (
+        "ignored-range",
+        WARNING,
+        "/routing/guests/ports/0",
+        hmi(
+            routing={
+                "host": {"name": "hmi"},
+                "guests": {"ports": [{"first": "1026", "last": "65535"}]},
+            }
+        ),
+    ),
     ("missing", ERROR, "/applications/0/name", hmi(applications=[{"id": "0x1001"}])),
     (
         "duplicate-application",

@@ -2,8 +2,8 @@
 """The sections `routing` and `applications`: which programs there are, and who owns the sockets."""
 
 from ivc.network import fields
-from ivc.network.model import Application, GuestPorts, Routing
-from ivc.network.values import Report, Scalar, Table
+from ivc.network.model import Application, GuestPorts, PortRange, Routing
+from ivc.network.values import Report, Scalar, Table, Value
 from ivc.network.vsomeip.documents import Documents, entries, first, words
 
 _APPLICATION_KEYS = words(
@@ -86,20 +86,32 @@ def _routing(host: Table, guests: Table | None, report: Report) -> Routing:
 
 def _guest_ports(guests: Table | None, report: Report) -> tuple[GuestPorts, ...]:
     value = guests.get("ports") if guests is not None else None
-    found = (_guest(entry, report) for entry in fields.tables(value, report))
-    return tuple(guest for guest in found if guest is not None)
+    return fields.each(value, _guest, report, "[ {...} ]")
 
 
-def _guest(entry: Table, report: Report) -> GuestPorts | None:
-    if "ranges" not in entry.items:
-        return _any_guest(entry, report)
-    fields.warn_unknown(entry, words("uid gid ranges"), "ports of guests", report)
-    uid = fields.required(entry, "uid", fields.user_id, '"1000"', report)
-    gid = fields.required(entry, "gid", fields.user_id, '"1000"', report)
-    ranges = fields.each(entry.get("ranges"), fields.port_range, report, "[ {...} ]")
-    return GuestPorts(uid, gid, ranges)
+def _guest(value: Value, report: Report) -> GuestPorts | None:
+    """Ports of one user, or a list of ranges for everybody."""
+    if not isinstance(value, Table):
+        return GuestPorts(None, None, _ranges(value, report))
+    if {"first", "last"} & value.items.keys():
+        _report_bare_range(value, report)
+        return None
+    fields.warn_unknown(value, words("uid gid ranges"), "ports of guests", report)
+    uid = fields.required(value, "uid", fields.user_id, '"1000"', report)
+    gid = fields.required(value, "gid", fields.user_id, '"1000"', report)
+    return GuestPorts(uid, gid, _ranges(value.get("ranges"), report))
 
 
-def _any_guest(entry: Table, report: Report) -> GuestPorts | None:
-    ports = fields.port_range(entry, report)
-    return GuestPorts(None, None, (ports,)) if ports is not None else None
+def _ranges(value: Value | None, report: Report) -> tuple[PortRange, ...]:
+    return fields.each(value, fields.port_range, report, "[ {...} ]")
+
+
+def _report_bare_range(value: Table, report: Report) -> None:
+    report.warning(
+        value.place,
+        "ignored-range",
+        "a range of ports right in the list",
+        'a list of ranges, or { "uid" : ..., "gid" : ..., "ranges" : [ ... ] }',
+        "put the range into brackets of its own, [ [ {...} ] ]; vsomeip ignores it here and "
+        "takes 31492 to 31999",
+    )
