@@ -34,6 +34,8 @@ exit codes:
 _FILES = """\
 Each CONFIG is one node: a vsomeip JSON file, or a folder of them (read in name order, mandatory
 names first; a folder whose files have different unicast addresses is one node for each file).
+Without CONFIG, the node is what vsomeip would read here: VSOMEIP_CONFIGURATION_<application> or
+VSOMEIP_CONFIGURATION, else ./vsomeip.json and ./vsomeip/, else those in /etc.
 A node belongs to the mapping entry called like its folder or file, one of its applications, or,
 if nothing fits, with its address.
 """
@@ -77,10 +79,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `check` and `plan`."""
-    check = _add_command(subparsers, "check", _check, "look for slips in configuration and mapping")
+    check = _add_command(
+        subparsers,
+        "check",
+        _check,
+        "look for slips in configuration and mapping",
+        "which node runs where (TOML, JSON); without it only the configuration is checked",
+    )
     check.add_argument("--strict", action="store_true", help="exit with 7 if there are warnings")
     check.add_argument("--json", action="store_true", help="findings as one JSON object")
-    plan = _add_command(subparsers, "plan", _plan, "show what would be built; touches nothing")
+    check.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="leave out warnings of this kind, such as shared-endpoint (may be repeated)",
+    )
+    plan = _add_command(
+        subparsers,
+        "plan",
+        _plan,
+        "show what would be built; touches nothing",
+        "which node runs where (TOML, JSON)",
+    )
     plan.add_argument("--json", action="store_true", help="the plan as one JSON object")
 
 
@@ -89,6 +110,7 @@ def _add_command(
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
+    mapping: str,
 ) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         name,
@@ -98,14 +120,10 @@ def _add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "config", nargs="+", type=Path, metavar="CONFIG", help="vsomeip JSON file or folder"
+        "config", nargs="*", type=Path, metavar="CONFIG", help="vsomeip JSON file or folder"
     )
     parser.add_argument(
-        "--mapping",
-        required=True,
-        type=Path,
-        metavar="M",
-        help="which node runs where (TOML, JSON)",
+        "--mapping", required=run is not _check, type=Path, metavar="M", help=mapping
     )
     parser.set_defaults(run=run)
     return parser
@@ -119,6 +137,11 @@ def _check(arguments: argparse.Namespace) -> int:
         findings = loaded.findings
     except ConfigError as error:
         findings, code = error.findings, error.exit_code
+    findings = tuple(
+        finding
+        for finding in findings
+        if finding.severity is Severity.ERROR or finding.code not in arguments.ignore
+    )
     _print_findings(findings, arguments.json)
     return 7 if arguments.strict and findings and not code else code
 

@@ -5,17 +5,25 @@ Identifiers are decimal or `0x` hex, ports are decimal only: that is how vsomeip
 """
 
 import re
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import TypeVar
 
+from ivc.network.model import PortRange
 from ivc.network.values import Array, Report, Scalar, Table, Value, describe, quote
+
+T = TypeVar("T")
+Reader = Callable[[Value, Report], T | None]
 
 _DECIMAL = re.compile(r"[0-9]{1,10}")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
 _ANY_HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]{1,8}")
+_COMMENT = ("_", "$", "//")
 _LOOKS_HEX = re.compile(r"[0-9]{4}")
 
 LARGEST_ID = 0xFFFF
+LARGEST_PORT = 0xFFFE
 
 
 def table(value: Value, report: Report) -> Table | None:
@@ -28,14 +36,32 @@ def table(value: Value, report: Report) -> Table | None:
 
 def tables(value: Value | None, report: Report) -> tuple[Table, ...]:
     """The objects of a list; a missing list is an empty one."""
+    return each(value, table, report, "[ {...} ]")
+
+
+def optional(found: Table, key: str, read: Reader[T], report: Report) -> T | None:
+    """What `read` makes of the member `key`; None if there is none."""
+    value = found.get(key)
+    return read(value, report) if value is not None else None
+
+
+def required(found: Table, key: str, read: Reader[T], example: str, report: Report) -> T | None:
+    """As `optional`, but an absent member is noted."""
+    if key not in found.items:
+        report.error(
+            found.place.at(key), "missing", f'no "{key}"', "one", f'write "{key}" : {example}'
+        )
+    return optional(found, key, read, report)
+
+
+def each(value: Value | None, read: Reader[T], report: Report, example: str) -> tuple[T, ...]:
+    """What `read` makes of the members of a list; a missing list is an empty one."""
     if value is None:
         return ()
     if not isinstance(value, Array):
-        report.error(
-            value.place, "bad-type", describe(value), "a list of objects", "write [ {...} ] here"
-        )
+        report.error(value.place, "bad-type", describe(value), "a list", f"write {example}")
         return ()
-    found = (table(item, report) for item in value.items)
+    found = (read(item, report) for item in value.items)
     return tuple(item for item in found if item is not None)
 
 
@@ -47,21 +73,61 @@ def text(value: Value, report: Report, expected: str = "a string") -> str | None
     return None
 
 
-def identifier(value: Value, report: Report, largest: int = LARGEST_ID) -> int | None:
-    """A service, instance, event or eventgroup id: decimal, or hex with a lower-case `0x`."""
+def up_to(largest: int, hex_expected: bool = True) -> Reader[int]:
+    """A reader of ids up to `largest`: decimal, or hex with a lower-case `0x`.
+
+    Four digits are doubted if `hex_expected`.
+    """
     expected = f"an id from 0 to 0x{largest:x}, decimal or 0x hex"
+
+    def read(value: Value, report: Report) -> int | None:
+        written = text(value, report, expected)
+        if written is None:
+            return None
+        number = _number(written)
+        if number is not None and number <= largest:
+            if hex_expected and _LOOKS_HEX.fullmatch(written) and _is_quoted(value):
+                _warn_decimal(value, number, report)
+            return number
+        fix = f"write an id of at most 0x{largest:x}"
+        if number is None and _ANY_HEX.fullmatch(written):
+            fix = f'hex needs a lower-case 0x: write "0x{int(written, 16):04x}"'
+        report.error(value.place, "bad-id", describe(value), expected, fix)
+        return None
+
+    return read
+
+
+identifier = up_to(LARGEST_ID)
+"""A service, instance, method, event, eventgroup or client id."""
+
+user_id = up_to(0xFFFFFFFF, hex_expected=False)
+"""A user or group id of Linux."""
+
+
+def own_id(value: Value, report: Report) -> int | None:
+    """The id of something that exists: 0 and 0xFFFF stand for none and any."""
+    number = identifier(value, report)
+    if number in {0, LARGEST_ID}:
+        report.warning(
+            value.place,
+            "reserved-id",
+            describe(value),
+            "an id from 0x0001 to 0xfffe",
+            "choose another id; this one means none or any, and entries with it are ignored",
+        )
+    return number
+
+
+def hex_id(value: Value, report: Report) -> int | None:
+    """An id vsomeip reads as hex with and without `0x`."""
+    expected = f"an id from 0 to 0x{LARGEST_ID:x} in hex"
     written = text(value, report, expected)
     if written is None:
         return None
-    number = _number(written)
-    if number is not None and number <= largest:
-        if _LOOKS_HEX.fullmatch(written) and isinstance(value, Scalar) and not value.literal:
-            _warn_decimal(value, number, report)
-        return number
-    fix = f"write an id of at most 0x{largest:x}"
-    if number is None and _ANY_HEX.fullmatch(written):
-        fix = f'hex needs a lower-case 0x: write "0x{int(written, 16):04x}"'
-    report.error(value.place, "bad-id", describe(value), expected, fix)
+    if _ANY_HEX.fullmatch(written) and int(written, 16) <= LARGEST_ID:
+        return int(written, 16)
+    report.error(value.place, "bad-id", describe(value), expected, 'write "0x..."')
     return None
 
 
@@ -71,25 +137,29 @@ def _number(written: str) -> int | None:
     return int(written) if _DECIMAL.fullmatch(written) else None
 
 
-def _warn_decimal(value: Scalar, number: int, report: Report) -> None:
+def _is_quoted(value: Value) -> bool:
+    return isinstance(value, Scalar) and not value.literal
+
+
+def _warn_decimal(value: Value, number: int, report: Report) -> None:
     report.warning(
         value.place,
         "decimal-id",
         f"{describe(value)}, which is decimal {number} = 0x{number:04x}",
         "0x in front of a hex id",
-        f'write "0x{value.text}" if you mean hex, "0x{number:04x}" if you mean decimal',
+        f'write "0x{number:04d}" if you mean hex, "0x{number:04x}" if you mean decimal',
     )
 
 
 def port(value: Value, report: Report) -> int | None:
-    """A UDP or TCP port from 1 to 65535, decimal only."""
-    expected = "a decimal port from 1 to 65535"
+    """A UDP or TCP port from 1 to 65534, decimal only; 65535 is "no port" to vsomeip."""
+    expected = f"a decimal port from 1 to {LARGEST_PORT}"
     written = text(value, report, expected)
     if written is None:
         return None
-    if _DECIMAL.fullmatch(written) and 1 <= int(written) <= 0xFFFF:
+    if _DECIMAL.fullmatch(written) and 1 <= int(written) <= LARGEST_PORT:
         return int(written)
-    if _HEX.fullmatch(written.lower()) and 1 <= int(written, 16) <= 0xFFFF:
+    if _HEX.fullmatch(written.lower()) and 1 <= int(written, 16) <= LARGEST_PORT:
         report.error(
             value.place,
             "hex-port",
@@ -101,6 +171,46 @@ def port(value: Value, report: Report) -> int | None:
         report.error(
             value.place, "bad-port", describe(value), expected, "write the port as a decimal number"
         )
+    return None
+
+
+def any_port(value: Value, report: Report, largest: int = LARGEST_PORT) -> int | None:
+    """A port where vsomeip reads hex as well: of clients and of the routing host."""
+    expected = f"a port from 1 to {largest}, decimal or 0x hex"
+    written = text(value, report, expected)
+    if written is None:
+        return None
+    found = _number(written)
+    if found is not None and 1 <= found <= largest:
+        return found
+    report.error(value.place, "bad-port", describe(value), expected, "write a port in range")
+    return None
+
+
+def _end(value: Value, report: Report) -> int | None:
+    """The end of a range of ports, where 65535 may stand for all that follow."""
+    return any_port(value, report, 0xFFFF)
+
+
+def port_range(value: Value, report: Report) -> PortRange | None:
+    """An object with the ports `first` and `last`."""
+    found = table(value, report)
+    if found is None:
+        return None
+    warn_unknown(found, frozenset({"first", "last"}), "a range of ports", report)
+    first = required(found, "first", _end, '"30491"', report)
+    last = required(found, "last", _end, '"30499"', report)
+    if first is None or last is None:
+        return None
+    if first <= last:
+        return PortRange(first, last)
+    report.error(
+        value.place,
+        "bad-range",
+        f"{first} to {last}",
+        "a first port that is not above the last",
+        "exchange the two; vsomeip would use no port of this range",
+    )
     return None
 
 
@@ -175,20 +285,30 @@ def netmask(value: Value, report: Report) -> IPv4Address | None:
 
 def prefix(value: Value, report: Report) -> IPv4Address | None:
     """A prefix length, as a netmask."""
-    length = number(value, report, "a prefix length", 32)
+    length = whole("a prefix length", 32)(value, report)
     return None if length is None else IPv4Address((0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF)
 
 
-def number(value: Value, report: Report, what: str, largest: int) -> int | None:
-    """A decimal number from 0 to `largest`."""
-    expected = f"{what}, a decimal number from 0 to {largest}"
-    written = text(value, report, expected)
-    if written is None:
+def whole(what: str, largest: int = 0xFFFFFFFF, least: int = 0) -> Reader[int]:
+    """A reader of decimal numbers from `least` to `largest`.
+
+    Anything else is a warning: vsomeip goes on with its default, or with the nearest it can do.
+    """
+    expected = f"{what}, a decimal number from {least} to {largest}"
+
+    def read(value: Value, report: Report) -> int | None:
+        written = text(value, report, expected)
+        if written is None:
+            return None
+        if _DECIMAL.fullmatch(written) and least <= int(written) <= largest:
+            return int(written)
+        fix = "write a number in range"
+        if _HEX.fullmatch(written) and least <= int(written, 16) <= largest:
+            fix = f'write "{int(written, 16)}"; vsomeip reads hex as 0 here'
+        report.warning(value.place, "bad-number", describe(value), expected, fix)
         return None
-    if _DECIMAL.fullmatch(written) and int(written) <= largest:
-        return int(written)
-    report.error(value.place, "bad-number", describe(value), expected, "write a number in range")
-    return None
+
+    return read
 
 
 def boolean(value: Value, report: Report) -> bool | None:
@@ -207,12 +327,31 @@ def boolean(value: Value, report: Report) -> bool | None:
     return written == "true"
 
 
-def warn_unknown(found: Table, known: frozenset[str], what: str, report: Report) -> None:
-    """A warning for each key that is not one of `known`."""
+def warn_unknown(
+    found: Table,
+    known: frozenset[str],
+    what: str,
+    report: Report,
+    instead: Mapping[str, str] | None = None,
+) -> None:
+    """A warning for each key that is not one of `known`.
+
+    `instead` has advice for keys that are often written and never read. Keys that begin with
+    `_`, `$` or `//` are taken for comments.
+    """
     for key, value in found.items.items():
-        if key in known:
+        if key in known or key.startswith(_COMMENT):
             continue
-        close = get_close_matches(key, known, 1)
+        if instead and key in instead:
+            report.warning(
+                value.place,
+                "ignored-key",
+                f"the key {quote(key)}",
+                "a key vsomeip reads",
+                instead[key],
+            )
+            continue
+        close = get_close_matches(key.lower(), known, 1)
         report.warning(
             value.place,
             "unknown-key",

@@ -28,8 +28,8 @@ class _SyntaxError(Exception):
 def parse_json(text: str, file: str, report: Report) -> Value | None:
     """Parse JSON (RFC 8259) into a tree with positions.
 
-    Returns None after noting a `syntax` finding. A repeated key is a warning; the first one
-    counts, as in vsomeip.
+    Returns None after noting a `syntax` finding. A repeated key is a warning, as JSON leaves open
+    what it means.
     """
     parser = _Parser(text, file, report)
     try:
@@ -99,6 +99,7 @@ class _Parser:
     def _table(self, pointer: str, depth: int) -> Table:
         place = self.place(self._offset, pointer)
         items: dict[str, Value] = {}
+        repeated: dict[str, Value] = {}
         self._offset += 1
         if self._peek() == "}":
             self._offset += 1
@@ -114,19 +115,19 @@ class _Parser:
                 raise _SyntaxError(self._offset, 'a ":"', "put a colon between key and value")
             self._offset += 1
             value = self._value(child_pointer(pointer, key), depth + 1)
-            if key in items:
-                self._repeated(at, child_pointer(pointer, key), key)
-            items.setdefault(key, value)
+            if items.setdefault(key, value) is not value:
+                self._note_repeated(at, child_pointer(pointer, key), key)
+                repeated[key] = value
             if self._end_of_items("}"):
-                return Table(items, place)
+                return Table(items, place, repeated)
 
-    def _repeated(self, offset: int, pointer: str, key: str) -> None:
+    def _note_repeated(self, offset: int, pointer: str, key: str) -> None:
         self._report.warning(
             self.place(offset, pointer),
             "repeated-key",
             f"{quote(key)} a second time",
             "each key once",
-            "remove one of the two; the first one counts",
+            "remove one of the two; which of them vsomeip takes depends on the place",
         )
 
     def _array(self, pointer: str, depth: int) -> Array:

@@ -46,14 +46,23 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A JSON object or TOML table; the first of two equal keys is the one kept."""
+    """A JSON object or TOML table.
+
+    Of equal keys the first is in `items` and the last in `repeated`: vsomeip takes the one where
+    it looks a key up, and the other where it goes through all members.
+    """
 
     items: dict[str, "Value"]
     place: Place
+    repeated: dict[str, "Value"] = field(default_factory=dict)
 
     def get(self, key: str) -> "Value | None":
         """The member called `key`, or None."""
         return self.items.get(key)
+
+    def last(self) -> "Table":
+        """The same with the last of equal keys."""
+        return Table({**self.items, **self.repeated}, self.place)
 
 
 Value = Scalar | Array | Table
@@ -94,6 +103,14 @@ class Report:
     def warning(self, place: Place, code: str, found: str, expected: str, fix: str) -> None:
         """Note something that works, but hardly as meant."""
         self._add(Severity.WARNING, place, code, found, expected, fix)
+
+    def blames(self, place: Place) -> bool:
+        """Whether an error was noted in exactly this place: then nothing is to follow from it."""
+        return any(
+            finding.severity is Severity.ERROR
+            and (finding.file, finding.pointer) == (place.file, place.pointer)
+            for finding in self.findings
+        )
 
     @property
     def has_errors(self) -> bool:

@@ -21,7 +21,12 @@ host = "netns:adas"
 _SETTINGS: dict[str, Any] = {
     "netmask": "255.255.255.0",
     "service-discovery": {"enable": "true", "multicast": "224.224.224.245", "port": "30490"},
-    "npdu-default-timings": {},
+    "npdu-default-timings": {
+        "debounce-time-request": "0",
+        "debounce-time-response": "0",
+        "max-retention-time-request": "0",
+        "max-retention-time-response": "0",
+    },
 }
 
 
@@ -40,6 +45,11 @@ class Project:
     def _node(unicast: str, service: str, instance: str, port: str) -> dict[str, Any]:
         entry = {"service": service, "instance": instance, "unreliable": port}
         return {"unicast": unicast, "services": [entry], **copy.deepcopy(_SETTINGS)}
+
+    def repeat(self, node: str, key: str, value: str) -> None:
+        """Write a key twice into a node's file, which no dictionary can hold."""
+        text = json.dumps({key: value, **getattr(self, node)}, indent=1)
+        self.texts[f"{node}.json"] = text.replace("{", f'{{ "{key}": "again",', 1)
 
     @property
     def service(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_folder_is_read_mandatory_names_first(project: Project) -> None:
     }
     project.write()
     loaded = project.load([project.folder / "hmi", project.folder / "adas.json"])
-    assert loaded.network.nodes[1].netmask == IPv4Address("255.0.0.0")
+    assert loaded.network.nodes[1].netmask == IPv4Address("255.255.255.0")
 
 
 def test_mapped_address_needs_no_file(project: Project) -> None:
@@ -135,6 +135,7 @@ def test_service_in_full(project: Project) -> None:
         minor=7,
         events=(Event(0x8001, is_field=True),),
         eventgroups=(Eventgroup(1, (0x8001, 0x8002), group, 2),),
+        magic_cookies=True,
     )
 
 
