@@ -3,7 +3,6 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
 from typing import Any
@@ -43,6 +42,11 @@ def numbers(layout: str) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.binary(min_size=size, max_size=size).map(lambda data: struct.unpack(layout, data))
 
 
+def blobs(size: int) -> st.SearchStrategy[bytes]:
+    """So many bytes, for a test to make something larger of: one draw again."""
+    return st.binary(min_size=size, max_size=size)
+
+
 def mostly(known: Sequence[int], n: int) -> int:
     """Three times of four one of `known`, else any byte, as the 16 bits of `n` will have it.
 
@@ -68,10 +72,14 @@ def _message(n: tuple[int, ...], payload: bytes) -> Message:
     return Message(header, payload, TpHeader(n[8] & ~15, bool(n[8] & 1)) if header.is_tp else None)
 
 
-messages = st.builds(_message, numbers(">HHHHHBHHI"), st.binary(max_size=64))
-plain_messages = messages.map(
-    lambda m: replace(m, header=replace(m.header, message_type=m.header.base_type), tp=None)
-)
+_MESSAGE = ">HHHHHBHHI"
+messages = st.builds(_message, numbers(_MESSAGE), st.binary(max_size=64))
+
+
+def message_from(blob: bytes) -> Message:
+    """A message made of at least 22 bytes, its payload of those that are left."""
+    return _message(struct.unpack_from(_MESSAGE, blob), blob[22 : 22 + blob[21] % 32])
+
 
 config_keys = st.binary(min_size=1, max_size=8).filter(lambda key: b"=" not in key)
 config_items = st.one_of(
