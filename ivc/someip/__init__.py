@@ -3,12 +3,19 @@
 
 from ivc.someip.errors import BuildError, CodecError, ParseError
 from ivc.someip.header import TP_FLAG, Header, MessageType, ReturnCode, peek
-from ivc.someip.message import Message, TpHeader, parse_datagram
+from ivc.someip.message import (
+    UDP_LIMIT,
+    Message,
+    TpHeader,
+    build_datagrams,
+    parse_datagram,
+)
 from ivc.someip.options import (
     AddressOption,
     ConfigurationOption,
     EndpointOption,
     LoadBalancingOption,
+    MacGroupcastOption,
     MulticastOption,
     Option,
     ProtectionOption,
@@ -28,11 +35,18 @@ from ivc.someip.sd import (
     ServiceEntry,
     UnknownEntry,
 )
+from ivc.someip.stream import CLIENT_COOKIE, COOKIES, SERVER_COOKIE, Skipped, StreamSplitter
+from ivc.someip.tp import SEGMENT_SIZE, TpLoss, TpReassembler, segment
 
 __all__ = [
+    "CLIENT_COOKIE",
+    "COOKIES",
     "FOREVER",
+    "SEGMENT_SIZE",
+    "SERVER_COOKIE",
     "STOP",
     "TP_FLAG",
+    "UDP_LIMIT",
     "AddressOption",
     "BuildError",
     "CodecError",
@@ -43,6 +57,7 @@ __all__ = [
     "EventgroupEntry",
     "Header",
     "LoadBalancingOption",
+    "MacGroupcastOption",
     "Message",
     "MessageType",
     "MulticastOption",
@@ -56,9 +71,15 @@ __all__ = [
     "SdMessage",
     "SelectiveOption",
     "ServiceEntry",
+    "Skipped",
+    "StreamSplitter",
     "TpHeader",
+    "TpLoss",
+    "TpReassembler",
     "UnknownEntry",
     "UnknownOption",
+    "build_datagrams",
     "parse_datagram",
     "peek",
+    "segment",
 ]

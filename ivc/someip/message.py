@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole SOME/IP messages, and datagrams that hold several of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from ivc.someip.convert import Buffer, decode, encode
 from ivc.someip.errors import BuildError, ParseError
 from ivc.someip.header import Header, read_header
 from ivc.someip.schema import HEADER_SIZE, TP, TP_SIZE
+
+UDP_LIMIT: Final = 1416
+"""Bytes of the largest message that goes over UDP without SOME/IP-TP (Open SOME/IP 36)."""
 
 TP_UNIT = 16
 """TP offsets are multiples of this many bytes."""
@@ -91,3 +95,22 @@ def parse_datagram(data: Buffer) -> list[Message]:
             raise ParseError(f"messages[{len(messages)}].{error.path}", error.problem) from error
         messages.append(message)
     return messages
+
+
+def build_datagrams(messages: Iterable[Message], limit: int = UDP_LIMIT) -> list[bytes]:
+    """The bytes of all `messages` in order, as many in a datagram as fit (Open SOME/IP 702).
+
+    Raises BuildError for a message that does not fit `limit` bytes, its path beginning with its
+    number: it wants TCP, or `tp.segment`.
+    """
+    datagrams: list[bytes] = []
+    for number, message in enumerate(messages):
+        data = message.build()
+        if len(data) > limit:
+            problem = f"{len(data)} bytes, expected at most {limit}"
+            raise BuildError(f"messages[{number}]", problem)
+        if datagrams and len(datagrams[-1]) + len(data) <= limit:
+            datagrams[-1] += data
+        else:
+            datagrams.append(data)
+    return datagrams

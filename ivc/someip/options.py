@@ -16,7 +16,8 @@ from ivc.someip.schema import OPTION, OPTION_SIZE
 
 Address = IPv4Address | IPv6Address
 
-_CONFIGURATION, _LOAD_BALANCING, _PROTECTION, _SELECTIVE = 0x01, 0x02, 0x03, 0x20
+_CONFIGURATION, _LOAD_BALANCING, _PROTECTION = 0x01, 0x02, 0x03
+_MAC_GROUPCAST, _SELECTIVE = 0x15, 0x20
 _IPV4, _IPV6 = 0x04, 0x06  # to be added to the role of an address option
 
 
@@ -89,6 +90,19 @@ class ProtectionOption:
 
 
 @dataclass(frozen=True, slots=True)
+class MacGroupcastOption:
+    """Where something that is not SOME/IP is sent to on layer 2 (type 0x15).
+
+    `address`: 6 bytes; `ether_type`: its protocol, for example 0x22F0 for IEEE 1722;
+    `identifier`: what tells it apart in that protocol (Open SOME/IP SD 1253).
+    """
+
+    address: bytes
+    ether_type: int
+    identifier: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SelectiveOption:
     """Client ids an eventgroup is meant for; vsomeip's only (type 0x20)."""
 
@@ -110,6 +124,7 @@ Option = (
     | ConfigurationOption
     | LoadBalancingOption
     | ProtectionOption
+    | MacGroupcastOption
     | SelectiveOption
     | UnknownOption
 )
@@ -181,6 +196,10 @@ _READERS: _Readers = {
         schema.PROTECTION_BODY,
         lambda fields: ProtectionOption(fields.alive_counter, fields.crc),
     ),
+    _MAC_GROUPCAST: (
+        schema.MAC_GROUPCAST_BODY,
+        lambda fields: MacGroupcastOption(fields.address, fields.ether_type, fields.identifier),
+    ),
     _SELECTIVE: (
         schema.SELECTIVE_BODY,
         lambda fields: SelectiveOption(tuple(fields.clients)),
@@ -203,6 +222,9 @@ def _write_body(option: Option, path: str) -> tuple[int, bytes]:
         case ProtectionOption(alive_counter, crc):
             fields = {"alive_counter": alive_counter, "crc": crc}
             return _PROTECTION, encode(schema.PROTECTION_BODY, fields, path)
+        case MacGroupcastOption(address, ether_type, identifier):
+            fields = {"address": address, "ether_type": ether_type, "identifier": identifier}
+            return _MAC_GROUPCAST, encode(schema.MAC_GROUPCAST_BODY, fields, path)
         case SelectiveOption(clients):
             return _SELECTIVE, encode(schema.SELECTIVE_BODY, {"clients": clients}, path)
         case _:

@@ -99,6 +99,9 @@ IPV4_BODY = Struct(Padding(1), "address" / Bytes(4), *_TRANSPORT, Terminated)
 IPV6_BODY = Struct(Padding(1), "address" / Bytes(16), *_TRANSPORT, Terminated)
 LOAD_BALANCING_BODY = Struct(Padding(1), "priority" / Int16ub, "weight" / Int16ub, Terminated)
 PROTECTION_BODY = Struct(Padding(1), "alive_counter" / Int32ub, "crc" / Int32ub, Terminated)
+MAC_GROUPCAST_BODY = Struct(
+    Padding(1), "address" / Bytes(6), "ether_type" / Int16ub, "identifier" / GreedyBytes
+)
 SELECTIVE_BODY = Struct(Padding(1), "clients" / GreedyRange(Int16ub), Terminated)
 CONFIGURATION_BODY = Struct(
     Padding(1),

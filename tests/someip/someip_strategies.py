@@ -2,8 +2,10 @@
 """Hypothesis strategies: every value the codec can carry, and bytes that nearly are one."""
 
 import struct
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from ivc.someip import (
     EventgroupEntry,
     Header,
     LoadBalancingOption,
+    MacGroupcastOption,
     Message,
     MessageType,
     MulticastOption,
@@ -33,69 +36,76 @@ from ivc.someip import (
 )
 
 
-def numbers(layout: str) -> st.SearchStrategy[tuple[int, ...]]:
-    """The numbers of a `struct` layout from one draw: a draw each costs most of the test time."""
+def numbers(layout: str) -> st.SearchStrategy[tuple[Any, ...]]:
+    """The fields of a `struct` layout from one draw: a draw each costs most of the test time."""
     size = struct.calcsize(layout)
     return st.binary(min_size=size, max_size=size).map(lambda data: struct.unpack(layout, data))
 
 
+def blobs(size: int) -> st.SearchStrategy[bytes]:
+    """So many bytes, for a test to make something larger of: one draw again."""
+    return st.binary(min_size=size, max_size=size)
+
+
+def mostly(known: Sequence[int], n: int) -> int:
+    """Three times of four one of `known`, else any byte, as the 16 bits of `n` will have it.
+
+    So other stacks take a good part of what is made.
+    """
+    return known[n % len(known)] if n < 0xC000 else n & 0xFF
+
+
 u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
-ttls = st.integers(0, 0xFFFFFF)
 
 STANDARD_ENTRIES = tuple(EntryType)
 STANDARD_OPTIONS = frozenset({0x01, 0x02, 0x04, 0x06, 0x14, 0x16, 0x24, 0x26})
-VSOMEIP_OPTIONS = frozenset({0x03, 0x20})
+OTHER_OPTIONS = frozenset({0x03, 0x15, 0x20})
+"""We look into these, and other stacks do not."""
 
-# Known numbers come up often enough that other stacks take a good part of the messages.
-versions = st.sampled_from([1, 1, 1, 1, 1, 1, 0, 2, 255])
-types = st.one_of(st.sampled_from(MessageType), u8)
-codes = st.one_of(st.sampled_from(ReturnCode), u8)
-headers = st.builds(
-    lambda n, version, kind, code: Header(n[0], n[1], n[2], n[3], version, n[4], kind, code),
-    numbers(">HHHHB"),
-    versions,
-    types,
-    codes,
-)
-tp_headers = st.builds(
-    TpHeader, offset=st.integers(0, (1 << 28) - 1).map(lambda n: n * 16), more=st.booleans()
-)
+_TYPES = [*MessageType, *(kind | TP_FLAG for kind in MessageType)]
+_CODES = list(ReturnCode)
 
 
-def message_of(header: Header, payload: bytes, tp: TpHeader) -> Message:
-    """A message with a TP header exactly where its type demands one."""
-    return Message(header, payload, tp if header.message_type & TP_FLAG else None)
+def _message(n: tuple[int, ...], payload: bytes) -> Message:
+    header = Header(*n[:4], mostly([1], n[4]), n[5], mostly(_TYPES, n[6]), mostly(_CODES, n[7]))
+    return Message(header, payload, TpHeader(n[8] & ~15, bool(n[8] & 1)) if header.is_tp else None)
 
 
-messages = st.builds(message_of, headers, st.binary(max_size=64), tp_headers)
+_MESSAGE = ">HHHHHBHHI"
+messages = st.builds(_message, numbers(_MESSAGE), st.binary(max_size=64))
 
-addresses: st.SearchStrategy[IPv4Address | IPv6Address] = st.one_of(
-    st.binary(min_size=4, max_size=4).map(IPv4Address),
-    st.binary(min_size=16, max_size=16).map(IPv6Address),
-)
+
+def message_from(blob: bytes) -> Message:
+    """A message made of at least 22 bytes, its payload of those that are left."""
+    return _message(struct.unpack_from(_MESSAGE, blob), blob[22 : 22 + blob[21] % 32])
+
+
 config_keys = st.binary(min_size=1, max_size=8).filter(lambda key: b"=" not in key)
 config_items = st.one_of(
     st.tuples(config_keys, st.none()),
     st.tuples(st.one_of(st.just(b""), config_keys), st.binary(max_size=8)),
 )
 
+
+def _address_option(n: tuple[Any, ...]) -> Option:
+    kinds = (EndpointOption, MulticastOption, SdEndpointOption)
+    address = IPv4Address(n[1][:4]) if n[0] & 1 else IPv6Address(n[1])
+    return kinds[n[0] // 2 % 3](address, n[2], n[3])
+
+
 standard_options: st.SearchStrategy[Option] = st.one_of(
-    st.builds(
-        lambda option, address, n: option(address, n[0], n[1]),
-        st.sampled_from([EndpointOption, MulticastOption, SdEndpointOption]),
-        addresses,
-        numbers(">BH"),
-    ),
+    numbers(">B16sBH").map(_address_option),
     st.builds(ConfigurationOption, st.lists(config_items, max_size=2).map(tuple)),
     numbers(">HH").map(lambda n: LoadBalancingOption(*n)),
 )
 other_options: st.SearchStrategy[Option] = st.one_of(
     numbers(">II").map(lambda n: ProtectionOption(*n)),
     st.builds(SelectiveOption, st.lists(u16, max_size=4).map(tuple)),
+    st.builds(MacGroupcastOption, st.binary(min_size=6, max_size=6), u16, st.binary(max_size=9)),
     st.builds(
         UnknownOption,
-        u8.filter(lambda kind: kind not in STANDARD_OPTIONS | VSOMEIP_OPTIONS),
+        u8.filter(lambda kind: kind not in STANDARD_OPTIONS | OTHER_OPTIONS),
         st.binary(max_size=12),
     ),
 )
@@ -108,40 +118,28 @@ other_entries = st.builds(
 )
 
 
-def runs(among: int) -> st.SearchStrategy[Run]:
-    """Runs that lie within `among` options; an empty one may begin anywhere."""
+def runs(among: int) -> list[Run]:
+    """All runs that lie within `among` options; an empty one may begin anywhere."""
     empty = [Run(first, 0) for first in (0, among, among + 1, 0xFF)]
-    some = [Run(first, n) for first in range(among) for n in range(1, among - first + 1)]
-    return st.sampled_from(empty + some)
+    return empty + [Run(first, n) for first in range(among) for n in range(1, among - first + 1)]
 
 
 def standard_entries(among: int) -> st.SearchStrategy[Entry]:
     """Entries of the types in use, their runs within `among` options."""
-    services = st.sampled_from([EntryType.FIND, EntryType.OFFER])
-    eventgroups = st.sampled_from([EntryType.SUBSCRIBE, EntryType.SUBSCRIBE_ACK])
-    both = (runs(among), runs(among))
-    return st.one_of(
-        st.builds(
-            lambda kind, n, ttl, run_1, run_2: ServiceEntry(
-                kind, n[0], n[1], n[2], ttl, n[3], run_1, run_2
-            ),
-            services,
-            numbers(">HHBI"),
-            ttls,
-            *both,
-        ),
-        st.builds(
-            lambda kind, n, ttl, counter, initial, run_1, run_2: EventgroupEntry(
-                kind, n[0], n[1], n[2], ttl, n[3], counter, initial, run_1, run_2
-            ),
-            eventgroups,
-            numbers(">HHBH"),
-            ttls,
-            st.integers(0, 15),
-            st.booleans(),
-            *both,
-        ),
-    )
+    possible = runs(among)
+
+    def make(n: tuple[int, ...]) -> Entry:
+        kind, run_1, run_2 = (
+            table[i % len(table)]
+            for table, i in zip((STANDARD_ENTRIES, possible, possible), n[:3], strict=True)
+        )
+        common = kind, n[3], n[4], n[5], n[6] & 0xFFFFFF
+        if kind in (EntryType.FIND, EntryType.OFFER):
+            return ServiceEntry(*common, n[7], run_1, run_2)
+        group, bits = n[7] & 0xFFFF, n[7] >> 16
+        return EventgroupEntry(*common, group, bits & 15, bool(bits & 16), run_1, run_2)
+
+    return numbers(">BBBHHBII").map(make)
 
 
 def sd_with(
@@ -163,15 +161,18 @@ standard_sd_messages = sd_with(standard_options, st.nothing())
 """Without the entry and option types that not all stacks know."""
 
 
-@st.composite
-def damaged(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
-    """Valid bytes with a few of them changed, and some cut off or added at the end."""
-    data = bytearray(draw(valid))
-    for _ in range(draw(st.integers(0, 2))):
-        if data:
-            data[draw(st.integers(0, len(data) - 1))] = draw(u8)
-    end = draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))
-    return bytes(data[:end]) + draw(st.binary(max_size=4))
+def _damage(data: bytes, n: tuple[int, ...], tail: bytes) -> bytes:
+    broken = bytearray(data)
+    for at, value in [(n[1], n[2]), (n[3], n[4])][: n[0] % 3]:
+        if broken:
+            broken[at % len(broken)] = value
+    end = n[5] % (len(broken) + 1) if n[0] & 0x80 else len(broken)
+    return bytes(broken[:end]) + tail
+
+
+def damaged(valid: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Valid bytes with up to two of them changed, and some cut off or added at the end."""
+    return st.builds(_damage, valid, numbers(">BHBHBH"), st.binary(max_size=4))
 
 
 message_bytes = st.one_of(st.binary(max_size=80), damaged(messages.map(Message.build)))

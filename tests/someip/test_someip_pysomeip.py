@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import someip.header as py
 from hypothesis import given
-from someip_strategies import message_bytes, sd_bytes, standard_sd_messages
+from someip_strategies import OTHER_OPTIONS, message_bytes, sd_bytes, standard_sd_messages
 
 from ivc.someip import (
     ConfigurationOption,
@@ -14,6 +14,7 @@ from ivc.someip import (
     EventgroupEntry,
     Header,
     LoadBalancingOption,
+    MacGroupcastOption,
     Message,
     MessageType,
     MulticastOption,
@@ -130,13 +131,15 @@ def known_to_pysomeip(header: Header) -> bool:
     )
 
 
-def without_vsomeip_options(sd: SdMessage) -> SdMessage:
-    """`sd` with nothing in the options that are vsomeip's only: they keep them as raw bytes."""
+def without_other_options(sd: SdMessage) -> SdMessage:
+    """`sd` with nothing in the options that they do not look into: they keep them as raw bytes."""
     emptied: list[Option] = []
     for option in sd.options:
         match option:
             case ProtectionOption() | UnknownOption(0x03):
                 emptied.append(UnknownOption(0x03, b""))
+            case MacGroupcastOption() | UnknownOption(0x15):
+                emptied.append(UnknownOption(0x15, b""))
             case SelectiveOption() | UnknownOption(0x20):
                 emptied.append(UnknownOption(0x20, b""))
             case _:
@@ -193,9 +196,9 @@ def test_service_discovery_bytes_they_accept_are_read_alike(data: bytes) -> None
     if theirs is None:
         return
     if ours is None:  # only over an option that they do not look into
-        assert any(option.type in (0x03, 0x20) for option in theirs[0].options)
+        assert any(option.type in OTHER_OPTIONS for option in theirs[0].options)
         return
-    assert without_vsomeip_options(ours[0]) == without_vsomeip_options(sd_from(theirs[0]))
+    assert without_other_options(ours[0]) == without_other_options(sd_from(theirs[0]))
     assert ours[1] == theirs[1]
 
 

@@ -18,6 +18,7 @@ from ivc.someip import (
     EntryType,
     EventgroupEntry,
     LoadBalancingOption,
+    MacGroupcastOption,
     MulticastOption,
     Option,
     ParseError,
@@ -64,12 +65,21 @@ def test_any_bytes_give_a_value_or_a_parse_error_with_its_path(data: bytes) -> N
         assert SdMessage.parse(sd.build()) == (sd, b"")
 
 
+@pytest.mark.req("feat_req_someipsd_336", "feat_req_someipsd_342")
 def test_options_of_an_entry_are_those_of_its_first_run_then_of_its_second() -> None:
     a, b, c, d = (LoadBalancingOption(i, 0) for i in range(4))
     entry = ServiceEntry(EntryType.OFFER, 1, 1, 1, 3, 0, run_1=Run(2, 2), run_2=Run(0, 1))
     assert SdMessage((entry,), (a, b, c, d)).options_of(entry) == (c, d, a)
 
 
+@pytest.mark.req(
+    "feat_req_someipsd_44",
+    "feat_req_someipsd_47",
+    "feat_req_someipsd_101",
+    "feat_req_someipsd_103",
+    "feat_req_someipsd_129",
+    "feat_req_someipsd_253",
+)
 def test_offer_stands_byte_for_byte_as_specified() -> None:
     endpoint = EndpointOption(V4, Protocol.UDP, 30509)
     offer = ServiceEntry(EntryType.OFFER, 0x1234, 0x5678, 0x9A, 0xBCDEF0, 0x11223344, Run(0, 1))
@@ -80,6 +90,7 @@ def test_offer_stands_byte_for_byte_as_specified() -> None:
     )
 
 
+@pytest.mark.req("feat_req_someipsd_109", "feat_req_someipsd_322")
 def test_subscribe_stands_byte_for_byte_as_specified() -> None:
     entry = EventgroupEntry(6, 0x1234, 0x5678, 1, 3, 0x4465, counter=5, initial_data=True)
     assert SdMessage((entry,)).build() == bytes.fromhex(
@@ -87,6 +98,18 @@ def test_subscribe_stands_byte_for_byte_as_specified() -> None:
     )
 
 
+@pytest.mark.req(
+    "feat_req_someipsd_129",
+    "feat_req_someipsd_133",
+    "feat_req_someipsd_152",
+    "feat_req_someipsd_164",
+    "feat_req_someipsd_175",
+    "feat_req_someipsd_725",
+    "feat_req_someipsd_739",
+    "feat_req_someipsd_1087",
+    "feat_req_someipsd_1103",
+    "feat_req_someipsd_1253",
+)
 @pytest.mark.parametrize(
     ("option", "body"),
     [
@@ -103,6 +126,10 @@ def test_subscribe_stands_byte_for_byte_as_specified() -> None:
         ),
         (LoadBalancingOption(1, 2), "0005 02 00 0001 0002"),
         (ProtectionOption(1, 2), "0009 03 00 00000001 00000002"),
+        (
+            MacGroupcastOption(bytes.fromhex("91e0f0000001"), 0x22F0, b"stream-1"),
+            "0011 15 00 91e0f0000001 22f0 73747265616d2d31",
+        ),
         (SelectiveOption((1, 2)), "0005 20 00 0001 0002"),
         (UnknownOption(0x99, b"\x80xy"), "0003 99 80 7879"),
         (UnknownOption(0x99, b""), "0000 99"),
@@ -114,6 +141,7 @@ def test_option_stands_byte_for_byte_as_specified(option: Option, body: str) -> 
     assert SdMessage(options=(option,), unicast=False).build() == data
 
 
+@pytest.mark.req("feat_req_someipsd_40", "feat_req_someipsd_87", "feat_req_someipsd_1187")
 @pytest.mark.parametrize(
     ("flags", "reboot", "unicast", "initial"),
     [(0x80, True, False, False), (0x40, False, True, False), (0x20, False, False, True)],
@@ -123,6 +151,7 @@ def test_each_flag_has_its_bit(flags: int, reboot: bool, unicast: bool, initial:
     assert (sd.reboot, sd.unicast, sd.explicit_initial_data) == (reboot, unicast, initial)
 
 
+@pytest.mark.req("feat_req_someipsd_42", "feat_req_someipsd_1180")
 def test_reserved_flags_and_bytes_are_not_looked_at() -> None:
     assert SdMessage.parse(b"\x1f\xff\xff\xff" + payload()[4:])[0] == SdMessage(unicast=False)
 
@@ -135,6 +164,7 @@ def test_an_entry_of_unknown_type_is_kept_and_the_next_one_read(kind: int) -> No
     assert sd.entries[0].type == kind
 
 
+@pytest.mark.req("feat_req_someipsd_1142")
 def test_an_option_of_unknown_type_is_kept_and_the_next_one_read() -> None:
     both = UnknownOption(0x99, b"??"), LoadBalancingOption(1, 2)
     assert SdMessage.parse(SdMessage(options=both).build())[0].options == both
@@ -169,6 +199,7 @@ def test_half_a_length_of_the_options_is_refused(left: int) -> None:
         (payload(options=bytes.fromhex("000a 04 00 0a4d0001 00 11 772d 00")), "sd.options[0]"),
         (payload(options=bytes.fromhex("0006 02 00 0001 0002 00")), "sd.options[0]"),
         (payload(options=bytes.fromhex("0004 20 00 0001 00")), "sd.options[0]"),
+        (payload(options=bytes.fromhex("0007 15 00 91e0f0000001")), "sd.options[0].ether_type"),
         (payload(options=bytes.fromhex("0003 01 00 01 61")), "sd.options[0].strings"),
         (payload(options=bytes.fromhex("0004 01 00 09 61 00")), "sd.options[0].strings"),
     ],
@@ -179,6 +210,7 @@ def test_damage_is_refused_with_the_path_of_the_field(data: bytes, path: str) ->
     assert caught.value.path == path
 
 
+@pytest.mark.req("feat_req_someipsd_1164")
 @pytest.mark.parametrize("runs", ["02 00 10", "00 02 01", "00 01 22", "01 00 20", "ff 00 10"])
 def test_a_run_beyond_the_options_is_refused(runs: str) -> None:
     good = bytes.fromhex("01 00 00 11") + bytes(12)
@@ -190,6 +222,7 @@ def test_a_run_beyond_the_options_is_refused(runs: str) -> None:
     assert caught.value.path == "sd.entries[2].options"
 
 
+@pytest.mark.req("feat_req_someipsd_343", "feat_req_someipsd_347")
 def test_an_empty_run_may_begin_anywhere() -> None:
     entry = bytes.fromhex("01 ff fe 00") + bytes(12)
     sd, _ = SdMessage.parse(payload(entry))
@@ -201,11 +234,46 @@ def test_runs_of_an_unknown_entry_are_not_looked_at() -> None:
     assert sd.options_of(sd.entries[0]) == ()
 
 
+@pytest.mark.req("feat_req_someipsd_684", "feat_req_someipsd_1147")
+def test_a_key_that_comes_twice_in_a_configuration_is_kept_twice() -> None:
+    """vsomeip refuses the whole option for it."""
+    twice = ConfigurationOption(((b"k", b"1"), (b"k", b"2"), (b"k", None)))
+    assert SdMessage.parse(SdMessage(options=(twice,)).build())[0].options == (twice,)
+
+
+@pytest.mark.req("feat_req_someipsd_160", "feat_req_someipsd_217")
+def test_a_key_alone_is_not_a_key_with_an_empty_value() -> None:
+    alone, empty = (ConfigurationOption(((b"k", value),)) for value in (None, b""))
+    both = SdMessage(options=(alone, empty))
+    assert SdMessage.parse(both.build())[0].options == (alone, empty)
+
+
+@pytest.mark.req("feat_req_someipsd_1233")
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "255.255.255.255", "10.77.0.1"])
+def test_whether_an_address_may_be_used_is_for_the_receiver_to_say(address: str) -> None:
+    """vsomeip refuses its own address and what is outside its netmask, others take them."""
+    endpoint = EndpointOption(IPv4Address(address), Protocol.UDP, 30509)
+    subscribe = EventgroupEntry(EntryType.SUBSCRIBE, 1, 1, 1, 3, 1, run_1=Run(0, 1))
+    sd, _ = SdMessage.parse(SdMessage((subscribe,), (endpoint,)).build())
+    assert sd.options_of(sd.entries[0]) == (endpoint,)
+
+
+@pytest.mark.req("feat_req_someipsd_1142")
+@pytest.mark.parametrize("count", range(3))
+def test_what_is_unknown_is_kept_byte_for_byte(count: int) -> None:
+    entries = b"".join(bytes([kind]) + bytes(range(15)) for kind in (0x02, 0x05, 0xFF)[:count])
+    unknown = b"".join(bytes([0, 3, kind, 0x80, 1, 2]) for kind in (0x05, 0x99, 0xFF)[:count])
+    data = b"\xe0" + payload(entries, unknown)[1:]
+    assert SdMessage.parse(data)[0].build() == data
+
+
+@pytest.mark.req("feat_req_someipsd_158")
 def test_bytes_after_the_end_mark_of_a_configuration_are_ignored() -> None:
     sd, _ = SdMessage.parse(payload(options=bytes.fromhex("0005 01 00 00 ffffff")))
     assert sd.options == (ConfigurationOption(()),)
 
 
+@pytest.mark.req("feat_req_someipsd_262")
 def test_ttl_zero_is_a_stop() -> None:
     stop, _ = SdMessage.parse(payload(bytes.fromhex("01 0000 00 1234 5678 01 000000 00000000")))
     assert stop.entries == (ServiceEntry(EntryType.OFFER, 0x1234, 0x5678, 1, STOP, 0),)
@@ -235,6 +303,7 @@ def test_an_entry_that_does_not_fit_is_refused_with_its_path(entry: Entry, path:
     [
         (EndpointOption(V4, 0x11, 0x10000), "sd.options[0].port"),
         (LoadBalancingOption(-1, 0), "sd.options[0].priority"),
+        (MacGroupcastOption(b"short", 0, b""), "sd.options[0].address"),
         (UnknownOption(0x100, b""), "sd.options[0].type"),
         (UnknownOption(0x99, bytes(0x10000)), "sd.options[0].length"),
         (ConfigurationOption(((b"k" * 256, None),)), "sd.options[0].strings"),
@@ -260,6 +329,7 @@ def test_a_run_of_sixteen_does_not_fit_its_nibble() -> None:
     assert caught.value.path == "sd.entries[0].counts.run_1"
 
 
+@pytest.mark.req("feat_req_someipsd_109")
 def test_subscriptions_differ_by_their_counter() -> None:
     first, second = (
         SdMessage.parse(SdMessage((EventgroupEntry(6, 1, 1, 1, 3, 1, n),)).build())[0]
