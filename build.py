@@ -27,6 +27,22 @@ PINGPONG = BUILD / "pingpong"
 STAMP = VENV / "ivc-installed"
 _PASSED_ON = ("demo", "xen", "test", "full")  # verbs whose arguments are another's
 
+# What starts the controller in dom0: file in packaging/, mode, place.
+SETTINGS = Path("/etc/default/ivc-controller")
+_ON_XEN = (
+    ("ivc-controller.default", 0o644, SETTINGS),
+    ("60-ivc-xen.rules", 0o644, Path("/etc/udev/rules.d/60-ivc-xen.rules")),
+    ("ivc-xen.modules", 0o644, Path("/etc/modules-load.d/ivc-xen.conf")),
+)
+INIT_FILES = {
+    "systemd": (
+        *_ON_XEN,
+        ("ivc.sysusers", 0o644, Path("/etc/sysusers.d/ivc.conf")),
+        ("ivc-controller.service", 0o644, Path("/etc/systemd/system/ivc-controller.service")),
+    ),
+    "sysv": (*_ON_XEN, ("ivc-controller.init", 0o755, Path("/etc/init.d/ivc-controller"))),
+}
+
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 COMPILE = ["gcc", "-std=c11", "-O2", *WARNINGS]
 
@@ -48,12 +64,7 @@ def _arguments() -> argparse.Namespace:
         sub = verbs.add_parser(name, help=help_text, add_help=name not in _PASSED_ON)
         sub.set_defaults(action=action)
         if name == "install":
-            sub.add_argument(
-                "--prefix",
-                type=Path,
-                default=Path("/usr/local"),
-                help="its lib/ gets the library (default %(default)s)",
-            )
+            _add_install_options(sub)
 
     verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
     verb("xen", xen, "boot a real Xen with two guests in QEMU; arguments go to ivc.lab.xen")
@@ -66,6 +77,27 @@ def _arguments() -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     return options
+
+
+def _add_install_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prefix",
+        type=Path,
+        default=Path("/usr/local"),
+        help="its lib/ gets the library (default %(default)s)",
+    )
+    parser.add_argument(
+        "--destdir",
+        type=Path,
+        help="root of an image that is being made; everything goes below it",
+    )
+    parser.add_argument(
+        "--init",
+        choices=[*INIT_FILES, "none"],
+        default="none",
+        help="also what starts the controller in dom0, and the settings for it, in /etc "
+        "(default %(default)s)",
+    )
 
 
 # ---- verbs ------------------------------------------------------------------
@@ -110,21 +142,20 @@ def full(options: argparse.Namespace) -> None:
 
 def install(options: argparse.Namespace) -> None:
     build()
-    folder: Path = options.prefix.absolute() / "lib"
-    target = folder / LIBRARY.name
-    _say(f"install {target}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = target.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(LIBRARY, beside)
-        beside.replace(target)  # programs that run keep the copy they have mapped
-    except OSError as error:
-        why = error.strerror or error
-        _fail(f"cannot write {folder}: {why}\nRun it as root, or name a folder with --prefix.")
-    if _loader_finds(folder):
+    prefix: Path = options.prefix.absolute()
+    _install_file(LIBRARY, _below(options.destdir, prefix / "lib" / LIBRARY.name))
+    for name, mode, place in INIT_FILES.get(options.init, ()):
+        target = _below(options.destdir, place)
+        if place == SETTINGS and target.exists():
+            _say(f"keep {target}")
+        else:
+            _install_file(ROOT / "packaging" / name, target, mode, prefix)
+    if options.init != "none" and not _below(options.destdir, prefix / "bin" / "ivc").exists():
+        _say(f"not there yet: {prefix}/bin/ivc, which is to be started; see docs/xen.md, dom0")
+    if options.destdir is None and _loader_finds(prefix / "lib"):
         print("LD_PRELOAD=libivcsock.so PROGRAM")
     else:
-        print(f"LD_LIBRARY_PATH={folder} LD_PRELOAD=libivcsock.so PROGRAM")
+        print(f"LD_LIBRARY_PATH={prefix / 'lib'} LD_PRELOAD=libivcsock.so PROGRAM")
 
 
 def clean(_options: argparse.Namespace) -> None:
@@ -222,6 +253,30 @@ def _outdated(target: Path, sources: Iterable[Path]) -> bool:
         return True
     made = target.stat().st_mtime_ns
     return any(source.stat().st_mtime_ns > made for source in sources if source.exists())
+
+
+def _below(destdir: Path | None, target: Path) -> Path:
+    return target if destdir is None else destdir.absolute() / target.relative_to("/")
+
+
+def _install_file(
+    source: Path, target: Path, mode: int = 0o644, prefix: Path | None = None
+) -> None:
+    """Whole or not at all. With `prefix`, it takes the place of @PREFIX@ inside."""
+    _say(f"install {target}")
+    content = source.read_bytes()
+    if prefix is not None:
+        content = content.replace(b"@PREFIX@", os.fsencode(prefix))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_suffix(f".{os.getpid()}")
+        beside.write_bytes(content)
+        beside.chmod(mode)
+        beside.replace(target)  # programs that run keep the copy they have mapped
+    except OSError as error:
+        why = error.strerror or error
+        where = f"cannot write {target.parent}: {why}"
+        _fail(f"{where}\nRun it as root, or name a folder with --prefix or --destdir.")
 
 
 def _loader_finds(folder: Path) -> bool:

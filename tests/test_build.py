@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 SHOW_MAPS = "cat /proc/self/maps"
 
@@ -86,3 +88,54 @@ def test_a_compiler_without_headers_is_told_with_the_package_to_get(tmp_path: Pa
     )
     assert done.returncode == 1
     assert "apt-get install gcc libc6-dev" in done.stderr
+
+
+def install(destdir: Path, *options: str) -> set[str]:
+    """What `build.py install` puts below an image's root, as paths in that image."""
+    run(sys.executable, "build.py", "install", "--destdir", str(destdir), *options)
+    files = [path for path in destdir.rglob("*") if path.is_file()]
+    return {f"/{path.relative_to(destdir)}" for path in files}
+
+
+LIBRARY = "/usr/lib/libivcsock.so"
+ON_XEN = {
+    "/etc/default/ivc-controller",
+    "/etc/modules-load.d/ivc-xen.conf",
+    "/etc/udev/rules.d/60-ivc-xen.rules",
+}
+UNIT = "/etc/systemd/system/ivc-controller.service"
+SCRIPT = "/etc/init.d/ivc-controller"
+
+
+def test_what_starts_the_controller_is_installed_only_when_asked_for(tmp_path: Path) -> None:
+    assert install(tmp_path, "--prefix", "/usr") == {LIBRARY}
+
+
+@pytest.mark.parametrize(
+    ("init", "files"), [("systemd", {UNIT, "/etc/sysusers.d/ivc.conf"}), ("sysv", {SCRIPT})]
+)
+def test_each_init_gets_its_own_files(tmp_path: Path, init: str, files: set[str]) -> None:
+    installed = install(tmp_path, "--prefix", "/usr", "--init", init)
+    assert installed == {LIBRARY} | ON_XEN | files
+
+
+@pytest.mark.parametrize(("init", "name"), [("systemd", UNIT), ("sysv", SCRIPT)])
+def test_it_starts_the_program_below_the_prefix(tmp_path: Path, init: str, name: str) -> None:
+    install(tmp_path, "--prefix", "/opt/vehicle", "--init", init)
+    text = (tmp_path / name.lstrip("/")).read_text()
+    assert "/opt/vehicle/bin/ivc" in text and "@PREFIX@" not in text
+
+
+def test_settings_somebody_has_made_are_kept(tmp_path: Path) -> None:
+    settings = tmp_path / "etc" / "default" / "ivc-controller"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("mine")
+    install(tmp_path, "--init", "systemd")
+    assert settings.read_text() == "mine"
+
+
+def test_the_init_script_can_be_run_as_it_is(tmp_path: Path) -> None:
+    install(tmp_path, "--init", "sysv")
+    script = tmp_path / "etc" / "init.d" / "ivc-controller"
+    done = subprocess.run([script, "no-such-verb"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "start|stop|restart" in done.stderr

@@ -66,7 +66,11 @@ interface() {
     ip link set "$1" up
 }
 
-[ $$ = 1 ] && mount_everything
+few_grants() { # disks that keep their pages granted hide who else does
+    echo options xen-blkback feature_persistent=0 >/etc/modprobe.d/ivc-lab.conf
+}
+
+[ $$ = 1 ] && mount_everything && few_grants
 init=
 read_command_line
 [ $$ = 1 ] && [ "$init" = systemd ] && become_systemd
