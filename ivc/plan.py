@@ -16,6 +16,7 @@ from itertools import combinations
 
 from ivc import planview
 from ivc.errors import PlanError
+from ivc.network.limits import Share
 from ivc.network.mapping import Mapping, NodeMapping, Path, Rings
 from ivc.network.model import (
     Domain,
@@ -80,13 +81,17 @@ class MatchEntry:
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
-    """A node with its number (from 1, by name). `ring` overrides the order of its rings."""
+    """A node with its number (from 1, by name). `ring` overrides the order of its rings.
+
+    `limits` is what a Xen guest's kernel has for rings.
+    """
 
     id: int
     name: str
     address: IPv4Address
     domain: Domain
     ring: int | None = None
+    limits: Share | None = None
 
     @property
     def inside(self) -> bool:
@@ -260,7 +265,7 @@ def _planned_node(number: int, node: Node, mapping: Mapping) -> PlannedNode:
     entry: NodeMapping | None = mapping.node(node.name)
     if entry is None:
         raise PlanError(f"node {node.name} is not in the mapping")
-    return PlannedNode(number, node.name, node.address, entry.domain, entry.ring)
+    return PlannedNode(number, node.name, node.address, entry.domain, entry.ring, entry.limits)
 
 
 def _sd_groups(network: Network) -> set[Endpoint]:

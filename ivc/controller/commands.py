@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ivc.controller.client import read_status
-from ivc.controller.flows import BYTES_PER_NODE, FLOWS_PER_NODE, Quota
 from ivc.controller.launch import (
     NOT_FOUND,
     enter_node,
@@ -19,6 +18,7 @@ from ivc.controller.launch import (
     find_library,
     wrapped_environment,
 )
+from ivc.controller.quota import BYTES_PER_NODE, FLOWS_PER_NODE, Quota
 from ivc.controller.run_dir import default_run_dir
 from ivc.controller.service import Service, Settings, raise_descriptor_limit
 from ivc.controller.statusview import render_status

@@ -10,9 +10,10 @@ from typing import Final
 
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.errors import Violation
-from ivc.controller.flows import FlowTable, Quota
+from ivc.controller.flows import FlowTable
 from ivc.controller.hosts import Hosts
 from ivc.controller.protocol import FROM_WRAPPER, Address, Message, Role, Type
+from ivc.controller.quota import Quota, Quotas
 from ivc.controller.registry import Process, Registry, Socket
 from ivc.controller.wants import Wants
 from ivc.platform import NOTHING, Attachment, Hangup, Link, Platform, PlatformError
@@ -35,7 +36,8 @@ class Dispatcher:
         self._attention: dict[Process, None] = {}
         self.registry = Registry(hosts)
         self.wants = Wants(self.registry, dcc)
-        self.flows = FlowTable(platform, dcc, self.wants.flow_changed, quota)
+        self.quotas = Quotas(self.registry, quota)
+        self.flows = FlowTable(platform, dcc, self.wants.flow_changed, self.quotas)
 
     def connected(self, link: Link) -> Process:
         """Somebody connected. Raises `Violation`; the link is still the caller's then."""
@@ -67,9 +69,13 @@ class Dispatcher:
     def settle(self) -> list[Process]:
         """Bring every flow to where it should be.
 
-        Returns processes whose connection broke or has messages queued meanwhile.
+        Returns what `attention` does.
         """
         self.wants.settle(self.flows)
+        return self.attention()
+
+    def attention(self) -> list[Process]:
+        """Processes whose connection broke or has messages queued since asked last."""
         attention, self._attention = list(self._attention), {}
         return [process for process in attention if process.id in self.registry.processes]
 

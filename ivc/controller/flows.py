@@ -13,36 +13,22 @@ and the start of the second; to both wrappers it looks like any other.
 
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import Final
 
 from ivc.controller.data_communication import DataCommunicationController, Relay
 from ivc.controller.errors import Violation
 from ivc.controller.protocol import FLOW_RELAY, Address, Message, Role, Type
+from ivc.controller.quota import Quotas, Refused, flow_bytes
 from ivc.controller.registry import Process, Socket
-from ivc.controller.rings import Ring, RingSpec, build_ring, ring_bytes
-from ivc.errors import IvcError
+from ivc.controller.rings import Ring, RingSpec, build_ring
 from ivc.platform import NOTHING, Attachment, Platform, PlatformError
 from ivc.reasons import Reason
 from ivc.shm.errors import RingError
 
 log = logging.getLogger(__name__)
-
-FLOWS_PER_NODE: Final = 1024
-BYTES_PER_NODE: Final = 256 << 20
-"""What the sockets of one node may have built for what they send; whoever asks pays."""
-
-
-class Refused(IvcError):
-    """A flow cannot be made; `reason` says why."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.text)
-        self.reason = reason
 
 
 class State(StrEnum):
@@ -68,11 +54,6 @@ class FlowSpec:
     order: int
     relay: bool
 
-    @property
-    def cost(self) -> int:
-        """Bytes of shared memory."""
-        return ring_bytes(self.order) * (2 if self.relay else 1)
-
     def end(self, role: Role) -> Socket:
         """The socket at an end."""
         return self.sender if role is Role.SENDER else self.receiver
@@ -80,10 +61,14 @@ class FlowSpec:
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """One flow: a ring, or two with a relay between them."""
+    """One flow: a ring, or two with a relay between them.
+
+    `order` is the rings' real one; the spec's may not have fitted.
+    """
 
     id: int
     spec: FlowSpec
+    order: int
     rings: tuple[Ring, ...]
     relay: Relay | None
     state: State = State.ATTACHING
@@ -95,17 +80,14 @@ class Flow:
         """Whether it serves nobody any more."""
         return self.state in (State.CLOSING, State.CLOSED)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of shared memory."""
+        return flow_bytes(self.spec, self.order)
+
     def is_end(self, process: Process, role: Role) -> bool:
         """Whether a process holds this end."""
         return self.spec.end(role).process is process
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """Limits for the flows one node sends on."""
-
-    flows: int = FLOWS_PER_NODE
-    bytes: int = BYTES_PER_NODE
 
 
 class FlowTable:
@@ -116,29 +98,34 @@ class FlowTable:
         platform: Platform,
         dcc: DataCommunicationController,
         changed: Callable[[Flow, Reason], None],
-        quota: Quota,
+        quotas: Quotas,
     ) -> None:
         self._platform = platform
         self._dcc = dcc
         self._changed = changed
-        self._quota = quota
+        self._quotas = quotas
         self._ids = itertools.count(1)
         self._last = 0
-        self._count: Counter[int] = Counter()
-        self._bytes: Counter[int] = Counter()
         self.flows: dict[int, Flow] = {}
 
     def open(self, spec: FlowSpec) -> Flow:
         """Build the rings of a flow and tell both ends. Raises `Refused`."""
-        self._check_quota(spec)
+        order = self._quotas.fit(spec)
+        if order < spec.order:
+            log.warning(
+                "flow %s -> %s: its ring is made smaller: order %d, not %d",
+                spec.source,
+                spec.destination,
+                order,
+                spec.order,
+            )
         try:
-            flow = self._build(spec)
+            flow = self._build(spec, order)
         except (PlatformError, OSError) as error:
             log.warning("flow %s -> %s: %s", spec.source, spec.destination, error)
             raise Refused(Reason.RESOURCES) from error
         self.flows[flow.id] = flow
-        self._count[spec.source_node] += 1
-        self._bytes[spec.source_node] += spec.cost
+        self._quotas.take(spec, order)
         self._attach(flow)
         return flow
 
@@ -205,32 +192,23 @@ class FlowTable:
                 self._dcc.close(flow.relay)
                 flow.relay = None
 
-    def usage(self, node: int) -> tuple[int, int]:
-        """Flows a node sends on, and their bytes of memory."""
-        return self._count[node], self._bytes[node]
-
-    def _check_quota(self, spec: FlowSpec) -> None:
-        flows, size = self.usage(spec.source_node)
-        if flows >= self._quota.flows or size + spec.cost > self._quota.bytes:
-            raise Refused(Reason.QUOTA)
-
-    def _build(self, spec: FlowSpec) -> Flow:
+    def _build(self, spec: FlowSpec, order: int) -> Flow:
         number = self._last = next(self._ids)
         rings: list[Ring] = []
         try:
-            for hop in _ring_specs(number, spec):
+            for hop in _ring_specs(number, spec, order):
                 rings.append(build_ring(self._platform, hop))
             relay = self._dcc.open(number, *rings) if spec.relay else None
         except BaseException:
             for ring in rings:
                 ring.close()
             raise
-        return Flow(number, spec, tuple(rings), relay)
+        return Flow(number, spec, order, tuple(rings), relay)
 
     def _attach(self, flow: Flow) -> None:
         spec = flow.spec
         flags = FLOW_RELAY if spec.relay else 0
-        common = {"flow": flow.id, "arg": spec.order, "flags": flags}
+        common = {"flow": flow.id, "arg": flow.order, "flags": flags}
         spec.sender.process.send(
             Message(
                 Type.ATTACH_TX,
@@ -279,8 +257,7 @@ class FlowTable:
         if self.flows.pop(flow.id, None) is None:
             return
         closing, flow.state = flow.state is State.CLOSING, State.CLOSED
-        self._count[flow.spec.source_node] -= 1
-        self._bytes[flow.spec.source_node] -= flow.spec.cost
+        self._quotas.give_back(flow.spec, flow.order)
         if flow.relay is not None:
             self._dcc.close(flow.relay)
             flow.relay = None
@@ -301,14 +278,14 @@ class FlowTable:
         return flow
 
 
-def _ring_specs(number: int, spec: FlowSpec) -> list[RingSpec]:
+def _ring_specs(number: int, spec: FlowSpec, order: int) -> list[RingSpec]:
     """One hop, or two with the controller (host None) in the middle."""
     receiver = spec.receiver
     stops = [spec.sender.host, *([None] if spec.relay else []), receiver.host]
     return [
         RingSpec(
             number,
-            spec.order,
+            order,
             spec.source_node,
             spec.destination_node,
             spec.source,

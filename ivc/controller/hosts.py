@@ -3,18 +3,23 @@
 
 from dataclasses import dataclass
 
+from ivc.network.limits import Share
 from ivc.plan import MatchKind, Plan
 from ivc.platform import Platform
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An inside node and its host. `host` is None while the host does not exist."""
+    """An inside node and its host. `host` is None while the host does not exist.
+
+    `limits` is what the kernel of a Xen guest has for rings.
+    """
 
     id: int
     name: str
     ip: int
     host: int | None
+    limits: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class Hosts:
         """The nodes that run on a host."""
         return tuple(place for place in self.places if place.host == host)
 
+    def limits(self, host: int) -> Share | None:
+        """What a host's kernel has for rings; None if there is no telling, or no end."""
+        return next((place.limits for place in self.on(host)), None)
+
     def owner(self, host: int, ip: int) -> Place | None:
         """The node of a socket on `host` bound to `ip`.
 
@@ -50,7 +59,7 @@ class Hosts:
 def locate(plan: Plan, platform: Platform) -> Hosts:
     """Resolve every node of the plan on this machine, as of now."""
     places = (
-        Place(node.id, node.name, int(node.address), platform.resolve(node.domain))
+        Place(node.id, node.name, int(node.address), platform.resolve(node.domain), node.limits)
         for node in plan.nodes
         if node.inside
     )

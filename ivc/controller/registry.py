@@ -85,7 +85,7 @@ class Registry:
 
     def add(self, link: Link) -> Process:
         """A process has connected. Raises `Violation` if its host has too many."""
-        if len(self._on(link.identity.host)) >= PROCESSES_MAX:
+        if len(self.on(link.identity.host)) >= PROCESSES_MAX:
             raise Violation(f"more than {PROCESSES_MAX} processes on one host")
         self._last_process += 1
         process = Process(self._last_process, link)
@@ -129,7 +129,7 @@ class Registry:
         self._check_claim(process, local)
         socket = process.sockets.get(number)
         if socket is None:
-            if sum(len(each.sockets) for each in self._on(process.identity.host)) >= SOCKETS_MAX:
+            if sum(len(each.sockets) for each in self.on(process.identity.host)) >= SOCKETS_MAX:
                 raise Violation(f"more than {SOCKETS_MAX} sockets on one host")
             socket = process.sockets[number] = Socket(process, number, bell)
         else:
@@ -159,7 +159,8 @@ class Registry:
         """Whether any socket on a host has joined a group."""
         return any(group in socket.groups for socket in self.sockets() if socket.host == host)
 
-    def _on(self, host: int) -> list[Process]:
+    def on(self, host: int) -> list[Process]:
+        """The processes of a host."""
         return [each for each in self.processes.values() if each.identity.host == host]
 
     def _check_claim(self, process: Process, local: Address) -> None:

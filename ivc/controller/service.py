@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,10 +25,10 @@ from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.errors import Violation
 from ivc.controller.event_handler import EventHandler
-from ivc.controller.flows import Quota
 from ivc.controller.hosts import Hosts, locate
 from ivc.controller.match_table import build_match_table
 from ivc.controller.notify import notify
+from ivc.controller.quota import Quota
 from ivc.controller.registry import Process
 from ivc.controller.run_dir import STATUS, RunDir
 from ivc.controller.status import build_status
@@ -36,7 +36,7 @@ from ivc.controller.status_server import StatusServer
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
 from ivc.platform import Link, Platform, PlatformError
-from ivc.platform.linux import LinuxPlatform
+from ivc.platform.choose import platform_for
 from ivc.platform.seqpacket import listen
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ class Service:
     def __init__(self, settings: Settings, platform: Platform | None = None) -> None:
         """Take the run directory and apply the plan. Raises `IvcError`; nothing is left then."""
         self._settings = settings
-        self._platform = platform or LinuxPlatform()
         self._plan = load_plan(settings)
+        self._platform = platform or platform_for(node.domain for node in self._plan.nodes)
         self._stopping = False
         self._behind: dict[Process, None] = {}
         self._next_tick = time.monotonic() + TICK_S
@@ -95,10 +95,11 @@ class Service:
             raise
 
     def _start(self) -> None:
+        self._platform.listen(self._run_dir.path)
+        self._platform.refresh()
         hosts = locate(self._plan, self._platform)
         self._dcc = DataCommunicationController(self._plan, EventHandler(self._selector))
         self._dispatcher = Dispatcher(self._platform, self._dcc, hosts, self._settings.quota)
-        self._platform.listen(self._run_dir.path)
         status = listen(self._run_dir.path / STATUS, socket.SOCK_STREAM)
         self._status = StatusServer(
             self._selector, status, lambda: build_status(self._dispatcher, self._dcc)
@@ -171,6 +172,8 @@ class Service:
 
     def _apply(self, hosts: Hosts) -> None:
         self._publish(hosts)
+        # Whom that cut off is gone first: nobody waits for a dead domain to let go of a flow.
+        self._attend(self._dispatcher.attention())
         self._dispatcher.replan(hosts)
 
     def _publish(self, hosts: Hosts) -> None:
@@ -178,25 +181,38 @@ class Service:
             if place.host is None:
                 domain = next(node.domain for node in self._plan.nodes if node.id == place.id)
                 log.warning("node %s: its host, %s, does not exist (yet)", place.name, domain)
-        self._platform.publish(build_match_table(self._plan, hosts))
+        there = {place.host for place in hosts.places if place.host is not None}
+        self._platform.publish(build_match_table(self._plan, hosts), there)
 
     def _tick(self) -> None:
         self._next_tick = time.monotonic() + TICK_S
-        hosts = locate(self._plan, self._platform)
-        if hosts != self._dispatcher.registry.hosts:
-            self._apply(hosts)
+        self._platform.refresh()
+        self._look_around()
         self._dispatcher.wants.retry()
         if self._platform.fileno() not in self._selector.get_map():
             self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
+        self._accept(0)  # also those who were put off
+
+    def _look_around(self) -> None:
+        """Hosts may have come or gone."""
+        hosts = locate(self._plan, self._platform)
+        if hosts != self._dispatcher.registry.hosts:
+            try:
+                self._apply(hosts)
+            except PlatformError as error:  # a host that went meanwhile: the next look shows it
+                log.warning("the hosts are looked at again: %s", error)
 
     def _settle(self) -> None:
         while attention := self._dispatcher.settle():
-            for process in attention:
-                if process.link.broken is None:
-                    self._behind[process] = None
-                else:
-                    log.warning("%s is disconnected: %s", process, process.link.broken)
-                    self._disconnect(process)
+            self._attend(attention)
+
+    def _attend(self, attention: Iterable[Process]) -> None:
+        for process in attention:
+            if process.link.broken is None:
+                self._behind[process] = None
+            else:
+                log.warning("%s is disconnected: %s", process, process.link.broken)
+                self._disconnect(process)
 
     def _flush(self) -> None:
         for process in list(self._behind):
@@ -206,14 +222,24 @@ class Service:
 
     def _accept(self, _: int) -> None:
         try:
-            while (link := self._platform.accept()) is not None:
-                self._connected(link)
-        except PlatformError as error:
-            log.warning("a process is turned away: %s", error)
+            while self._accept_one():
+                pass
         except OSError as error:
             # Out of descriptors: it would be readable for ever. The next tick tries again.
             log.error("no new processes for now: %s", error.strerror)
             self._selector.unregister(self._platform)
+        self._look_around()
+
+    def _accept_one(self) -> bool:
+        """False: nobody else has come. Raises `OSError`."""
+        try:
+            link = self._platform.accept()
+        except PlatformError as error:
+            log.warning("a process is turned away: %s", error)
+            return True
+        if link is not None:
+            self._connected(link)
+        return link is not None
 
     def _connected(self, link: Link) -> None:
         try:

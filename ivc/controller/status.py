@@ -59,7 +59,7 @@ def _nodes(dispatcher: Dispatcher, dcc: DataCommunicationController) -> list[Doc
     result = []
     for node in dcc.plan.nodes:
         place = dispatcher.registry.hosts.at(int(node.address)) if node.inside else None
-        flows, size = dispatcher.flows.usage(node.id)
+        flows, size = dispatcher.quotas.usage(node.id)
         result.append(
             {
                 "id": node.id,
@@ -189,7 +189,7 @@ def _flow(flow: Flow) -> Document:
         "receiver": {"pid": spec.receiver.process.identity.pid, "socket": spec.receiver.number},
         "path": "relay" if spec.relay else "direct",
         "state": flow.state.value,
-        "ring_bytes": spec.cost,
+        "ring_bytes": flow.bytes,
         **(
             {"messages": relay.messages, "bytes": relay.bytes, "dropped_full": relay.full}
             if relay is not None

@@ -13,8 +13,9 @@ from typing import Final
 
 from ivc.controller import receivers
 from ivc.controller.data_communication import DataCommunicationController
-from ivc.controller.flows import Flow, FlowSpec, FlowTable, Refused, State
+from ivc.controller.flows import Flow, FlowSpec, FlowTable, State
 from ivc.controller.protocol import ROUTE_COMPLETE, Address, Message, Type
+from ivc.controller.quota import Refused
 from ivc.controller.registry import Registry, Socket
 from ivc.plan import Decision
 from ivc.reasons import Reason

@@ -9,17 +9,23 @@
     sd = "16KiB"
     [nodes.hmi]
     host = "netns:ivc-hmi"     # or "local"; or vm = "domu-hmi"; or external = true
+    [nodes.tcu]
+    vm = "domu-tcu"
+    pages = 4096               # what the guest's kernel may grant; 1024 unless set otherwise there
+    ports = 1023               # event channels the guest may have
 
 JSON with the same schema is accepted too.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 from uuid import UUID
 
 from ivc.network import fields
+from ivc.network.limits import LIMITS, Share
 from ivc.network.model import Domain, External, LocalHost, XenDomain
 from ivc.network.values import Report, Scalar, Table, Value, describe, quote
 
@@ -56,13 +62,14 @@ class NodeMapping:
     """One `[nodes.NAME]`.
 
     `address` is what the mapping says it is; `ring` overrides the order of rings to and from the
-    node, service discovery excepted.
+    node, service discovery excepted. `limits` is what a Xen guest's kernel has for rings.
     """
 
     name: str
     domain: Domain
     address: IPv4Address | None = None
     ring: int | None = None
+    limits: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +173,71 @@ def _nodes(root: Table, rings: Rings, report: Report) -> tuple[NodeMapping, ...]
     if table is None:
         return ()
     read = (_node(name, item, rings, report) for name, item in table.items.items())
-    return tuple(sorted((node for node in read if node is not None), key=lambda node: node.name))
+    nodes = sorted((node for node in read if node is not None), key=lambda node: node.name)
+    _check_together(nodes, table, report)
+    return tuple(nodes)
+
+
+def _check_together(nodes: Sequence[NodeMapping], table: Table, report: Report) -> None:
+    """Guests and hosts do not mix, and a guest has one kernel, however many nodes it is."""
+    guests: dict[Domain, NodeMapping] = {}
+    for node in nodes:
+        if isinstance(node.domain, XenDomain):
+            first = guests.setdefault(node.domain, node)
+            if first.limits != node.limits:
+                report.error(
+                    table.items[node.name].place,
+                    "bad-limit",
+                    f"other limits than node {first.name} has, which is on {node.domain} too",
+                    "one guest, one number of pages and ports",
+                    "write the same pages and ports for both",
+                )
+    for node in nodes:
+        if guests and isinstance(node.domain, LocalHost):
+            report.error(
+                table.items[node.name].place,
+                "mixed-platforms",
+                f"a node on a Linux host ({node.domain}), and others in guests of Xen",
+                "guests and external nodes only",
+                "write vm, or external = true for what runs in dom0 or on Ethernet; a controller "
+                "of its own serves the hosts of one machine",
+            )
 
 
 def _node(name: str, value: Value, rings: Rings, report: Report) -> NodeMapping | None:
     table = fields.table(value, report)
     if table is None or not check_name(name, value, report):
         return None
-    known = frozenset({"host", "vm", "external", "address", "ring"})
+    known = frozenset({"host", "vm", "external", "address", "ring", "pages", "ports"})
     fields.warn_unknown(table, known, f"[nodes.{name}]", report)
     domain = _domain(name, table, report)
     at = table.get("address")
     address = fields.unicast(at, report) if at is not None else None
     ring = _node_ring(table.get("ring"), rings, report)
-    return NodeMapping(name, domain, address, ring) if domain is not None else None
+    limits = _limits(domain, table, report)
+    return NodeMapping(name, domain, address, ring, limits) if domain is not None else None
+
+
+def _limits(domain: Domain | None, table: Table, report: Report) -> Share | None:
+    pages = _limit(domain, table.get("pages"), LIMITS.pages, report)
+    ports = _limit(domain, table.get("ports"), LIMITS.ports, report)
+    return Share(pages, ports) if isinstance(domain, XenDomain) else None
+
+
+def _limit(domain: Domain | None, value: Value | None, default: int, report: Report) -> int:
+    if value is None:
+        return default
+    written = value.text if isinstance(value, Scalar) else ""
+    if isinstance(domain, XenDomain) and re.fullmatch(r"[1-9][0-9]{0,6}", written):
+        return int(written)
+    report.error(
+        value.place,
+        "bad-limit",
+        describe(value),
+        "a number of 1 to 7 digits, in a node with vm = ...",
+        f"write what the guest's kernel allows; it is {default} unless set otherwise",
+    )
+    return default
 
 
 def check_name(name: str, value: Value, report: Report) -> bool:

@@ -9,7 +9,7 @@ for, None stands for the controller itself.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,12 @@ from ivc.shm.region import Flow, receiver_page, sender_page
 
 class PlatformError(IvcError):
     """The machine refused; out of memory or descriptors, or something is not what it claims."""
+
+
+class MissingInterface(PlatformError):
+    """The machine lacks what this platform stands on; the message says how to get it."""
+
+    exit_code = 69
 
 
 class Hangup(Exception):
@@ -210,8 +216,14 @@ class Platform(Protocol):
         descriptors left: it stays readable then.
         """
 
-    def publish(self, table: bytes) -> None:
-        """Replace the match table. Raises `PlatformError`."""
+    def publish(self, table: bytes, hosts: Collection[int]) -> None:
+        """Replace the match table, for these hosts; the others shall not find us any more.
+
+        Raises `PlatformError`.
+        """
+
+    def refresh(self) -> None:
+        """Every second: look again which hosts there are, and take up what was put off."""
 
     def resolve(self, domain: Domain) -> int | None:
         """Number of the host a node is mapped to; None if it is not there (now)."""

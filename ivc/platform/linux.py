@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -66,8 +67,11 @@ class LinuxPlatform:
             sock.close()
             raise
 
-    def publish(self, table: bytes) -> None:
-        """A file, replaced in one step: readers map the old one or the new one."""
+    def publish(self, table: bytes, hosts: Collection[int]) -> None:
+        """A file, replaced in one step: readers map the old one or the new one.
+
+        All hosts of the machine see it.
+        """
         partial = self._run_dir / f".{MATCH}.new"
         try:
             partial.write_bytes(table)
@@ -90,6 +94,9 @@ class LinuxPlatform:
         if not _still_alive(connection):
             raise PlatformError("peer died while it was being identified")
         return Identity(pid, host, command)
+
+    def refresh(self) -> None:
+        """Namespaces are looked up each time."""
 
     def resolve(self, domain: Domain) -> int | None:
         """Inode of the host's network namespace; None if it does not exist now or is no host."""

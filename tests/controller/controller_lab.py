@@ -18,7 +18,7 @@ from typing import Any
 from fakewrapper import PATIENCE_S, FakeWrapper
 
 from ivc.controller.client import read_status
-from ivc.controller.flows import Quota
+from ivc.controller.quota import Quota
 from ivc.controller.service import Service, Settings
 from ivc.network import Domain, LocalHost
 from ivc.network import Path as FlowPath

@@ -7,8 +7,8 @@ import pytest
 from controller_lab import REQUEST, Lab, Starter
 from fakewrapper import FakeWrapper
 
-from ivc.controller.flows import Quota
 from ivc.controller.protocol import NOWHERE, Message, Type
+from ivc.controller.quota import Quota
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
 

@@ -500,6 +500,15 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("bad-domain", ERROR, "/nodes/hmi/vm", mapped(LOCAL, "vm = { id = 40000 }")),
     ("bad-domain", ERROR, "/nodes/hmi/vm", mapped(LOCAL, 'vm = { uuid = "1" }')),
     ("bad-domain", ERROR, "/nodes/hmi/external", mapped(LOCAL, "external = false")),
+    ("mixed-platforms", ERROR, "/nodes/hmi", mapping(MAPPING + '[nodes.tcu]\nvm = "tcu"')),
+    ("bad-limit", ERROR, "/nodes/hmi/pages", mapped(LOCAL, LOCAL + "\npages = 2048")),
+    ("bad-limit", ERROR, "/nodes/hmi/ports", mapped(LOCAL, 'vm = "hmi"\nports = 0')),
+    (
+        "bad-limit",
+        ERROR,
+        "/nodes/x",
+        mapping('version = 1\n[nodes.hmi]\nvm = "v"\n[nodes.x]\nvm = "v"\npages = 2'),
+    ),
     ("bad-name", ERROR, "/nodes/", mapping(MAPPING + '[nodes.""]\nhost = "local"')),
     # mapping against configuration
     ("unmapped-node", ERROR, "", third_node()),

@@ -48,7 +48,7 @@ GOOD_MAPPING = {
     "defaults": {"path": "direct", "fallback": "network"},
     "rings": {"sd": "16KiB", "event": 65536},
     "nodes": {
-        "hmi": {"host": "local", "ring": "bulk"},
+        "hmi": {"vm": "hmi", "pages": 2048, "ports": 500, "ring": "bulk"},
         "adas": {"vm": {"id": 3}, "address": "10.77.0.2"},
     },
 }

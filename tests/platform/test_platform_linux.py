@@ -201,9 +201,9 @@ def test_a_duplicate_outlives_what_it_was_made_of() -> None:
 def test_a_match_table_is_replaced_as_a_whole(tmp_path: Path) -> None:
     platform = LinuxPlatform()
     platform.listen(tmp_path)
-    platform.publish(b"old")
+    platform.publish(b"old", ())
     with (tmp_path / "match").open("rb") as reader:
-        platform.publish(b"new")
+        platform.publish(b"new", ())
         assert (reader.read(), (tmp_path / "match").read_bytes()) == (b"old", b"new")
     platform.close()
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What flows may take: shared memory per node, pages and event channels per guest.
+
+Whoever asks for a flow pays for its memory. In a Xen guest each end also takes of what the
+guest's kernel has; a ring that does not fit there is made smaller before it is refused.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ivc.controller.registry import Registry, Socket
+from ivc.controller.rings import ring_bytes
+from ivc.errors import IvcError
+from ivc.network import limits
+from ivc.network.limits import Share
+from ivc.reasons import Reason
+
+FLOWS_PER_NODE: Final = 1024
+BYTES_PER_NODE: Final = 256 << 20
+"""What the sockets of one node may have built for what they send; whoever asks pays."""
+
+
+class Refused(IvcError):
+    """A flow cannot be made; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Limits for the flows one node sends on."""
+
+    flows: int = FLOWS_PER_NODE
+    bytes: int = BYTES_PER_NODE
+
+
+class Wish(Protocol):
+    """What a flow that is asked for says about itself."""
+
+    @property
+    def sender(self) -> Socket:
+        """The sending socket."""
+
+    @property
+    def receiver(self) -> Socket:
+        """The receiving socket."""
+
+    @property
+    def source_node(self) -> int:
+        """Number of the node that pays."""
+
+    @property
+    def order(self) -> int:
+        """log2 of the bytes of records."""
+
+    @property
+    def relay(self) -> bool:
+        """Whether it takes two rings."""
+
+
+def flow_bytes(wish: Wish, order: int) -> int:
+    """Bytes of shared memory of a flow, if its rings are of that order."""
+    return ring_bytes(order) * (2 if wish.relay else 1)
+
+
+class Quotas:
+    """Who has taken what."""
+
+    def __init__(self, registry: Registry, quota: Quota) -> None:
+        self._registry = registry
+        self._quota = quota
+        self._count: Counter[int] = Counter()
+        self._bytes: Counter[int] = Counter()
+        self._flows: defaultdict[int, Share] = defaultdict(Share)
+
+    def fit(self, wish: Wish) -> int:
+        """The order the rings of a flow may have. Raises `Refused`."""
+        order = self._fit_guests(wish)
+        flows, size = self.usage(wish.source_node)
+        if (
+            order is None
+            or flows >= self._quota.flows
+            or size + flow_bytes(wish, order) > self._quota.bytes
+        ):
+            raise Refused(Reason.QUOTA)
+        return order
+
+    def take(self, wish: Wish, order: int) -> None:
+        """A flow has been made."""
+        self._book(wish, order, 1)
+
+    def give_back(self, wish: Wish, order: int) -> None:
+        """A flow is gone."""
+        self._book(wish, order, -1)
+
+    def usage(self, node: int) -> tuple[int, int]:
+        """Flows a node sends on, and their bytes of memory."""
+        return self._count[node], self._bytes[node]
+
+    def of_guest(self, host: int) -> tuple[Share, Share] | None:
+        """What a Xen guest has given, and what it has; None for a host without such limits."""
+        has = self._registry.hosts.limits(host)
+        if has is None:
+            return None
+        processes = self._registry.on(host)
+        sockets = sum(len(process.sockets) for process in processes)
+        used = limits.PROCESS * len(processes) + limits.SOCKET * sockets
+        return used + self._flows[host], has
+
+    def _fit_guests(self, wish: Wish) -> int | None:
+        receiving = self._free(wish.receiver.host)
+        if receiving is not None and not receiving.holds(limits.RECEIVER):
+            return None
+        sending = self._free(wish.sender.host)
+        if sending is None:
+            return wish.order
+        if wish.sender.host == wish.receiver.host:
+            sending -= limits.RECEIVER
+        return limits.fitting(wish.order, [sending])
+
+    def _free(self, host: int) -> Share | None:
+        known = self.of_guest(host)
+        return known[1] - known[0] if known is not None else None
+
+    def _book(self, wish: Wish, order: int, sign: int) -> None:
+        self._count[wish.source_node] += sign
+        self._bytes[wish.source_node] += sign * flow_bytes(wish, order)
+        self._flows[wish.sender.host] += limits.sender(order) * sign
+        self._flows[wish.receiver.host] += limits.RECEIVER * sign

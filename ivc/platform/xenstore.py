@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""XenStore, as much of it as the controller needs, through libxenstore loaded at run time.
+
+Interface: Xen tools/include/xenstore.h. A test has a XenStore of its own behind the same verbs.
+"""
+
+import errno
+import os
+from typing import Any, Final, Protocol
+
+from cffi import FFI
+
+from ivc.platform import MissingInterface, PlatformError
+
+_LIBRARIES: Final = ("libxenstore.so.4", "libxenstore.so.3.0", "libxenstore.so")
+
+_DECLARATIONS: Final = """
+struct xs_handle;
+struct xs_permissions { unsigned int id; int perms; };
+struct xs_handle *xs_open(unsigned long flags);
+void xs_close(struct xs_handle *h);
+void *xs_read(struct xs_handle *h, uint32_t t, const char *path, unsigned int *len);
+bool xs_write(struct xs_handle *h, uint32_t t, const char *path, const void *data,
+              unsigned int len);
+char **xs_directory(struct xs_handle *h, uint32_t t, const char *path, unsigned int *num);
+bool xs_rm(struct xs_handle *h, uint32_t t, const char *path);
+bool xs_set_permissions(struct xs_handle *h, uint32_t t, const char *path,
+                        struct xs_permissions *perms, unsigned int num_perms);
+bool xs_watch(struct xs_handle *h, const char *path, const char *token);
+bool xs_unwatch(struct xs_handle *h, const char *path, const char *token);
+char **xs_check_watch(struct xs_handle *h);
+bool xs_is_domain_introduced(struct xs_handle *h, unsigned int domid);
+int xs_fileno(struct xs_handle *h);
+void free(void *ptr);
+"""
+
+_PERM_NONE: Final = 0
+_PERM_READ: Final = 1
+_WATCH_TOKEN: Final = 1
+"""Index of the token among the strings of a watch event (XS_WATCH_TOKEN)."""
+
+
+class XenStore(Protocol):
+    """The verbs. Those that change something raise `PlatformError` if it cannot be done."""
+
+    def read(self, path: str) -> bytes | None:
+        """Value of a node; None if it is not there."""
+
+    def write(self, path: str, value: bytes, reader: int) -> None:
+        """Set a node which only we may write and only domain `reader` may read besides."""
+
+    def children(self, path: str) -> list[str]:
+        """Names of the nodes below one, as their owner chose them; none if it is not there."""
+
+    def remove(self, path: str) -> None:
+        """Remove a node and all below it; nothing happens if it is not there."""
+
+    def introduced(self, domid: int) -> bool:
+        """Whether a domain lives: it has been built and has not begun to die."""
+
+    def watch(self, path: str, token: str) -> None:
+        """Be told of changes at and below a node from now on. The first event comes at once."""
+
+    def unwatch(self, path: str, token: str) -> None:
+        """Be told no more."""
+
+    def fileno(self) -> int:
+        """Readable when there are events."""
+
+    def events(self) -> list[str]:
+        """Tokens of the watches that have fired since. Never blocks."""
+
+    def close(self) -> None:
+        """Give up the connection, its watches with it."""
+
+
+class LibXenStore:
+    """Satisfies `XenStore`."""
+
+    def __init__(self) -> None:
+        """Connect. Raises `MissingInterface`."""
+        self._ffi: Any = FFI()
+        self._ffi.cdef(_DECLARATIONS)
+        self._lib: Any = _load(self._ffi)
+        self._handle = self._lib.xs_open(0)
+        if not self._handle:
+            raise MissingInterface(
+                f"XenStore does not answer ({os.strerror(self._ffi.errno)}); is this dom0, with "
+                "xenstored running, and are we root?"
+            )
+
+    def read(self, path: str) -> bytes | None:
+        """See `XenStore.read`."""
+        length = self._ffi.new("unsigned int *")
+        data = self._lib.xs_read(self._handle, 0, path.encode(), length)
+        if not data:
+            return None
+        try:
+            return bytes(self._ffi.buffer(data, length[0]))
+        finally:
+            self._lib.free(data)
+
+    def write(self, path: str, value: bytes, reader: int) -> None:
+        """See `XenStore.write`."""
+        permissions = self._ffi.new(
+            "struct xs_permissions[]", [(0, _PERM_NONE), (reader, _PERM_READ)]
+        )
+        where = self._handle, 0, path.encode()
+        if not (
+            self._lib.xs_write(*where, value, len(value))
+            and self._lib.xs_set_permissions(*where, permissions, len(permissions))
+        ):
+            raise self._error(f"cannot write {path}")
+
+    def children(self, path: str) -> list[str]:
+        """See `XenStore.children`."""
+        count = self._ffi.new("unsigned int *")
+        names = self._lib.xs_directory(self._handle, 0, path.encode(), count)
+        if not names:
+            return []
+        try:
+            found = (self._ffi.string(names[number]) for number in range(count[0]))
+            return [name.decode(errors="replace") for name in found]
+        finally:
+            self._lib.free(names)
+
+    def remove(self, path: str) -> None:
+        """See `XenStore.remove`."""
+        if not self._lib.xs_rm(self._handle, 0, path.encode()) and self._ffi.errno != errno.ENOENT:
+            raise self._error(f"cannot remove {path}")
+
+    def introduced(self, domid: int) -> bool:
+        """See `XenStore.introduced`."""
+        return bool(self._lib.xs_is_domain_introduced(self._handle, domid))
+
+    def watch(self, path: str, token: str) -> None:
+        """See `XenStore.watch`."""
+        if not self._lib.xs_watch(self._handle, path.encode(), token.encode()):
+            raise self._error(f"cannot watch {path}")
+
+    def unwatch(self, path: str, token: str) -> None:
+        """See `XenStore.unwatch`."""
+        self._lib.xs_unwatch(self._handle, path.encode(), token.encode())
+
+    def fileno(self) -> int:
+        """See `XenStore.fileno`; -1 once closed."""
+        return int(self._lib.xs_fileno(self._handle)) if self._handle else -1
+
+    def events(self) -> list[str]:
+        """See `XenStore.events`."""
+        tokens = []
+        while event := self._lib.xs_check_watch(self._handle):
+            tokens.append(self._ffi.string(event[_WATCH_TOKEN]).decode(errors="replace"))
+            self._lib.free(event)
+        return tokens
+
+    def close(self) -> None:
+        """Idempotent."""
+        handle, self._handle = self._handle, None
+        if handle:
+            self._lib.xs_close(handle)
+
+    def _error(self, what: str) -> PlatformError:
+        return PlatformError(f"XenStore: {what}: {os.strerror(self._ffi.errno)}")
+
+
+def _load(ffi: Any) -> Any:
+    for name in _LIBRARIES:
+        try:
+            return ffi.dlopen(name)
+        except OSError as error:
+            why = error
+    raise MissingInterface(f"no {_LIBRARIES[0]}: {why}; on Debian: apt-get install libxenstore4")
