@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +26,8 @@ PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "build"
 LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
+CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
+GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 _PASSED_ON = ("demo", "xen", "test", "full")  # verbs whose arguments are another's
 
@@ -43,8 +47,18 @@ INIT_FILES = {
     "sysv": (*_ON_XEN, ("ivc-controller.init", 0o755, Path("/etc/init.d/ivc-controller"))),
 }
 
-WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-COMPILE = ["gcc", "-std=c11", "-O2", *WARNINGS]
+# How all C of ours is compiled; the tests add their sanitizers to it.
+C = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
+STRICT = [*C, "-Werror"]
+COMPILE = ["gcc", "-O2", *STRICT]
+
+CROSS = "aarch64-linux-gnu-gcc"
+EMULATOR = "qemu-aarch64"
+# Debian's names of what a compiler needs.
+_COMPILERS = {
+    "gcc": "gcc libc6-dev",
+    CROSS: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+}
 
 
 def main() -> None:
@@ -65,12 +79,18 @@ def _arguments() -> argparse.Namespace:
         sub.set_defaults(action=action)
         if name == "install":
             _add_install_options(sub)
+        if name == "preload":
+            sub.add_argument(
+                "--prefix", type=Path, required=True, help="the image's /usr: its lib/ gets all"
+            )
+            sub.add_argument("--cc", default="gcc", help="the compiler (default %(default)s)")
 
     verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
     verb("xen", xen, "boot a real Xen with two guests in QEMU; arguments go to ivc.lab.xen")
     verb("test", test, "all tests; arguments go to pytest")
     verb("full", full, "the tests with every long variant; arguments go to pytest")
     verb("install", install, "put libivcsock.so where the loader finds it")
+    verb("preload", preload, "the library alone, for a guest's image; needs only a compiler")
     verb("clean", clean, "remove everything this program made")
     options, rest = parser.parse_known_args()
     if rest and options.action.__name__ not in _PASSED_ON:
@@ -126,6 +146,8 @@ def xen(options: argparse.Namespace) -> None:
 
 def test(options: argparse.Namespace) -> None:
     """Style, types, tests. With arguments only the tests they choose."""
+    if not options.rest:
+        _require_for_all_tests()
     build()
     if not options.rest:
         _run([PYTHON, "-m", "ruff", "check", "."])
@@ -134,6 +156,8 @@ def test(options: argparse.Namespace) -> None:
 
 
 def full(options: argparse.Namespace) -> None:
+    if not options.rest:
+        _require_for_all_tests()
     os.environ.setdefault("IVC_EXAMPLES", "100000")
     os.environ["IVC_FULL"] = "1"
     options.rest = ["--timeout", "0", *options.rest]
@@ -158,6 +182,24 @@ def install(options: argparse.Namespace) -> None:
         print(f"LD_LIBRARY_PATH={prefix / 'lib'} LD_PRELOAD=libivcsock.so PROGRAM")
 
 
+def preload(options: argparse.Namespace) -> None:
+    """The wrapper, and how a Xen guest lets its programs reach the devices it needs."""
+    compiler = shlex.split(options.cc)
+    if not _compiles(compiler):
+        packages = _COMPILERS.get(options.cc)
+        hint = f"\nGet it with: apt-get install {packages}" if packages else ""
+        _fail(f"no program can be compiled with: {options.cc}{hint}")
+    prefix: Path = options.prefix.absolute()
+    with tempfile.TemporaryDirectory() as scratch:
+        library = Path(scratch) / LIBRARY.name
+        # Without -Werror: a warning only a newer compiler knows must not stop anybody.
+        _run([*compiler, "-O2", *C, *wrapper_arguments(), "-o", library])
+        _install_file(library, prefix / "lib" / library.name)
+    for file in sorted(GUEST.rglob("*")):
+        if file.is_file():
+            _install_file(file, prefix / file.relative_to(GUEST))
+
+
 def clean(_options: argparse.Namespace) -> None:
     for folder in (VENV, BUILD, ROOT / "ivc.egg-info"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -172,7 +214,7 @@ def _require_tools() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036  # whoever has an old one needs to be told
         _fail(f"Python {sys.version.split()[0]} is too old: IVC needs 3.11 or newer.")
     missing = {
-        "gcc libc6-dev": not _compiles(),
+        _COMPILERS["gcc"]: not _compiles(["gcc"]),
         "iproute2": shutil.which("ip") is None,
         "util-linux": shutil.which("nsenter") is None,
         "python3-venv": not PYTHON.exists() and not _importable("ensurepip"),
@@ -183,14 +225,35 @@ def _require_tools() -> None:
         _fail(f"missing on this machine: {names}\nGet them with: apt-get install {names}")
 
 
+def missing_for_tests() -> list[str]:
+    """Debian's names of what the tests need beyond the build and this machine has not."""
+    missing = {
+        _COMPILERS[CROSS]: not _compiles([CROSS]),
+        "qemu-user": shutil.which(EMULATOR) is None,
+        "strace": shutil.which("strace") is None,
+    }
+    return [name for name, absent in missing.items() if absent]
+
+
+def _require_for_all_tests() -> None:
+    packages = missing_for_tests()
+    if packages:
+        names = " ".join(packages)
+        _fail(
+            f"missing on this machine for the tests: {names}\n"
+            f"Get them with: apt-get install {names}\n"
+            "Or choose tests that do without: build.py test tests/shm tests/core"
+        )
+
+
 def _importable(module: str) -> bool:
     command = [sys.executable, "-c", f"import {module}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _compiles() -> bool:
+def _compiles(compiler: Sequence[str]) -> bool:
     """There is a compiler, and it finds libc's headers: Debian has them in a package apart."""
-    command = ["gcc", "-E", "-include", "stdio.h", "-x", "c", os.devnull]
+    command = [*compiler, "-E", "-include", "stdio.h", "-x", "c", os.devnull]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -212,18 +275,21 @@ def _make_venv() -> None:
 
 
 def _make_library() -> None:
-    sources = [
-        *sorted((ROOT / "preload").glob("*.c")),
-        *sorted((ROOT / "core").glob("*.c")),
-    ]
-    exports = ROOT / "preload" / "exports.map"
-    headers = [*(ROOT / "preload").glob("*.h"), *(ROOT / "core").glob("*.h"), exports]
-    if not _outdated(LIBRARY, [*sources, *headers]):
+    parts = [*(ROOT / "preload").glob("*.*"), *(ROOT / "core").glob("*.[ch]")]
+    if not _outdated(LIBRARY, parts):
         return
     _say(f"compile {LIBRARY.relative_to(ROOT)}")
+    _compile(LIBRARY, wrapper_arguments())
+
+
+def wrapper_arguments() -> list[str | Path]:
+    """What makes a compiler build the wrapper, beside warnings and optimisation."""
+    exports = ROOT / "preload" / "exports.map"
     flags = ["-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,nodelete", "-Wl,-z,now"]
     flags += [f"-Wl,--version-script={exports}", f"-I{ROOT / 'core'}"]
-    _compile(LIBRARY, [*flags, *sources, "-Wl,--no-as-needed", "-l:libdl.so.2"])
+    sources = [*sorted((ROOT / "preload").glob("*.c")), *CORE_SOURCES]
+    # Before glibc 2.34 dlsym is in libdl, whatever the library was built with.
+    return [*flags, *sources, "-Wl,--no-as-needed", "-l:libdl.so.2"]
 
 
 def _make_binding() -> None:
@@ -232,7 +298,7 @@ def _make_binding() -> None:
     if not _outdated(ROOT / "ivc" / "shm" / "libivccore.so", sources):
         return
     _say("compile the Python binding of core/")
-    _run([PYTHON, "-m", "ivc.shm.build_core"], quiet=True)
+    _run([PYTHON, "-m", "ivc.shm.build_core", *COMPILE], quiet=True)
 
 
 def _make_program(target: Path, source: Path) -> None:

@@ -26,6 +26,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || !defined(__LP64__)
+#error "IVC is for 64-bit little-endian processors: the bytes below are shared as they are"
+#endif
+
 #define IVC_RING_MAGIC UINT64_C(0x31474e4952435649) /* "IVCRING1" */
 #define IVC_RING_ABI_MAJOR 1
 #define IVC_RING_ABI_MINOR 0

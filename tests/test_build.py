@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aarch64 import require_tools
+
+import build
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOW_MAPS = "cat /proc/self/maps"
@@ -139,3 +143,68 @@ def test_the_init_script_can_be_run_as_it_is(tmp_path: Path) -> None:
     script = tmp_path / "etc" / "init.d" / "ivc-controller"
     done = subprocess.run([script, "no-such-verb"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "start|stop|restart" in done.stderr
+AARCH64 = 183  # e_machine
+
+
+def machine(elf: Path) -> int:
+    """For which processor a program or library is."""
+    return int.from_bytes(elf.read_bytes()[18:20], "little")
+
+
+def preload(folder: Path, compiler: str) -> Path:
+    """Run `preload` where nothing is built yet; the folder it filled."""
+    for name in ("core", "preload"):
+        shutil.copytree(ROOT / name, folder / "bare" / name)
+    shutil.copy(ROOT / "build.py", folder / "bare")
+    before = sorted((folder / "bare").rglob("*"))
+    # -I -S: the standard library alone.
+    command = [sys.executable, "-I", "-S", "build.py", "preload", "--cc", compiler]
+    command += ["--prefix", str(folder / "usr")]
+    done = subprocess.run(command, cwd=folder / "bare", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted((folder / "bare").rglob("*")) == before
+    return folder / "usr" / "lib"
+
+
+def test_preload_needs_a_compiler_alone_and_brings_what_a_guest_needs(tmp_path: Path) -> None:
+    folder = preload(tmp_path, "gcc -g")
+    assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == {
+        "libivcsock.so",
+        "modules-load.d/ivc.conf",
+        "sysusers.d/ivc.conf",
+        "udev/rules.d/70-ivc.rules",
+    }
+    library = str(folder / "libivcsock.so")
+    assert loaded(run("env", f"LD_PRELOAD={library}", "cat", "/proc/self/maps")) == {library}
+
+
+def test_preload_for_another_processor(tmp_path: Path) -> None:
+    require_tools()
+    assert machine(preload(tmp_path, build.CROSS) / "libivcsock.so") == AARCH64
+
+
+def test_preload_says_which_package_has_the_cross_compiler(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "build.py", "preload", "--prefix", tmp_path, "--cc", build.CROSS],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross" in done.stderr
+
+
+def test_what_the_tests_need_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "build.py", "test"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user strace"
+    assert f"Get them with: apt-get install {packages}\n" in done.stderr

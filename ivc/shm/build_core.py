@@ -5,13 +5,14 @@ The declarations are taken from the headers themselves, so there is no second co
 that could drift; every size and offset cffi derives from them is compiled into the
 library as a static assertion. ABI mode needs a C compiler, but not Python's headers.
 
-Run as ``python -m ivc.shm.build_core`` from the root of the repository.
+build.py runs it: ``python -m ivc.shm.build_core COMPILER FLAGS``.
 """
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cffi import FFI
@@ -74,15 +75,15 @@ def assertions(ffi: FFI) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _compile(ffi: FFI, target: Path) -> None:
+def _compile(ffi: FFI, target: Path, compiler: Sequence[str]) -> None:
     check = BUILD / "assertions.c"
     check.write_text(assertions(ffi), encoding="utf-8")
-    command = ["-std=c11", "-O2", "-fPIC", "-shared", f"-I{CORE}", "-o", str(target), str(check)]
+    command = [*compiler, "-fPIC", "-shared", f"-I{CORE}", "-o", str(target), str(check)]
     command += [str(CORE / name) for name in SOURCES]
-    subprocess.run([os.environ.get("CC", "gcc"), *command], check=True)
+    subprocess.run(command, check=True)
 
 
-def build() -> Path:
+def build(compiler: Sequence[str]) -> Path:
     """Compile, put library and module beside this file and return the library's path."""
     BUILD.mkdir(parents=True, exist_ok=True)
     ffi = builder()
@@ -90,11 +91,11 @@ def build() -> Path:
     target = folder / LIBRARY
     # A new file, not new bytes in the old one: a running process has it mapped.
     partial = target.with_suffix(f".{os.getpid()}")
-    _compile(ffi, partial)
+    _compile(ffi, partial, compiler)
     ffi.emit_python_code(str(folder / "_core.py"))
     partial.replace(target)
     return target
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{build()}\n")
+    sys.stdout.write(f"{build(sys.argv[1:])}\n")

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import pytest
 
+import build
+
 HERE = Path(__file__).parent
-CORE = HERE.parents[1] / "core"
-SOURCES = [CORE / name for name in ("ring.c", "platform_linux.c", "platform_xen.c")]
-WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # TSan does not know fences; ours order wake-ups, not data, so it needs none of them.
 THREADS = ["-fsanitize=thread", "-Wno-tsan"]
 TESTS = sorted(path.name for path in HERE.glob("*.c"))
 
 
-def run(test: str, build: Path, sanitizer: list[str], *arguments: str) -> None:
+def run(test: str, folder: Path, sanitizer: list[str], *arguments: str) -> None:
     """Compile one test with a sanitizer and run it."""
-    program = build / "test"
-    command = ["gcc", *WARNINGS, "-g", "-O1", *sanitizer, f"-I{CORE}"]
-    command += [str(HERE / test), *map(str, SOURCES), "-lpthread", "-o", str(program)]
+    program = folder / "test"
+    command = ["gcc", *build.STRICT, "-g", "-O1", *sanitizer, f"-I{build.ROOT / 'core'}"]
+    command += [str(HERE / test), *map(str, build.CORE_SOURCES), "-lpthread", "-o", str(program)]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
     ran = subprocess.run(

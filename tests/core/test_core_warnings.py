@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import build
+
 ROOT = Path(__file__).parents[2]
-WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-FLAGS = ["-std=c11", "-O2", *WARNINGS, "-c", "-o", "/dev/null"]
 SOURCES = [
     path
     for folder in ("core", "preload", "bench", "tests")
@@ -18,4 +18,5 @@ SOURCES = [
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_it_compiles_without_a_warning(source: Path) -> None:
-    subprocess.run(["gcc", *FLAGS, f"-I{ROOT / 'core'}", source], check=True)
+    command = [*build.COMPILE, "-c", "-o", "/dev/null", f"-I{ROOT / 'core'}", source]
+    subprocess.run(command, check=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from endurance_field import Field, FieldMaker, open_field
 
-WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+import build
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def traffic_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """traffic.c, compiled."""
     program = tmp_path_factory.mktemp("endurance") / "traffic"
     source = Path(__file__).parent / "traffic.c"
-    command = ["gcc", *WARNINGS, "-O2", str(source), "-o", str(program), "-lpthread"]
+    command = [*build.COMPILE, str(source), "-o", str(program), "-lpthread"]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
     return program

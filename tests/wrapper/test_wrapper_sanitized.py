@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from wrapper_lab import FIRST_PORT, ROOT, Mode, Net
-
-from ivc.lab.hosts import stop
-
-sys.path.insert(0, str(ROOT))
+from wrapper_lab import FIRST_PORT, Mode, Net
 
 import build
+from ivc.lab.hosts import stop
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g"]
 
@@ -25,12 +21,16 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What goes into LD_PRELOAD: the sanitizer's runtime, then the wrapper."""
     library = tmp_path_factory.mktemp("sanitized") / "libivcsock.so"
+<<<<<<< HEAD
     sources = [*(ROOT / "preload").glob("*.c")]
     sources += sorted((ROOT / "core").glob("*.c"))
     version = f"-Wl,--version-script={ROOT / 'preload' / 'exports.map'}"
     command = [*build.COMPILE, *SANITIZE, "-fPIC", "-shared", "-fvisibility=hidden", version]
     command += ["-Wl,-z,nodelete", "-Wl,-z,now", "-o", str(library)]
     command += [*map(str, sources), "-lpthread", "-ldl"]
+=======
+    command = [*build.COMPILE, *SANITIZE, *build.wrapper_arguments(), "-o", library]
+>>>>>>> cross
     subprocess.run(command, check=True)
     named = ["gcc", "-print-file-name=libasan.so"]
     runtime = subprocess.run(named, capture_output=True, text=True, check=True).stdout.strip()
