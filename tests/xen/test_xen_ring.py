@@ -22,7 +22,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("ring") / "ring_pingpong"
     sources = [
         Path(__file__).parent / "ring_pingpong.c",
-        *(ROOT / "core" / name for name in ("platform_linux.c", "ring.c", "platform_xen.c", "xenstore.c")),
+        *(
+            ROOT / "core" / name
+            for name in ("platform_linux.c", "ring.c", "platform_xen.c", "xenstore.c")
+        ),
     ]
     subprocess.run(
         ["gcc", "-std=c11", "-O2", f"-I{ROOT / 'core'}", "-o", target, *sources], check=True
