@@ -99,7 +99,35 @@ def test_plan_tells_warnings_beside_the_plan(
     assert "[decimal-id]" in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["check"], ["check", "x"], ["nonsense"]])
+def test_ignored_warnings_are_not_told_and_not_counted(
+    doubtful: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--strict", "--ignore", "decimal-id", doubtful, FILES[1], *MAPPING]
+    assert main(["check", *arguments]) == 0
+    assert capsys.readouterr().out == "0 errors, 0 warnings\n"
+
+
+def test_errors_cannot_be_ignored(bad: str) -> None:
+    assert main(["check", "--ignore", "hex-port", bad, FILES[1], *MAPPING]) == 3
+
+
+def test_check_needs_no_mapping(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--strict", *FILES]) == 0
+    assert main(["check", bad, FILES[1]]) == 3
+    assert capsys.readouterr().out.endswith("1 error, 0 warnings\n")
+
+
+def test_check_without_files_reads_what_vsomeip_would(
+    bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VSOMEIP_CONFIGURATION", FILES[0])
+    assert main(["check", "--strict"]) == 0
+    monkeypatch.setenv("VSOMEIP_CONFIGURATION", bad)
+    assert main(["check"]) == 3
+
+
+@pytest.mark.parametrize("arguments", [[], ["plan"], ["plan", "x"], ["nonsense"]])
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)

@@ -285,14 +285,21 @@ def netmask(value: Value, report: Report) -> IPv4Address | None:
 
 def prefix(value: Value, report: Report) -> IPv4Address | None:
     """A prefix length, as a netmask."""
-    length = whole("a prefix length", 32)(value, report)
-    return None if length is None else IPv4Address((0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF)
+    expected = "a prefix length, a decimal number from 0 to 32"
+    written = text(value, report, expected)
+    if written is None:
+        return None
+    if _DECIMAL.fullmatch(written) and int(written) <= 32:
+        return IPv4Address((0xFFFFFFFF << (32 - int(written))) & 0xFFFFFFFF)
+    report.error(value.place, "bad-netmask", describe(value), expected, 'write one such as "24"')
+    return None
 
 
 def whole(what: str, largest: int = 0xFFFFFFFF, least: int = 0) -> Reader[int]:
     """A reader of decimal numbers from `least` to `largest`.
 
-    Anything else is a warning: vsomeip goes on with its default, or with the nearest it can do.
+    Anything else is a warning, and read as vsomeip does: the largest for what is larger, 0 for
+    hex, and else its default.
     """
     expected = f"{what}, a decimal number from {least} to {largest}"
 
@@ -302,13 +309,21 @@ def whole(what: str, largest: int = 0xFFFFFFFF, least: int = 0) -> Reader[int]:
             return None
         if _DECIMAL.fullmatch(written) and least <= int(written) <= largest:
             return int(written)
-        fix = "write a number in range"
-        if _HEX.fullmatch(written) and least <= int(written, 16) <= largest:
-            fix = f'write "{int(written, 16)}"; vsomeip reads hex as 0 here'
-        report.warning(value.place, "bad-number", describe(value), expected, fix)
-        return None
+        taken = _taken(written, largest, least)
+        fix = "vsomeip takes its default" if taken is None else f'vsomeip takes it for "{taken}"'
+        number = _number(written)
+        usable = number is not None and least <= number <= largest
+        better = f'write "{number}"' if usable else "write another number"
+        report.warning(value.place, "bad-number", describe(value), expected, f"{better}; {fix}")
+        return taken
 
     return read
+
+
+def _taken(written: str, largest: int, least: int) -> int | None:
+    if re.fullmatch("[0-9]+", written) and written.strip("0"):
+        return largest
+    return 0 if _HEX.fullmatch(written) and least == 0 else None
 
 
 def boolean(value: Value, report: Report) -> bool | None:

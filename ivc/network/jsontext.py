@@ -54,18 +54,15 @@ class _Parser:
 
     def document(self) -> Value:
         value = self._value("", 0)
-        self._skip_space()
-        if self._offset < len(self._text):
+        if self._peek():
             raise _SyntaxError(self._offset, "nothing more", "remove what follows the value")
         return value
 
-    def _skip_space(self) -> None:
+    def _peek(self) -> str:
+        """The next character that is no space; empty at the end."""
         match = _SPACE.match(self._text, self._offset)
         assert match is not None
         self._offset = match.end()
-
-    def _peek(self) -> str:
-        self._skip_space()
         return self._text[self._offset : self._offset + 1]
 
     def _value(self, pointer: str, depth: int) -> Value:
@@ -94,7 +91,8 @@ class _Parser:
                 self._offset, "a string closed on its line", "close the quotes, escape \\ as \\\\"
             )
         self._offset = match.end()
-        return str(json.loads(match.group()))
+        found = match.group()
+        return str(json.loads(found)) if "\\" in found else found[1:-1]
 
     def _table(self, pointer: str, depth: int) -> Table:
         place = self.place(self._offset, pointer)

@@ -3,6 +3,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ GROUP = {"address": "224.225.226.233", "port": "32344"}
 LOCAL = 'host = "local"'
 EXTRA = "\n[nodes.tcu]\nexternal = true\n"
 
+# Kinds with a test of their own, below and in test_files.py.
+ELSEWHERE = {"second-definition", "empty-folder", "no-configuration", "gone-configuration"}
+
 # kind, severity, pointer, how to provoke it
 CASES: list[tuple[str, Severity, str, Spoil]] = [
     # files
@@ -110,7 +114,7 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("bad-address", ERROR, "/unicast", hmi(unicast="0.0.0.0")),
     ("bad-netmask", ERROR, "/netmask", hmi(netmask="255.0.255.0")),
     ("bad-type", ERROR, "/netmask", hmi(netmask={})),
-    ("bad-number", WARNING, "/prefix", lambda p: p.hmi.update(prefix=p.hmi.pop("netmask"))),
+    ("bad-netmask", ERROR, "/prefix", lambda p: p.hmi.update(prefix=p.hmi.pop("netmask"))),
     ("unknown-key", WARNING, "/servces", hmi(servces=[])),
     ("unknown-key", WARNING, "/Unicast", hmi(Unicast="10.77.0.1")),
     ("ignored-key", WARNING, "/multicast", hmi(multicast="224.224.224.245")),
@@ -593,13 +597,20 @@ def test_link_to_itself_in_a_folder(project: Project) -> None:
 
 def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
-    elsewhere = {"second-definition", "empty-folder", "no-configuration", "gone-configuration"}
     kinds = {"repeated-key", "syntax", "bad-e2e", "bad-port-type"}  # told by helpers
     for file in Path(ivc.network.__file__).parent.rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("report."):
                 kinds |= {c.value for c in call.args[1:2] if isinstance(c, ast.Constant)}
-    assert kinds == {case[0] for case in CASES} | elsewhere
+    assert kinds == {case[0] for case in CASES} | ELSEWHERE
+
+
+def test_every_kind_of_finding_is_documented_with_its_severity() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    rows = [row.split(" | ") for row in text.splitlines() if row.startswith("| `")]
+    documented = {(kind, row[1]) for row in rows for kind in re.findall(r"`([a-z0-9-]+)`", row[0])}
+    assert {(case[0], case[1].value) for case in CASES} <= documented
+    assert {kind for kind, _ in documented} >= ELSEWHERE
 
 
 def test_all_problems_are_told_in_one_run(project: Project) -> None:

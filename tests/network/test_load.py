@@ -2,6 +2,7 @@
 """What files become: how nodes get their names, and how their services are read."""
 
 import json
+import time
 from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
@@ -19,11 +20,13 @@ from ivc.network import (
     Rings,
     ServiceInstance,
     XenDomain,
+    load,
 )
 from ivc.network import Path as Way
 from ivc.network.mapping import Mapping, read_mapping
 from ivc.network.tomltext import parse_toml
 from ivc.network.values import Report
+from ivc.plan import build_plan
 
 HMI = IPv4Address("10.77.0.1")
 ADAS = IPv4Address("10.77.0.2")
@@ -245,3 +248,32 @@ def test_mapping_may_be_json(project: Project, tmp_path: Path) -> None:
         {"version": 1, "nodes": {"hmi": {"host": "local"}, "adas": {"host": "netns:adas"}}}
     )
     assert project.load().mapping == expected
+
+
+def test_64_files_with_2000_services_load_and_plan_within_a_second(tmp_path: Path) -> None:
+    times = ("debounce-time-request", "debounce-time-response")
+    times += ("max-retention-time-request", "max-retention-time-response")
+    paths, mapping = [], "version = 1\n"
+    for number in range(64):
+        services = [
+            {
+                "service": f"0x{0x1000 + 64 * entry + number:04x}",
+                "instance": "0x0001",
+                "unreliable": str(31000 + entry),
+                "reliable": {"port": str(31000 + entry), "enable-magic-cookies": "false"},
+                "events": [{"event": "0x8001", "is_field": "true"}],
+                "eventgroups": [{"eventgroup": "0x0001", "events": ["0x8001"]}],
+            }
+            for entry in range(32 if number < 16 else 31)
+        ]
+        node = {"unicast": f"10.77.0.{number + 1}", "services": services}
+        paths.append(tmp_path / f"n{number}.json")
+        text = json.dumps({**node, "npdu-default-timings": dict.fromkeys(times, "0")}, indent=1)
+        paths[-1].write_text(text)
+        mapping += f'[nodes.n{number}]\nvm = "domu-{number}"\n'
+    (tmp_path / "mapping.toml").write_text(mapping)
+    start = time.process_time()
+    loaded = load(paths, tmp_path / "mapping.toml")
+    plan = build_plan(loaded.network, loaded.mapping)
+    assert time.process_time() - start < 1.0
+    assert (len(plan.nodes), len(plan.services), loaded.findings) == (64, 2000, ())

@@ -45,7 +45,7 @@ def _event(entry: Table, protocols: Set[Protocol], report: Report) -> Event | No
         reliable = protocols == {Protocol.TCP}
     else:
         _check_transport(entry, reliable, protocols, report)
-    if event is None:
+    if not event:  # nobody can tell, or 0: vsomeip drops it
         return None
     return Event(
         event,
@@ -103,7 +103,7 @@ def _eventgroup(entry: Table, service: Table, report: Report) -> Eventgroup | No
         _report_group_alone(entry, report)
         return None
     group = fields.required(entry, "eventgroup", fields.own_id, '"0x0001"', report)
-    return Eventgroup(group, events, multicast, threshold or 0) if group is not None else None
+    return Eventgroup(group, events, multicast, threshold or 0) if group else None
 
 
 def _report_group_alone(entry: Table, report: Report) -> None:
