@@ -31,20 +31,25 @@ GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 _PASSED_ON = ("demo", "xen", "test", "full")  # verbs whose arguments are another's
 
-# What starts the controller in dom0: file in packaging/, mode, place.
+# What starts the controller in dom0: file, mode, place. Devices and modules as in a guest.
+PACKAGING = ROOT / "packaging"
 SETTINGS = Path("/etc/default/ivc-controller")
 _ON_XEN = (
-    ("ivc-controller.default", 0o644, SETTINGS),
-    ("60-ivc-xen.rules", 0o644, Path("/etc/udev/rules.d/60-ivc-xen.rules")),
-    ("ivc-xen.modules", 0o644, Path("/etc/modules-load.d/ivc-xen.conf")),
+    (PACKAGING / "ivc-controller.default", 0o644, SETTINGS),
+    (GUEST / "lib/udev/rules.d/70-ivc.rules", 0o644, Path("/etc/udev/rules.d/70-ivc.rules")),
+    (GUEST / "lib/modules-load.d/ivc.conf", 0o644, Path("/etc/modules-load.d/ivc.conf")),
 )
+_UNIT = Path("/etc/systemd/system/ivc-controller.service")
 INIT_FILES = {
     "systemd": (
         *_ON_XEN,
-        ("ivc.sysusers", 0o644, Path("/etc/sysusers.d/ivc.conf")),
-        ("ivc-controller.service", 0o644, Path("/etc/systemd/system/ivc-controller.service")),
+        (GUEST / "lib/sysusers.d/ivc.conf", 0o644, Path("/etc/sysusers.d/ivc.conf")),
+        (PACKAGING / "ivc-controller.service", 0o644, _UNIT),
     ),
-    "sysv": (*_ON_XEN, ("ivc-controller.init", 0o755, Path("/etc/init.d/ivc-controller"))),
+    "sysv": (
+        *_ON_XEN,
+        (PACKAGING / "ivc-controller.init", 0o755, Path("/etc/init.d/ivc-controller")),
+    ),
 }
 
 # How all C of ours is compiled; the tests add their sanitizers to it.
@@ -168,12 +173,12 @@ def install(options: argparse.Namespace) -> None:
     build()
     prefix: Path = options.prefix.absolute()
     _install_file(LIBRARY, _below(options.destdir, prefix / "lib" / LIBRARY.name))
-    for name, mode, place in INIT_FILES.get(options.init, ()):
+    for source, mode, place in INIT_FILES.get(options.init, ()):
         target = _below(options.destdir, place)
         if place == SETTINGS and target.exists():
             _say(f"keep {target}")
         else:
-            _install_file(ROOT / "packaging" / name, target, mode, prefix)
+            _install_file(source, target, mode, prefix)
     if options.init != "none" and not _below(options.destdir, prefix / "bin" / "ivc").exists():
         _say(f"not there yet: {prefix}/bin/ivc, which is to be started; see docs/xen.md, dom0")
     if options.destdir is None and _loader_finds(prefix / "lib"):

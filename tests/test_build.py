@@ -104,8 +104,8 @@ def install(destdir: Path, *options: str) -> set[str]:
 LIBRARY = "/usr/lib/libivcsock.so"
 ON_XEN = {
     "/etc/default/ivc-controller",
-    "/etc/modules-load.d/ivc-xen.conf",
-    "/etc/udev/rules.d/60-ivc-xen.rules",
+    "/etc/modules-load.d/ivc.conf",
+    "/etc/udev/rules.d/70-ivc.rules",
 }
 UNIT = "/etc/systemd/system/ivc-controller.service"
 SCRIPT = "/etc/init.d/ivc-controller"

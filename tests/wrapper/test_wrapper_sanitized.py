@@ -21,16 +21,7 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What goes into LD_PRELOAD: the sanitizer's runtime, then the wrapper."""
     library = tmp_path_factory.mktemp("sanitized") / "libivcsock.so"
-<<<<<<< HEAD
-    sources = [*(ROOT / "preload").glob("*.c")]
-    sources += sorted((ROOT / "core").glob("*.c"))
-    version = f"-Wl,--version-script={ROOT / 'preload' / 'exports.map'}"
-    command = [*build.COMPILE, *SANITIZE, "-fPIC", "-shared", "-fvisibility=hidden", version]
-    command += ["-Wl,-z,nodelete", "-Wl,-z,now", "-o", str(library)]
-    command += [*map(str, sources), "-lpthread", "-ldl"]
-=======
     command = [*build.COMPILE, *SANITIZE, *build.wrapper_arguments(), "-o", library]
->>>>>>> cross
     subprocess.run(command, check=True)
     named = ["gcc", "-print-file-name=libasan.so"]
     runtime = subprocess.run(named, capture_output=True, text=True, check=True).stdout.strip()
