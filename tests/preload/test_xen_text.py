@@ -11,6 +11,8 @@ from cffi import FFI
 from hypothesis import given
 from hypothesis import strategies as st
 
+import build
+
 ROOT = Path(__file__).parents[2]
 MOST = 160
 ffi = FFI()
@@ -30,7 +32,7 @@ NUMBERS = st.integers(0, 2**64 // 100 - 1)
 def lib(tmp_path_factory: pytest.TempPathFactory) -> Any:
     target = tmp_path_factory.mktemp("text") / "text.so"
     source = ROOT / "preload" / "xen_text.c"
-    subprocess.run(["gcc", "-std=c11", "-shared", "-fPIC", "-o", target, source], check=True)
+    subprocess.run([*build.COMPILE, "-shared", "-fPIC", "-o", target, source], check=True)
     return ffi.dlopen(str(target))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import build
 from ivc.lab.xen.lab import DomU, XenLab
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +21,9 @@ COUNT = 400
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("ring") / "ring_pingpong"
-    sources = [
-        Path(__file__).parent / "ring_pingpong.c",
-        *sorted((ROOT / "core").glob("*.c")),
-    ]
-    subprocess.run(
-        ["gcc", "-std=c11", "-O2", f"-I{ROOT / 'core'}", "-o", target, *sources], check=True
-    )
+    source = Path(__file__).parent / "ring_pingpong.c"
+    command = [*build.COMPILE, f"-I{ROOT / 'core'}", "-o", target, source, *build.CORE_SOURCES]
+    subprocess.run(command, check=True)
     return target
 
 
