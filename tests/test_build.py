@@ -143,6 +143,8 @@ def test_the_init_script_can_be_run_as_it_is(tmp_path: Path) -> None:
     script = tmp_path / "etc" / "init.d" / "ivc-controller"
     done = subprocess.run([script, "no-such-verb"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "start|stop|restart" in done.stderr
+
+
 AARCH64 = 183  # e_machine
 
 
