@@ -8,31 +8,10 @@ import errno
 import os
 from typing import Any, Final, Protocol
 
-from cffi import FFI
-
 from ivc.platform import MissingInterface, PlatformError
+from ivc.shm.library import ffi
 
 _LIBRARIES: Final = ("libxenstore.so.4", "libxenstore.so.3.0", "libxenstore.so")
-
-_DECLARATIONS: Final = """
-struct xs_handle;
-struct xs_permissions { unsigned int id; int perms; };
-struct xs_handle *xs_open(unsigned long flags);
-void xs_close(struct xs_handle *h);
-void *xs_read(struct xs_handle *h, uint32_t t, const char *path, unsigned int *len);
-bool xs_write(struct xs_handle *h, uint32_t t, const char *path, const void *data,
-              unsigned int len);
-char **xs_directory(struct xs_handle *h, uint32_t t, const char *path, unsigned int *num);
-bool xs_rm(struct xs_handle *h, uint32_t t, const char *path);
-bool xs_set_permissions(struct xs_handle *h, uint32_t t, const char *path,
-                        struct xs_permissions *perms, unsigned int num_perms);
-bool xs_watch(struct xs_handle *h, const char *path, const char *token);
-bool xs_unwatch(struct xs_handle *h, const char *path, const char *token);
-char **xs_check_watch(struct xs_handle *h);
-bool xs_is_domain_introduced(struct xs_handle *h, unsigned int domid);
-int xs_fileno(struct xs_handle *h);
-void free(void *ptr);
-"""
 
 _PERM_NONE: Final = 0
 _PERM_READ: Final = 1
@@ -79,54 +58,51 @@ class LibXenStore:
 
     def __init__(self) -> None:
         """Connect. Raises `MissingInterface`."""
-        self._ffi: Any = FFI()
-        self._ffi.cdef(_DECLARATIONS)
-        self._lib: Any = _load(self._ffi)
+        self._lib: Any = _load()
         self._handle = self._lib.xs_open(0)
         if not self._handle:
             raise MissingInterface(
-                f"XenStore does not answer ({os.strerror(self._ffi.errno)}); is this dom0, with "
+                f"XenStore does not answer ({os.strerror(ffi.errno)}); is this dom0, with "
                 "xenstored running, and are we root?"
             )
 
     def read(self, path: str) -> bytes | None:
         """See `XenStore.read`."""
-        length = self._ffi.new("unsigned int *")
+        length = ffi.new("unsigned int *")
         data = self._lib.xs_read(self._handle, 0, path.encode(), length)
         if not data:
             return None
         try:
-            return bytes(self._ffi.buffer(data, length[0]))
+            return bytes(ffi.buffer(data, length[0]))
         finally:
             self._lib.free(data)
 
     def write(self, path: str, value: bytes, reader: int) -> None:
         """See `XenStore.write`."""
-        permissions = self._ffi.new(
-            "struct xs_permissions[]", [(0, _PERM_NONE), (reader, _PERM_READ)]
-        )
+        pairs = [0, _PERM_NONE, reader, _PERM_READ]
+        permissions = ffi.new("unsigned int[]", pairs)
         where = self._handle, 0, path.encode()
         if not (
             self._lib.xs_write(*where, value, len(value))
-            and self._lib.xs_set_permissions(*where, permissions, len(permissions))
+            and self._lib.xs_set_permissions(*where, permissions, len(pairs) // 2)
         ):
             raise self._error(f"cannot write {path}")
 
     def children(self, path: str) -> list[str]:
         """See `XenStore.children`."""
-        count = self._ffi.new("unsigned int *")
+        count = ffi.new("unsigned int *")
         names = self._lib.xs_directory(self._handle, 0, path.encode(), count)
         if not names:
             return []
         try:
-            found = (self._ffi.string(names[number]) for number in range(count[0]))
+            found = (ffi.string(names[number]) for number in range(count[0]))
             return [name.decode(errors="replace") for name in found]
         finally:
             self._lib.free(names)
 
     def remove(self, path: str) -> None:
         """See `XenStore.remove`."""
-        if not self._lib.xs_rm(self._handle, 0, path.encode()) and self._ffi.errno != errno.ENOENT:
+        if not self._lib.xs_rm(self._handle, 0, path.encode()) and ffi.errno != errno.ENOENT:
             raise self._error(f"cannot remove {path}")
 
     def introduced(self, domid: int) -> bool:
@@ -150,7 +126,7 @@ class LibXenStore:
         """See `XenStore.events`."""
         tokens = []
         while event := self._lib.xs_check_watch(self._handle):
-            tokens.append(self._ffi.string(event[_WATCH_TOKEN]).decode(errors="replace"))
+            tokens.append(ffi.string(event[_WATCH_TOKEN]).decode(errors="replace"))
             self._lib.free(event)
         return tokens
 
@@ -161,10 +137,10 @@ class LibXenStore:
             self._lib.xs_close(handle)
 
     def _error(self, what: str) -> PlatformError:
-        return PlatformError(f"XenStore: {what}: {os.strerror(self._ffi.errno)}")
+        return PlatformError(f"XenStore: {what}: {os.strerror(ffi.errno)}")
 
 
-def _load(ffi: Any) -> Any:
+def _load() -> Any:
     for name in _LIBRARIES:
         try:
             return ffi.dlopen(name)

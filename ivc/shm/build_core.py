@@ -35,6 +35,26 @@ _SYSTEM = """
 struct iovec { void *iov_base; size_t iov_len; };
 """
 
+# libxenstore, where there is one (ivc/platform/xenstore.py): Xen tools/include/xenstore.h.
+# Declared here, since at run time there is no parser for C. A handle is void *, and a
+# struct xs_permissions two numbers: domain and enum xs_perm_type.
+_XENSTORE = """
+void *xs_open(unsigned long flags);
+void xs_close(void *h);
+void *xs_read(void *h, uint32_t t, const char *path, unsigned int *len);
+bool xs_write(void *h, uint32_t t, const char *path, const void *data, unsigned int len);
+char **xs_directory(void *h, uint32_t t, const char *path, unsigned int *num);
+bool xs_rm(void *h, uint32_t t, const char *path);
+bool xs_set_permissions(void *h, uint32_t t, const char *path, unsigned int *perms,
+                        unsigned int num_perms);
+bool xs_watch(void *h, const char *path, const char *token);
+bool xs_unwatch(void *h, const char *path, const char *token);
+char **xs_check_watch(void *h);
+bool xs_is_domain_introduced(void *h, unsigned int domid);
+int xs_fileno(void *h);
+void free(void *ptr);
+"""
+
 
 def declarations(header: str) -> str:
     """Return the cffi declarations in the text of one of our headers.
@@ -56,6 +76,7 @@ def builder() -> FFI:
     """Return the configured cffi builder."""
     ffi = FFI()
     ffi.cdef(_SYSTEM)
+    ffi.cdef(_XENSTORE)
     for name in HEADERS:
         ffi.cdef(declarations((CORE / name).read_text(encoding="utf-8")))
     ffi.set_source("ivc.shm._core", None)
