@@ -17,7 +17,6 @@ from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.lab.xen.results import as_json, as_table
 from ivc.lab.xen.scenario import Settings, show
-from ivc.lab.xen.stacks import Counts
 from ivc.lab.xen.ways import Way
 
 
@@ -61,7 +60,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         found = ", ".join(sorted(unknown)) or "nothing"
         raise LabError(f"--paths: found {found}, expected some of {', '.join(Way)}")
     ways = [way for way in Way if way in options.paths]
-    return Settings(ways, max(options.rounds, 1), Counts(max(options.calls, 1)))
+    return Settings(ways, max(options.rounds, 1), max(options.calls, 5))
 
 
 def _run_command(lab: XenLab, options: argparse.Namespace) -> int:
