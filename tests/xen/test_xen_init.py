@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controller under dom0's init: the plain script here, the systemd unit in a dom0 of its own."""
+"""The controller under dom0's plain init script; under systemd: test_xen_systemd."""
 
 from __future__ import annotations
 
