@@ -16,6 +16,7 @@ from pathlib import Path
 from ivc import __version__
 from ivc.controller import commands as controller
 from ivc.errors import ConfigError, Finding, IvcError, Severity
+from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.network import load
 from ivc.plan import build_plan
 
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `check` and `plan`."""
+    """Add `check`, `plan` and `lab`."""
     check = _add_command(
         subparsers,
         "check",
@@ -103,6 +104,23 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "which node runs where (TOML, JSON)",
     )
     plan.add_argument("--json", action="store_true", help="the plan as one JSON object")
+    _add_lab(subparsers)
+
+
+def _add_lab(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    lab = subparsers.add_parser("lab", help="virtual machines to try it on")
+    kinds = lab.add_subparsers(title="laboratories", metavar="LAB", required=True)
+    xen = kinds.add_parser(
+        "xen", help="a real Xen in QEMU: dom0 and two domUs", description=DESCRIPTION
+    )
+    add_options(xen)
+    xen.set_defaults(run=_lab_xen)
+
+
+def _lab_xen(arguments: argparse.Namespace) -> int:
+    from ivc.lab.xen.__main__ import run  # what it imports no other command needs
+
+    return run(arguments)
 
 
 def _add_command(

@@ -232,3 +232,13 @@ def test_the_mapping_in_the_readme_fits_the_examples(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.toml"
     mapping.write_text(textwrap.dedent(block))
     assert main(["check", "--strict", *FILES, "--mapping", str(mapping)]) == 0
+
+
+@pytest.mark.parametrize("option", ["--paths=rail", "--rounds=0", "--calls=many"])
+def test_the_laboratory_refuses_what_it_cannot_show(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["lab", "xen", option])
+    assert exit_.value.code == 2
+    assert "expected" in capsys.readouterr().err

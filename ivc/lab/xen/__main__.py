@@ -10,15 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from ivc.errors import IvcError
-from ivc.lab.hosts import LabError, ended_by_signals
+from ivc.lab.hosts import ended_by_signals
 from ivc.lab.xen.cache import say
 from ivc.lab.xen.image import images
 from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.lab.xen.results import as_json, as_table
 from ivc.lab.xen.scenario import Settings, show
-from ivc.lab.xen.stacks import Counts
-from ivc.lab.xen.ways import Way
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    settings = _settings(options)
     if options.images:
         say(f"in {images().folder}")
         return 0
@@ -52,16 +49,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.stay:
             say(f"command server on 127.0.0.1:{lab.port}; Ctrl-C ends it")
             signal.pause()
-        return _show(lab, settings, options.json)
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    unknown = set(options.paths) - set(Way)
-    if unknown or not options.paths:
-        found = ", ".join(sorted(unknown)) or "nothing"
-        raise LabError(f"--paths: found {found}, expected some of {', '.join(Way)}")
-    ways = [way for way in Way if way in options.paths]
-    return Settings(ways, max(options.rounds, 1), Counts(max(options.calls, 1)))
+        return _show(lab, Settings(options.paths, options.rounds, options.calls), options.json)
 
 
 def _run_command(lab: XenLab, options: argparse.Namespace) -> int:

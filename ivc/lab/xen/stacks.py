@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST, JsonObject
 from ivc.lab.hosts import LabError
@@ -24,46 +23,43 @@ from ivc.lab.xen.ways import Way
 
 PAIRS = (("opensomeip", "pysomeip"), ("pysomeip", "opensomeip"))
 """Server and client."""
-PAYLOAD = 64
+PAYLOAD = 1024
+"""So large that service discovery, some hundred bytes a second, does not count."""
 # Its calls come from the endpoint it subscribes with, as the opensomeip server wants it.
 _OUTSIDE_STACK = "pysomeip"
 _END_SECONDS = 60.0
-_CALL_SECONDS = 0.05  # ten times what a call takes
+_CALL_SECONDS = 0.2  # ten times what a call takes
+_OUTSIDE_SHARE = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Calls of the client inside and of the one outside."""
+def talk(lab: XenLab, node: Outside, pair: tuple[str, str], way: Way, calls: int) -> Run:
+    """Discovery, calls and events of one pair, from start to end.
 
-    inside: int = 1500
-    outside: int = 300
-
-
-def talk(lab: XenLab, node: Outside, pair: tuple[str, str], way: Way, counts: Counts) -> Run:
-    """Discovery, calls and events of one pair, from start to end. Raises LabError."""
+    `calls` are the inside client's; the one outside makes a fifth of that. Raises LabError.
+    """
     server_stack, client_stack = pair
     server, client = lab.domU(SERVER_HOST), lab.domU(CLIENT_HOST)
     before = payload_bytes(lab, client)
     with ExitStack() as stack:
         serving = stack.enter_context(
             server.popen(
-                _command(f"{server_stack}_server", server.address, counts.inside),
+                _command(f"{server_stack}_server", server.address, calls),
                 env=way.environment,
                 open_input=True,
             )
         )
         calling = stack.enter_context(
             client.popen(
-                _command(f"{client_stack}_client", client.address, counts.inside),
+                _command(f"{client_stack}_client", client.address, calls),
                 env=way.environment,
                 open_input=True,
             )
         )
         address = str(outside_node.ADDRESS.ip)
         without = stack.enter_context(
-            node.popen(_command(f"{_OUTSIDE_STACK}_client", address, counts.outside))
+            node.popen(_command(f"{_OUTSIDE_STACK}_client", address, calls // _OUTSIDE_SHARE))
         )
-        client_report, outside_report = _first(calling, counts), _first(without, counts)
+        client_report, outside_report = _first(calling, calls), _first(without, calls)
         for process in (calling, without, serving):
             process.end_input()
         server_report = _last(serving)
@@ -90,9 +86,9 @@ def _command(module: str, address: str, count: int) -> list[str]:
     return ["python3", "-m", f"ivc.lab.peers.{module}", *options]
 
 
-def _first(process: Process, counts: Counts) -> JsonObject:
+def _first(process: Process, calls: int) -> JsonObject:
     """What a client tells when its calls are made; it lives on until its input ends."""
-    process.wait_for("}\n", 4 * common.DISCOVERY_SECONDS + counts.inside * _CALL_SECONDS)
+    process.wait_for("}\n", 4 * common.DISCOVERY_SECONDS + calls * _CALL_SECONDS)
     return _report(process)
 
 
