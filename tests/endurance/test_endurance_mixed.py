@@ -2,9 +2,9 @@
 """One socket serves a flooding client by ring and one outside by the kernel at once.
 
 Two processors are enough: the server has one; on the other the flooding client gets only the
-time the measured one leaves (SCHED_IDLE, and the measured one SCHED_FIFO), so that what is
-measured is the socket and not the scheduler. Rounds alternate between alone and flooded; each
-has a p99, their medians are compared.
+time the measured one leaves (SCHED_FIFO), so that what is measured is the socket and not the
+scheduler; other programs of the machine get next to nothing of either. Rounds alternate between
+alone and flooded; each has a p99, their medians are compared.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ FLOOD = 100_000
 """Echoes a second by ring, at the least, for it to count as a flood."""
 
 
-def yields(program: Program) -> None:
-    """Let a process run only when nobody else wants its processor."""
-    for task in Path(f"/proc/{program.pid}/task").iterdir():
-        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
-
-
 def goes_first(program: Program) -> None:
-    """Other programs of this machine are not what is measured, alone or flooded."""
+    """Other programs of this machine are not what is measured, alone or flooded.
+
+    Every program here is a session of its own, and where the kernel groups by session
+    (CONFIG_SCHED_AUTOGROUP) priorities count inside one only: the group needs its own.
+    """
     os.setpriority(os.PRIO_PROCESS, program.pid, -20)
+    autogroup = Path(f"/proc/{program.pid}/autogroup")
+    if autogroup.exists():
+        autogroup.write_text("-20")
 
 
 def goes_at_once(program: Program) -> None:
@@ -72,7 +73,7 @@ def test_a_flood_by_ring_does_not_slow_a_client_outside(field_maker: FieldMaker)
         served_by = Program(process, words)
         assert served_by.line() == "ready\n"
         goes_first(served_by)
-        yields(flood)
+        goes_first(flood)
         flood.order("go")
         field.await_path("direct", [(flood, f"{ADDRESSES['adas']}:30509")])
         for _ in range(ROUNDS):
@@ -84,9 +85,7 @@ def test_a_flood_by_ring_does_not_slow_a_client_outside(field_maker: FieldMaker)
             flooded.append(p99_from_outside(field))
             rates.append((answers(flood) - before) / (time.monotonic() - begin))
         assert field.counters(flood)["rx_ring_msgs"] > 0
-    # A round the flood did not reach says nothing of a flood: it must not make the ratio better.
-    under_flood = [p99 for p99, rate in zip(flooded, rates, strict=True) if rate > FLOOD]
-    assert len(under_flood) > ROUNDS // 2, f"no flood: {rates} echoes a second"
-    ratio = statistics.median(under_flood) / statistics.median(alone)
+    ratio = statistics.median(flooded) / statistics.median(alone)
     print(f"p99 alone {alone}, flooded {flooded}, ratio {ratio:.2f}, echoes/s {rates}")
+    assert min(rates) > FLOOD, f"no flood: {rates} echoes a second"
     assert ratio <= NOT_WORSE, f"p99 alone {alone}, flooded {flooded}"
