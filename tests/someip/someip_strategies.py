@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis strategies: every value the codec can carry, and bytes that nearly are one."""
+"""Hypothesis strategies: every value the codec can carry, and bytes that nearly are one.
+
+Each example is one draw of some bytes, and a plain function makes the value of them: a draw
+for each field would take most of the time of the tests.
+"""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from itertools import product
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -35,29 +37,6 @@ from ivc.someip import (
     UnknownOption,
 )
 
-
-def numbers(layout: str) -> st.SearchStrategy[tuple[Any, ...]]:
-    """The fields of a `struct` layout from one draw: a draw each costs most of the test time."""
-    size = struct.calcsize(layout)
-    return st.binary(min_size=size, max_size=size).map(lambda data: struct.unpack(layout, data))
-
-
-def blobs(size: int) -> st.SearchStrategy[bytes]:
-    """So many bytes, for a test to make something larger of: one draw again."""
-    return st.binary(min_size=size, max_size=size)
-
-
-def mostly(known: Sequence[int], n: int) -> int:
-    """Three times of four one of `known`, else any byte, as the 16 bits of `n` will have it.
-
-    So other stacks take a good part of what is made.
-    """
-    return known[n % len(known)] if n < 0xC000 else n & 0xFF
-
-
-u8 = st.integers(0, 0xFF)
-u16 = st.integers(0, 0xFFFF)
-
 STANDARD_ENTRIES = tuple(EntryType)
 STANDARD_OPTIONS = frozenset({0x01, 0x02, 0x04, 0x06, 0x14, 0x16, 0x24, 0x26})
 OTHER_OPTIONS = frozenset({0x03, 0x15, 0x20})
@@ -65,118 +44,166 @@ OTHER_OPTIONS = frozenset({0x03, 0x15, 0x20})
 
 _TYPES = [*MessageType, *(kind | TP_FLAG for kind in MessageType)]
 _CODES = list(ReturnCode)
+_ADDRESS_OPTIONS = (EndpointOption, MulticastOption, SdEndpointOption)
 
 
-def _message(n: tuple[int, ...], payload: bytes) -> Message:
-    header = Header(*n[:4], mostly([1], n[4]), n[5], mostly(_TYPES, n[6]), mostly(_CODES, n[7]))
-    return Message(header, payload, TpHeader(n[8] & ~15, bool(n[8] & 1)) if header.is_tp else None)
+class Blob:
+    """Bytes taken one after the other; zeros follow the last one."""
+
+    def __init__(self, data: bytes) -> None:
+        self._all = self._data = data
+
+    def __repr__(self) -> str:
+        return f"Blob({self._all!r})"
+
+    def take(self, size: int) -> bytes:
+        taken, self._data = self._data[:size], self._data[size:]
+        return taken.ljust(size, b"\0")
+
+    def numbers(self, layout: str) -> tuple[int, ...]:
+        """The numbers of a `struct` layout."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))
+
+    def number(self, below: int = 256) -> int:
+        """A number from 0; `below` is 256 at most."""
+        return self.take(1)[0] % below
+
+    def some(self, most: int) -> bytes:
+        """Up to `most` bytes."""
+        return self.take(self.number(most + 1))
+
+    def mostly(self, known: Sequence[int]) -> int:
+        """Three times of four one of `known`, so that other stacks take it; else any byte."""
+        any_number, which = self.numbers(">BB")
+        return known[any_number % len(known)] if which < 0xC0 else any_number
 
 
-_MESSAGE = ">HHHHHBHHI"
-messages = st.builds(_message, numbers(_MESSAGE), st.binary(max_size=64))
+def blobs(size: int) -> st.SearchStrategy[Blob]:
+    """So many bytes, to make an example of."""
+    return st.binary(min_size=size, max_size=size).map(Blob)
 
 
-def message_from(blob: bytes) -> Message:
-    """A message made of at least 22 bytes, its payload of those that are left."""
-    return _message(struct.unpack_from(_MESSAGE, blob), blob[22 : 22 + blob[21] % 32])
+# ---- messages ---------------------------------------------------------------
 
 
-config_keys = st.binary(min_size=1, max_size=8).filter(lambda key: b"=" not in key)
-config_items = st.one_of(
-    st.tuples(config_keys, st.none()),
-    st.tuples(st.one_of(st.just(b""), config_keys), st.binary(max_size=8)),
-)
+def message_from(blob: Blob, largest: int = 40) -> Message:
+    """A message with a TP header exactly where its type demands one."""
+    ids, version = blob.numbers(">HHHH"), blob.mostly([1])
+    header = Header(*ids, version, blob.number(), blob.mostly(_TYPES), blob.mostly(_CODES))
+    tp = None
+    if header.is_tp:
+        (word,) = blob.numbers(">I")
+        tp = TpHeader(word & ~15, bool(word & 1))
+    return Message(header, blob.some(largest), tp)
 
 
-def _address_option(n: tuple[Any, ...]) -> Option:
-    kinds = (EndpointOption, MulticastOption, SdEndpointOption)
-    address = IPv4Address(n[1][:4]) if n[0] & 1 else IPv6Address(n[1])
-    return kinds[n[0] // 2 % 3](address, n[2], n[3])
+def messages_from(blob: Blob) -> list[Message]:
+    return [message_from(blob) for _ in range(blob.number(4))]
 
 
-standard_options: st.SearchStrategy[Option] = st.one_of(
-    numbers(">B16sBH").map(_address_option),
-    st.builds(ConfigurationOption, st.lists(config_items, max_size=2).map(tuple)),
-    numbers(">HH").map(lambda n: LoadBalancingOption(*n)),
-)
-other_options: st.SearchStrategy[Option] = st.one_of(
-    numbers(">II").map(lambda n: ProtectionOption(*n)),
-    st.builds(SelectiveOption, st.lists(u16, max_size=4).map(tuple)),
-    st.builds(MacGroupcastOption, st.binary(min_size=6, max_size=6), u16, st.binary(max_size=9)),
-    st.builds(
-        UnknownOption,
-        u8.filter(lambda kind: kind not in STANDARD_OPTIONS | OTHER_OPTIONS),
-        st.binary(max_size=12),
-    ),
-)
-options = st.one_of(standard_options, other_options)
-
-other_entries = st.builds(
-    lambda kind, rest: UnknownEntry(bytes([kind]) + rest),
-    u8.filter(lambda kind: kind not in STANDARD_ENTRIES),
-    st.binary(min_size=15, max_size=15),
-)
+messages = blobs(60).map(message_from)
+several_messages = blobs(180).map(messages_from)
 
 
-def runs(among: int) -> list[Run]:
-    """All runs that lie within `among` options; an empty one may begin anywhere."""
-    empty = [Run(first, 0) for first in (0, among, among + 1, 0xFF)]
-    return empty + [Run(first, n) for first in range(among) for n in range(1, among - first + 1)]
+# ---- service discovery ------------------------------------------------------
 
 
-def standard_entries(among: int) -> st.SearchStrategy[Entry]:
-    """Entries of the types in use, their runs within `among` options."""
-    possible = runs(among)
-
-    def make(n: tuple[int, ...]) -> Entry:
-        kind, run_1, run_2 = (
-            table[i % len(table)]
-            for table, i in zip((STANDARD_ENTRIES, possible, possible), n[:3], strict=True)
-        )
-        common = kind, n[3], n[4], n[5], n[6] & 0xFFFFFF
-        if kind in (EntryType.FIND, EntryType.OFFER):
-            return ServiceEntry(*common, n[7], run_1, run_2)
-        group, bits = n[7] & 0xFFFF, n[7] >> 16
-        return EventgroupEntry(*common, group, bits & 15, bool(bits & 16), run_1, run_2)
-
-    return numbers(">BBBHHBII").map(make)
-
-
-def sd_with(
-    option: st.SearchStrategy[Option], extra: st.SearchStrategy[Entry]
-) -> st.SearchStrategy[SdMessage]:
-    """SD payloads of 0 to 2 options and 0 to 2 entries, `extra` ones among them."""
-    flags = st.sampled_from(list(product([False, True], repeat=3)))
-
-    def with_options(count: int) -> st.SearchStrategy[SdMessage]:
-        opts = st.lists(option, min_size=count, max_size=count).map(tuple)
-        entries = st.lists(st.one_of(standard_entries(count), extra), max_size=2).map(tuple)
-        return st.builds(lambda e, o, f: SdMessage(e, o, *f), entries, opts, flags)
-
-    return st.one_of([with_options(count) for count in range(3)])
+def option_from(blob: Blob, standard: bool) -> Option:
+    """An option; a `standard` one has a type that all stacks know."""
+    match blob.number(6 if standard else 10):
+        case 0 | 1 | 2:
+            kind, version = _ADDRESS_OPTIONS[blob.number(3)], blob.number(2)
+            address = IPv6Address(blob.take(16)) if version else IPv4Address(blob.take(4))
+            return kind(address, *blob.numbers(">BH"))
+        case 3 | 4:
+            return ConfigurationOption(tuple(_item(blob) for _ in range(blob.number(3))))
+        case 5:
+            return LoadBalancingOption(*blob.numbers(">HH"))
+        case 6:
+            return ProtectionOption(*blob.numbers(">II"))
+        case 7:
+            return SelectiveOption(tuple(blob.numbers(f">{blob.number(5)}H")))
+        case 8:
+            return MacGroupcastOption(blob.take(6), *blob.numbers(">H"), blob.some(9))
+        case _:
+            return UnknownOption(_other_than(STANDARD_OPTIONS | OTHER_OPTIONS, blob), blob.some(12))
 
 
-sd_messages = sd_with(options, other_entries)
-standard_sd_messages = sd_with(standard_options, st.nothing())
+def _item(blob: Blob) -> tuple[bytes, bytes | None]:
+    """A key, and a value three times of four; nothing but ASCII as often."""
+    key, value, how = blob.some(7).replace(b"=", b"-"), blob.some(7), blob.number()
+    if how & 0x03:
+        key, value = (bytes(byte & 0x7F for byte in text) for text in (key, value))
+        key = key.replace(b"=", b"-")
+    return (key, value) if how & 0x30 else (key or b"k", None)
+
+
+def _other_than(known: frozenset[int], blob: Blob) -> int:
+    others = [kind for kind in range(256) if kind not in known]
+    return others[blob.number(len(others))]
+
+
+def run_from(blob: Blob, among: int) -> Run:
+    """A run that lies within `among` options; an empty one may begin anywhere."""
+    first, count = blob.numbers(">BB")
+    if not among or count & 1:
+        return Run(first if count & 2 else 0, 0)
+    return Run(first % among, 1 + count // 2 % (among - first % among))
+
+
+def entry_from(blob: Blob, among: int, standard: bool) -> Entry:
+    """An entry with its runs within `among` options; a `standard` one has a type in use."""
+    if not standard and blob.number(4) == 0:
+        return UnknownEntry(bytes([_other_than(frozenset(STANDARD_ENTRIES), blob)]) + blob.take(15))
+    kind, runs = STANDARD_ENTRIES[blob.number(4)], (run_from(blob, among), run_from(blob, among))
+    service, instance, major, ttl, last = blob.numbers(">HHBII")
+    common = kind, service, instance, major, ttl >> 8
+    if kind in (EntryType.FIND, EntryType.OFFER):
+        return ServiceEntry(*common, last, *runs)
+    return EventgroupEntry(*common, last & 0xFFFF, last >> 28, bool(last >> 16 & 1), *runs)
+
+
+def sd_from(blob: Blob, standard: bool = False) -> SdMessage:
+    """An SD payload of 0 to 2 options and 0 to 2 entries."""
+    flags, count = blob.number(), blob.number(3)
+    options = tuple(option_from(blob, standard) for _ in range(count))
+    entries = tuple(entry_from(blob, count, standard) for _ in range(blob.number(3)))
+    return SdMessage(entries, options, bool(flags & 1), bool(flags & 2), bool(flags & 4))
+
+
+sd_messages = blobs(120).map(sd_from)
+standard_sd_messages = blobs(120).map(lambda blob: sd_from(blob, standard=True))
 """Without the entry and option types that not all stacks know."""
 
 
-def _damage(data: bytes, n: tuple[int, ...], tail: bytes) -> bytes:
+# ---- bytes ------------------------------------------------------------------
+
+
+def damage(data: bytes, blob: Blob) -> bytes:
+    """`data`, two times of three with bytes changed, or some cut off or added at the end."""
     broken = bytearray(data)
-    for at, value in [(n[1], n[2]), (n[3], n[4])][: n[0] % 3]:
+    for _ in range((0, 0, 0, 1, 2)[blob.number(5)]):
+        at, value = blob.numbers(">HB")
         if broken:
             broken[at % len(broken)] = value
-    end = n[5] % (len(broken) + 1) if n[0] & 0x80 else len(broken)
-    return bytes(broken[:end]) + tail
+    how, end = blob.numbers(">BH")
+    if how & 3 == 0:
+        del broken[end % (len(broken) + 1) :]
+    return bytes(broken) + (blob.some(4) if how & 12 == 0 else b"")
 
 
-def damaged(valid: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Valid bytes with up to two of them changed, and some cut off or added at the end."""
-    return st.builds(_damage, valid, numbers(">BHBHBH"), st.binary(max_size=4))
+def _nearly(valid: Callable[[Blob], bytes], blob: Blob) -> bytes:
+    """Any bytes, or those of `valid` with some damage."""
+    if blob.number(4) == 0:
+        return blob.some(80)
+    edits = Blob(blob.take(14))
+    return damage(valid(blob), edits)
 
 
-message_bytes = st.one_of(st.binary(max_size=80), damaged(messages.map(Message.build)))
-datagram_bytes = damaged(
-    st.lists(messages, max_size=3).map(lambda several: b"".join(m.build() for m in several))
-)
-sd_bytes = st.one_of(st.binary(max_size=80), damaged(sd_messages.map(SdMessage.build)))
+def _datagram(blob: Blob) -> bytes:
+    return b"".join(message.build() for message in messages_from(blob))
+
+
+message_bytes = blobs(75).map(lambda blob: _nearly(lambda b: message_from(b).build(), blob))
+datagram_bytes = blobs(195).map(lambda blob: _nearly(_datagram, blob))
+sd_bytes = blobs(135).map(lambda blob: _nearly(lambda b: sd_from(b).build(), blob))

@@ -6,8 +6,15 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from someip_strategies import datagram_bytes, message_bytes, messages
+from someip_strategies import (
+    Blob,
+    blobs,
+    datagram_bytes,
+    message_bytes,
+    message_from,
+    messages_from,
+    several_messages,
+)
 
 from ivc.someip import (
     BuildError,
@@ -37,13 +44,14 @@ def test_build_writes_the_length_of_what_follows_it() -> None:
     assert REQUEST.build() == REQUEST_BYTES
 
 
-@given(messages, st.binary(max_size=20))
-def test_what_is_built_is_parsed_and_the_rest_is_handed_back(message: Message, rest: bytes) -> None:
+@given(blobs(80))
+def test_what_is_built_is_parsed_and_the_rest_is_handed_back(blob: Blob) -> None:
+    message, rest = message_from(blob), blob.some(20)
     assert Message.parse(message.build() + rest) == (message, rest)
 
 
 @pytest.mark.req("feat_req_someip_319", "feat_req_someip_584", "feat_req_someip_702")
-@given(st.lists(messages, max_size=3))
+@given(several_messages)
 def test_a_datagram_gives_all_its_messages_in_order(several: list[Message]) -> None:
     assert parse_datagram(b"".join(m.build() for m in several)) == several
 
@@ -84,10 +92,9 @@ def test_any_datagram_gives_messages_or_the_number_of_the_damaged_one(data: byte
 
 
 @pytest.mark.req("feat_req_someip_702", "feat_req_someip_741")
-@given(st.lists(messages, max_size=4), st.integers(84, 200))
-def test_datagrams_hold_all_messages_in_order_and_as_many_as_fit(
-    several: list[Message], limit: int
-) -> None:
+@given(blobs(180))
+def test_datagrams_hold_all_messages_in_order_and_as_many_as_fit(blob: Blob) -> None:
+    limit, several = 60 + blob.number(), messages_from(blob)
     datagrams = build_datagrams(several, limit)
     assert [m for data in datagrams for m in parse_datagram(data)] == several
     assert all(len(data) <= limit for data in datagrams)

@@ -9,8 +9,7 @@ from typing import Any
 import opensomeip._opensomeip as cpp
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from someip_strategies import message_bytes, numbers
+from someip_strategies import Blob, blobs, message_bytes
 
 from ivc.someip import (
     Header,
@@ -23,12 +22,6 @@ from ivc.someip import (
     segment,
 )
 
-CALLS = [MessageType.REQUEST, MessageType.RESPONSE]
-plain_headers = (
-    numbers(">HHHHBB")
-    .map(lambda n: Header(n[0] or 1, n[1] % 0x7FFE + 1, n[2], n[3], 1, n[4], CALLS[n[5] & 1]))
-    .filter(lambda header: header.service_id != 0xFFFF)
-)
 LOCALHOST = "127.0.0.1"
 
 
@@ -52,8 +45,12 @@ def message_from(read: cpp.Message) -> Message:
     return Message.parse(header.build(len(read.payload)) + bytes(read.payload))[0]
 
 
-@given(st.builds(Message, plain_headers, st.binary(max_size=64)))
-def test_messages_are_read_and_built_alike(message: Message) -> None:
+@given(blobs(60))
+def test_messages_are_read_and_built_alike(blob: Blob) -> None:
+    kind = (MessageType.REQUEST, MessageType.RESPONSE)[blob.number(2)]
+    service, method, client, session, version = blob.numbers(">HHHHB")
+    header = Header(service % 0xFFFE + 1, method % 0x7FFE + 1, client, session, 1, version, kind)
+    message = Message(header, blob.some(40))
     read = theirs(message.build())
     assert read is not None
     assert message_from(read) == message

@@ -6,8 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from someip_strategies import sd_bytes, sd_messages
+from someip_strategies import Blob, blobs, sd_bytes, sd_from
 
 from ivc.someip import (
     STOP,
@@ -49,8 +48,9 @@ def payload(entries: bytes = b"", options: bytes = b"") -> bytes:
     return bytes(4) + len(entries).to_bytes(4) + entries + len(options).to_bytes(4) + options
 
 
-@given(sd_messages, st.binary(max_size=8))
-def test_what_is_built_is_parsed_and_the_rest_is_handed_back(sd: SdMessage, rest: bytes) -> None:
+@given(blobs(130))
+def test_what_is_built_is_parsed_and_the_rest_is_handed_back(blob: Blob) -> None:
+    sd, rest = sd_from(blob), blob.some(8)
     assert SdMessage.parse(sd.build() + rest) == (sd, rest)
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given
-from someip_strategies import blobs, message_from
+from someip_strategies import Blob, blobs, damage, message_from
 
 from ivc.someip import (
     CLIENT_COOKIE,
@@ -34,45 +34,34 @@ def plausible(message: Message) -> Message:
     return replace(message, header=replace(message.header, protocol_version=1, message_type=kind))
 
 
-blob_of_a_stream = blobs(168)
-"""What the next four functions make a stream of; of one draw, since that is what takes time."""
-
-
-def messages_of(blob: bytes) -> list[Message]:
+def well_formed(blob: Blob) -> list[Message]:
     """Up to four messages and cookies."""
     return [
-        COOKIES[part[1] & 1] if part[0] < 0x40 else plausible(message_from(part[1:]))
-        for part in _parts(blob)
+        plausible(message_from(blob)) if blob.number(4) else COOKIES[blob.number(2)]
+        for _ in range(blob.number(5))
     ]
 
 
-def bytes_of(blob: bytes) -> bytes:
-    """Cookies, any bytes, and messages, whole, cut short, or with a byte changed."""
-    return b"".join(_bytes(part) for part in _parts(blob))
+def anything(blob: Blob) -> bytes:
+    """Up to four parts: cookies, any bytes, messages, whole or damaged."""
+    return b"".join(part(blob) for _ in range(blob.number(5)))
 
 
-def cuts_of(blob: bytes) -> list[int]:
-    """Where reads end."""
-    return [blob[at] + blob[at + 1] % 64 for at in (161, 163, 165)]
-
-
-def _parts(blob: bytes) -> list[bytes]:
-    return [blob[at : at + 40] for at in range(1, 1 + blob[0] % 5 * 40, 40)]
-
-
-def _bytes(part: bytes) -> bytes:
-    kind, n, value = part[:3]
-    data = bytearray(plausible(message_from(part[3:])).build())
-    match kind % 5:
+def part(blob: Blob) -> bytes:
+    match blob.number(4):
         case 0:
-            return COOKIES[n & 1].build()
+            return COOKIES[blob.number(2)].build()
         case 1:
-            return part[2 : 2 + n % 40]
+            return blob.some(40)
         case 2:
-            data = data[: n % len(data)]
-        case 3:
-            data[n % 16] = value
-    return bytes(data)
+            return plausible(message_from(blob)).build()
+        case _:
+            return damage(plausible(message_from(blob)).build(), blob)
+
+
+def cuts(blob: Blob) -> list[int]:
+    """Where reads end."""
+    return [at % 300 for at in blob.numbers(">HHH")]
 
 
 def split(data: bytes, at: list[int], cookies: bool = False) -> tuple[list[Item], StreamSplitter]:
@@ -95,37 +84,38 @@ def size(item: Item) -> int:
     return item.count if isinstance(item, Skipped) else len(item.build())
 
 
-@given(blob_of_a_stream)
+@given(blobs(200))
 @pytest.mark.req("feat_req_someip_319", "feat_req_someip_585", "feat_req_someip_702")
-def test_messages_come_out_as_they_went_in_wherever_reads_end(blob: bytes) -> None:
-    sent = messages_of(blob)
-    items, splitter = split(b"".join(m.build() for m in sent), cuts_of(blob), bool(blob[167] & 1))
+def test_messages_come_out_as_they_went_in_wherever_reads_end(blob: Blob) -> None:
+    at, cookies, sent = cuts(blob), bool(blob.number(2)), well_formed(blob)
+    items, splitter = split(b"".join(m.build() for m in sent), at, cookies)
     assert items == sent
     assert splitter.pending == 0
 
 
-@given(blob_of_a_stream)
-def test_any_bytes_give_the_same_wherever_reads_end(blob: bytes) -> None:
-    data, cookies = bytes_of(blob), bool(blob[167] & 1)
-    items, splitter = split(data, cuts_of(blob), cookies)
+@given(blobs(200))
+def test_any_bytes_give_the_same_wherever_reads_end(blob: Blob) -> None:
+    at, cookies, data = cuts(blob), bool(blob.number(2)), anything(blob)
+    items, splitter = split(data, at, cookies)
     whole, at_once = split(data, [], cookies)
     assert (items, splitter.pending) == (whole, at_once.pending)
 
 
-@given(blob_of_a_stream)
-def test_no_byte_is_lost_or_counted_twice(blob: bytes) -> None:
-    data = bytes_of(blob)
-    items, splitter = split(data, [], cookies=bool(blob[167] & 1))
+@given(blobs(200))
+def test_no_byte_is_lost_or_counted_twice(blob: Blob) -> None:
+    cookies, data = bool(blob.number(2)), anything(blob)
+    items, splitter = split(data, [], cookies)
     assert sum(map(size, items)) + splitter.pending == len(data)
 
 
-@given(blob_of_a_stream)
+@given(blobs(300))
 @pytest.mark.req("feat_req_someip_586")
-def test_after_any_rubbish_cookies_bring_the_stream_back_in_step(blob: bytes) -> None:
+def test_after_any_rubbish_cookies_bring_the_stream_back_in_step(blob: Blob) -> None:
     """The first of two may be lost: rubbish can be a message that ends inside of it."""
-    sent = [COOKIES[blob[167] & 1], *messages_of(blob[::-1])]
-    rubbish = bytes_of(blob) + sent[0].build()
-    items, _ = split(rubbish + b"".join(m.build() for m in sent), [], cookies=True)
+    cookie = COOKIES[blob.number(2)]
+    sent = [cookie, *well_formed(blob)]
+    data = anything(blob) + cookie.build() + b"".join(m.build() for m in sent)
+    items, _ = split(data, [], cookies=True)
     assert items[-len(sent) :] == sent
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from someip_strategies import blobs, message_from
+from hypothesis import strategies as st
+from someip_strategies import Blob, blobs, message_from
 
 from ivc.someip import (
     TP_FLAG,
@@ -29,11 +30,11 @@ def message(text: bytes, session_id: int = 7) -> Message:
     return Message(replace(EVENT, session_id=session_id), payload)
 
 
-def large(blob: bytes) -> tuple[Message, int]:
-    """Any message that can be cut, of up to 97 bytes, and a size to cut it by."""
-    header = message_from(blob).header
+def large(blob: Blob) -> tuple[Message, int]:
+    """Any message that can be cut, and a size to cut it by."""
+    header = message_from(blob, largest=0).header
     plain = replace(header, message_type=header.base_type, session_id=header.session_id or 1)
-    return Message(plain, blob[22 : 22 + blob[119] % 98]), (1 + blob[118] % 5) * 16
+    return Message(plain, blob.some(97)), 16 + 16 * blob.number(5)
 
 
 def cut(text: bytes, session_id: int = 7) -> list[Message]:
@@ -59,7 +60,7 @@ def without(segments: list[Message], *lost: int) -> list[Message]:
 
 @pytest.mark.req("feat_req_someiptp_765", "feat_req_someiptp_774", "feat_req_someiptp_777")
 @given(blobs(120))
-def test_every_segment_has_the_header_of_the_message_and_the_tp_flag(blob: bytes) -> None:
+def test_every_segment_has_the_header_of_the_message_and_the_tp_flag(blob: Blob) -> None:
     whole, size = large(blob)
     expected = replace(whole.header, message_type=whole.header.message_type | TP_FLAG)
     segments = segment(whole, size)
@@ -118,7 +119,7 @@ def test_what_cannot_be_cut_is_refused(whole: Message, size: int, path: str) -> 
 
 @pytest.mark.req("feat_req_someiptp_783", "feat_req_someiptp_785", "feat_req_someiptp_789")
 @given(blobs(120))
-def test_what_is_cut_is_put_together(blob: bytes) -> None:
+def test_what_is_cut_is_put_together(blob: Blob) -> None:
     whole, size = large(blob)
     assert received(segment(whole, size)) == [whole]
 
@@ -129,13 +130,13 @@ def test_a_message_that_is_no_segment_passes() -> None:
 
 
 @pytest.mark.req("feat_req_someiptp_790", "feat_req_someiptp_797")
-@given(blobs(12))
-def test_segments_up_to_three_places_late_and_doubled_are_put_together(blob: bytes) -> None:
-    delays = blob[: 1 + blob[8] % 8]
+@given(blobs(16))
+def test_segments_up_to_three_places_late_and_doubled_are_put_together(blob: Blob) -> None:
+    delays = [blob.number(4) for _ in range(1 + blob.number(8))]
     whole = message(bytes(range(0x41, 0x41 + len(delays))))
-    late = sorted(range(len(delays)), key=lambda n: (n + delays[n] % 4, n))
-    for where in blob[9 : 9 + blob[8] // 8 % 4]:
-        at = where % len(late)
+    late = sorted(range(len(delays)), key=lambda n: (n + delays[n], n))
+    for _ in range(blob.number(4)):
+        at = blob.number(len(late))
         late.insert(at, late[at])
     segments = segment(whole, size=16)
     assert received([segments[n] for n in late])[:1] == [whole]
@@ -206,7 +207,7 @@ def test_messages_that_differ_in_their_header_are_put_together_side_by_side(
 
 
 @pytest.mark.req("feat_req_someiptp_787")
-@given(blobs(24))
+@given(st.binary(min_size=24, max_size=24))
 def test_sources_are_kept_apart_however_they_interleave(turns: bytes) -> None:
     tp = TpReassembler()
     texts = [bytes([letter]) * 4 for letter in b"ABCD"]
@@ -318,7 +319,7 @@ def test_too_many_gaps_are_given_up() -> None:
 
 
 @pytest.mark.req("feat_req_someiptp_783", "feat_req_someiptp_792")
-@given(blobs(120))
+@given(st.binary(min_size=120, max_size=120))
 def test_any_segments_give_only_messages_that_were_sent_and_take_bounded_memory(
     noise: bytes,
 ) -> None:
