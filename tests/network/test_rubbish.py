@@ -18,31 +18,23 @@ from ivc.network.jsontext import parse_json
 from ivc.network.values import Array, Report, Scalar, Table, Value
 from ivc.plan import build_plan
 
-GOOD = {
-    "unicast": "10.77.0.1",
-    "netmask": "255.255.255.0",
-    "applications": [{"name": "hmi"}],
-    "services": [
-        {
-            "service": "0x1235",
-            "instance": "0x0001",
-            "unicast": "10.77.0.2",
-            "unreliable": "30510",
-            "reliable": {"port": "30511"},
-            "events": [{"event": "0x8001", "is_field": "true"}],
-            "eventgroups": [
-                {
-                    "eventgroup": "0x0001",
-                    "events": ["0x8001"],
-                    "multicast": {"address": "224.225.226.233", "port": "32344"},
-                    "threshold": "1",
-                }
-            ],
-        },
-        {"service": "0x1236", "instance": "1", "unreliable": "30512"},
-    ],
-    "service-discovery": {"enable": "true", "multicast": "224.1.1.1", "port": "30490"},
-}
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+def everything() -> dict[str, Any]:
+    """One document with every section that is looked into, and a service of another node."""
+    document: dict[str, Any] = {}
+    for file in sorted((EXAMPLES / "head-unit").glob("*.json")):
+        document.update(json.loads(file.read_text()))
+    for key in ("tracing", "suppress_missing_event_logs", "security-update-whitelist"):
+        del document[key]
+    others = json.loads((EXAMPLES / "static" / "cluster.json").read_text())["services"]
+    clients = json.loads((EXAMPLES / "tcp" / "display.json").read_text())["clients"]
+    services = [*document["services"], {**others[0], "unicast": "10.77.0.2"}]
+    return {**document, "unicast": "10.77.0.1", "services": services, "clients": clients}
+
+
+GOOD = everything()
 GOOD_MAPPING = {
     "version": 1,
     "defaults": {"path": "direct", "fallback": "network"},
