@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ARXML becomes: one vehicle, whichever way and release of AUTOSAR it is written in."""
 
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_machine_may_be_called_like_its_design(tmp_path: Path) -> None:
 
 def test_ecu_may_be_called_by_its_path(tmp_path: Path) -> None:
     assert read(tmp_path, vehicle.classic_v2())["adas"].names == ("adas", "/Vehicle/adas")
+
+
+def test_socket_without_connector_is_of_the_ecu_whose_connector_has_its_address(
+    tmp_path: Path,
+) -> None:
+    text = re.sub("<CONNECTOR-REF .*?</CONNECTOR-REF>", "", vehicle.classic_v2())
+    text = text.replace(
+        "</COMM-CONTROLLER-REF>",
+        "</COMM-CONTROLLER-REF><NETWORK-ENDPOINT-REFS><NETWORK-ENDPOINT-REF DEST="
+        '"NETWORK-ENDPOINT">/Vehicle/Ethernet/Channel/{}Endpoint</NETWORK-ENDPOINT-REF>'
+        "</NETWORK-ENDPOINT-REFS>",
+    )
+    for name in ("hmi", "adas"):
+        text = text.replace("{}", name, 1)
+    assert set(read(tmp_path, vehicle.validated(text))) == {"adas", "hmi"}
 
 
 def test_ecu_with_two_addresses_is_two_nodes(tmp_path: Path) -> None:

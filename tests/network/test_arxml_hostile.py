@@ -63,6 +63,26 @@ def test_file_of_too_many_elements(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert codes(vehicle.write(tmp_path, FRAME.format("<A/>" * 1000))) == ["too-large"]
 
 
+def test_names_that_grow_with_every_level(tmp_path: Path) -> None:
+    named = f"<A><SHORT-NAME>{'x' * 128}</SHORT-NAME>"
+    assert codes(vehicle.write(tmp_path, FRAME.format(named * 90))) == ["too-large"]
+
+
+def test_endless_text_is_not_kept(tmp_path: Path) -> None:
+    path = vehicle.write(tmp_path, FRAME.format("<A>" + "x\n" * (1 << 20) + "</A>"))
+    root = parse.parse_arxml(path, path.name, Report())
+    assert root is not None
+    assert len(root.children[0].text) < 10_000
+
+
+def test_elements_of_no_use_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse, "MAX_ELEMENTS", 1000)
+    kept = vehicle.classic_v2().replace(
+        "<ELEMENTS>", "<ELEMENTS><UNIT>" + "<A/>" * 2000 + "</UNIT>"
+    )
+    assert codes(vehicle.write(tmp_path, kept)) == []
+
+
 def test_reference_in_a_circle(tmp_path: Path) -> None:
     text = vehicle.classic_v1()
     path = "/Vehicle/Ethernet/Channel/HmiUdp/HmiUdp_AE/Consumed"
@@ -72,8 +92,8 @@ def test_reference_in_a_circle(tmp_path: Path) -> None:
     assert codes(vehicle.write(tmp_path, text)) == ["bad-reference"]
 
 
+TEXTS = ["", "0", "-1", "ANY", "ALL", "70000", "224.1.1.1", "/Vehicle", "0x", "TCP", "9" * 5000]
 GOOD = {name: make() for name, make in vehicle.MODELLINGS.items()}
-TAGS = sorted({part.split(">")[0] for text in GOOD.values() for part in text.split("<")[1:]})
 
 
 @given(data=st.binary(max_size=200) | st.text("<>/&;!?AUTOSAR='\"[] ", max_size=60).map(str.encode))
@@ -114,9 +134,6 @@ def test_good_file_cut_and_mixed(
     report = Report()
     configs = read_arxml([(path, "mixed.arxml")], report)
     assert configs or report.has_errors
-
-
-TEXTS = ["", "0", "-1", "ANY", "ALL", "70000", "224.1.1.1", "/Vehicle", "0x", "TCP", "9" * 5000]
 
 
 def test_vehicle_of_many_services_is_read_in_seconds(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 """Read one ARXML file into elements, with the standard library's XML parser and bounds.
 
 A document type declaration is refused: ARXML has none, and without one no entity can be declared,
-neither to be expanded to gigabytes nor to name another file. Size, number and depth of elements
-are bounded. Of an `AR-PACKAGE` only the kinds named in `KINDS` are kept: a vehicle's description
-is mostly software components and data types.
+neither to be expanded to gigabytes nor to name another file. Size and depth
+are bounded, and so are number, text and path of what is kept. Of an `AR-PACKAGE` only the kinds
+named in `KINDS` are: a vehicle's description is mostly software components and data types.
 """
 
 from pathlib import Path
@@ -15,8 +15,9 @@ from ivc.network.arxml.element import Element
 from ivc.network.values import Place, Report, quote
 
 MAX_BYTES: Final = 256 << 20
-MAX_ELEMENTS: Final = 10_000_000
+MAX_ELEMENTS: Final = 1_000_000
 MAX_DEPTH: Final = 100
+MAX_PATH: Final = 1024
 
 NAMESPACE: Final = "http://autosar.org/schema/r4.0"
 
@@ -36,8 +37,27 @@ KINDS: Final = frozenset(
     }
 )
 
+# Parts of what is kept that nobody reads, and that may be most of it.
+_SKIPPED: Final = frozenset(
+    {
+        "ADMIN-DATA",
+        "DESC",
+        "ECU-COMM-PORT-INSTANCES",
+        "FRAME-TRIGGERINGS",
+        "I-SIGNAL-TRIGGERINGS",
+        "LONG-NAME",
+        "PDU-TRIGGERINGS",
+    }
+)
+
+# No value is longer; what comes after it of a text is dropped.
+_LONGEST_TEXT: Final = 4096
+
 _CHUNK: Final = 1 << 20
-_LARGE: Final = f"at most {MAX_BYTES >> 20} MiB and {MAX_ELEMENTS:,} elements"
+_LARGE: Final = (
+    f"at most {MAX_BYTES >> 20} MiB, {MAX_ELEMENTS:,} elements of use, "
+    f"and paths of {MAX_PATH} characters"
+)
 _EXTRACT: Final = "export an extract: ECUs, Ethernet clusters and service instances are enough"
 
 
@@ -117,9 +137,6 @@ class _Builder:
         )
 
     def _start(self, name: str, _attributes: object) -> None:
-        self._count += 1
-        if self._count > MAX_ELEMENTS:
-            raise _Refused("too-large", f"more than {MAX_ELEMENTS:,} elements", _LARGE, _EXTRACT)
         if len(self._open) + self._skipped >= MAX_DEPTH:
             raise _Refused(
                 "too-deep", f"more than {MAX_DEPTH} levels", "an ARXML file", "nest less deeply"
@@ -127,9 +144,12 @@ class _Builder:
         namespace, _, tag = name.rpartition(" ")
         if not self._open:
             _check_root(namespace, tag)
-        elif self._skipped or (self._open[-1].tag == "ELEMENTS" and tag not in KINDS):
+        elif self._skipped or tag in _SKIPPED or self._is_other_kind(tag):
             self._skipped += 1
             return
+        self._count += 1
+        if self._count > MAX_ELEMENTS:
+            raise _Refused("too-large", f"more than {MAX_ELEMENTS:,} elements", _LARGE, _EXTRACT)
         parser = self.parser
         element = Element(
             tag, self._file, parser.CurrentLineNumber, parser.CurrentColumnNumber + 1, self.path
@@ -140,9 +160,15 @@ class _Builder:
             self.root = element
         self._open.append(element)
 
+    def _is_other_kind(self, tag: str) -> bool:
+        return self._open[-1].tag == "ELEMENTS" and tag not in KINDS
+
     def _text(self, data: str) -> None:
-        if not self._skipped and self._open:
-            self._open[-1].text += data
+        if self._skipped or not self._open:
+            return
+        element = self._open[-1]
+        if len(element.text) < _LONGEST_TEXT:  # or long ones would be copied again and again
+            element.text += data[:_LONGEST_TEXT]
 
     def _end(self, _name: str) -> None:
         if self._skipped:
@@ -154,6 +180,10 @@ class _Builder:
             parent = self._open[-1]
             parent.name = element.text
             parent.path = element.path = f"{parent.path}/{element.text}"
+            if len(parent.path) > MAX_PATH:
+                raise _Refused(
+                    "too-large", f"a path of {len(parent.path)} characters", _LARGE, "shorten it"
+                )
 
 
 def _check_root(namespace: str, tag: str) -> None:
