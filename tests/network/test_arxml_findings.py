@@ -413,6 +413,12 @@ def test_pipe_is_not_read(tmp_path: Path) -> None:
     assert [finding.code for finding in report.sorted()] == ["unreadable"]
 
 
+def test_every_kind_of_finding_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration-import.md").read_text()
+    part = text.partition("\n## ARXML\n")[2]
+    assert {case[0] for case in CASES} <= set(re.findall(r"`([a-z-]+)`", part))
+
+
 def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
     elsewhere = {"second-definition", "too-large", "unreadable"}
