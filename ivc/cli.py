@@ -17,6 +17,7 @@ from ivc import __version__
 from ivc.controller import commands as controller
 from ivc.errors import ConfigError, Finding, IvcError, Severity
 from ivc.lab.xen.options import DESCRIPTION, add_options
+from ivc.network import commands as network
 from ivc.network import load
 from ivc.plan import build_plan
 
@@ -37,6 +38,7 @@ Each CONFIG is one node: a vsomeip JSON file, or a folder of them (read in name 
 names first; a folder whose files have different unicast addresses is one node for each file).
 Without CONFIG, the node is what vsomeip would read here: VSOMEIP_CONFIGURATION_<application> or
 VSOMEIP_CONFIGURATION, else ./vsomeip.json and ./vsomeip/, else those in /etc.
+CONFIG may also be ARXML (files or folders, all one model), or a network file of `ivc import`.
 A node belongs to the mapping entry called like its folder or file, one of its applications, or,
 if nothing fits, with its address.
 """
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ivc {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_commands(subparsers)
+    network.add_commands(subparsers)
     controller.add_commands(subparsers)
     return parser
 
@@ -138,7 +141,7 @@ def _add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "config", nargs="*", type=Path, metavar="CONFIG", help="vsomeip JSON file or folder"
+        "config", nargs="*", type=Path, metavar="CONFIG", help="vsomeip JSON, ARXML, network file"
     )
     parser.add_argument(
         "--mapping", required=run is not _check, type=Path, metavar="M", help=mapping

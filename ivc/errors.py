@@ -29,7 +29,8 @@ class Finding:
     """One problem in one place of the user's files.
 
     `line` and `column` count from 1, 0 means unknown. `pointer` is a JSON pointer (RFC 6901),
-    for TOML too; empty means the whole file. `code` is a stable name for the kind of problem.
+    for TOML too; for ARXML it is the element's path of SHORT-NAMEs. Empty means the whole file.
+    `code` is a stable name for the kind of problem.
     """
 
     severity: Severity

@@ -6,6 +6,7 @@ its file, of one of its applications, or its unicast address. What does not fit 
 by `ivc.network.lint`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -38,8 +39,10 @@ class MappingFile:
 
 
 def implied_mapping(configs: Sequence[NodeConfig]) -> MappingFile:
-    """Where nobody has written a mapping: every node is on this host, called by its first name."""
-    names = sorted({config.names[0] for config in configs})
+    """Where nobody has written a mapping: every node is on this host, called by the first of its
+    names that no other node has too."""
+    count = Counter(name for config in configs for name in set(config.names))
+    names = sorted({next((n for n in c.names if count[n] == 1), c.names[0]) for c in configs})
     nodes = tuple(NodeMapping(name, LocalHost(None)) for name in names)
     nowhere = Place("")
     entries: dict[str, Value] = {name: Table({}, nowhere) for name in names}

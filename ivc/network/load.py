@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the user's files: vsomeip JSON and a mapping in, network and mapping out."""
+"""Read the user's files: network configuration and a mapping in, network and mapping out.
+
+Configuration is vsomeip JSON, a network file (`ivc.network.neutral`), or ARXML; which of them a
+file is shows in its name and content.
+"""
 
 import os
 from collections.abc import Mapping as Map
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ivc.errors import ConfigError, Finding
 from ivc.network import fields
+from ivc.network.arxml import read_arxml, split_arxml
 from ivc.network.config import NodeConfig
 from ivc.network.files import Source, display, environment_source, find_source, read_text
 from ivc.network.jsontext import parse_json
@@ -16,6 +21,7 @@ from ivc.network.link import Linked, MappingFile, implied_mapping, link
 from ivc.network.lint import lint
 from ivc.network.mapping import Mapping, read_mapping
 from ivc.network.model import Network
+from ivc.network.neutral import is_network, read_network
 from ivc.network.tomltext import parse_toml
 from ivc.network.values import Report, Scalar, Table, Value
 from ivc.network.vsomeip import read_node
@@ -23,11 +29,15 @@ from ivc.network.vsomeip import read_node
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the files say. `findings` are warnings only: errors raise `ConfigError`."""
+    """What the files say. `findings` are warnings only: errors raise `ConfigError`.
+
+    `names` are, by node, all names that a mapping may call it by, in order of preference.
+    """
 
     network: Network
     mapping: Mapping
     findings: tuple[Finding, ...]
+    names: Map[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
 
 def load(
@@ -35,27 +45,34 @@ def load(
 ) -> Loaded:
     """Read configuration files or folders, and the mapping.
 
-    Each file is one node. A folder is one node too, its `*.json` read in vsomeip's order; but if
-    its files name two or more different `unicast` addresses, each file is a node. Without paths,
+    Each JSON file is one node. A folder is one node too, its `*.json` read in vsomeip's order; but
+    if its files name two or more different `unicast` addresses, each file is a node. Without paths,
     what vsomeip would read here is the one node. The mapping is TOML, or JSON if its name ends in
-    `.json`; without one, every node is on this host and called like its folder or file.
+    `.json`; without one, every node is on this host and called like its folder or file. A network
+    file has all its nodes; ARXML files, or folders of them, describe theirs together.
 
     Raises `ConfigError` with everything that is wrong in all files.
     """
     report = Report()
     mapping_file = _load_mapping(mapping, report) if mapping is not None else None
-    sources = [_documents(source, mapping, report) for source in _sources(paths, environ, report)]
+    arxml, rest = split_arxml(paths)
+    found = _sources(rest, environ, report) if rest or not arxml else []
+    sources = [_documents(source, mapping, report) for source in found]
     configs = [config for source in sources for config in _nodes(source, report)]
+    autosar = read_arxml([(file, display(file)) for file in arxml], report)
+    configs += autosar or []
     linked: Linked | None = None
     if mapping is None:
         mapping_file = implied_mapping(configs)
     if mapping_file is not None:
         complete = all(source.documents and source.all_read for source in sources)
+        complete = complete and autosar is not None
         linked = link(configs, mapping_file, complete, report)
         lint(linked, report)
     if linked is None or report.has_errors:
         raise ConfigError(report.sorted())
-    return Loaded(linked.network, linked.mapping.mapping, report.sorted())
+    names = {name: config.names for name, config in linked.configs.items()}
+    return Loaded(linked.network, linked.mapping.mapping, report.sorted(), names)
 
 
 def _load_mapping(path: Path, report: Report) -> MappingFile | None:
@@ -96,7 +113,8 @@ def _documents(source: Source, mapping: Path | None, report: Report) -> _Documen
 
 def _document(path: Path, report: Report) -> Table | None:
     text = read_text(path, report)
-    value = parse_json(text, display(path), report) if text is not None else None
+    parse = parse_toml if path.suffix == ".toml" else parse_json
+    value = parse(text, display(path), report) if text is not None else None
     return fields.table(value, report) if value is not None else None
 
 
@@ -107,6 +125,8 @@ def _nodes(source: _Documents, report: Report) -> list[NodeConfig]:
         return [read_node([file.stem], [table], report) for file, table in readable]
     if not readable:
         return []
+    if len(readable) == 1 and is_network(*readable[0]):
+        return read_network(readable[0][1], report)
     folder = [source.name] if source.name is not None else []
     names = folder + [file.stem for file, _ in readable]
     return [read_node(names, [table for _, table in readable], report)]

@@ -7,6 +7,7 @@ import tomllib
 from ivc.network.values import Array, Place, Report, Scalar, Table, Value, child_pointer
 
 _HEADER = re.compile(r"^\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
+_MEMBER = re.compile(r"^\s*\[\[([^\[\]]+)\]\]\s*(?:#.*)?$")
 _ENTRY = re.compile(r"^\s*([A-Za-z0-9_\-.\"' \t]+?)\s*=")
 _SYNTAX_FIX = 'mend the line named; text goes in quotes, as in host = "netns:NAME"'
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -39,9 +40,12 @@ def _syntax(report: Report, place: Place, found: str, fix: str) -> None:
     report.error(place, "syntax", found, "TOML 1.0", fix)
 
 
-def _pointer(dotted: str) -> str:
-    pointer = ""
+def _pointer(table: str, dotted: str, sizes: dict[str, int]) -> str:
+    """Pointer of a key below `table`; a list of tables on the way means its last one so far."""
+    pointer = table
     for key in dotted.split("."):
+        if pointer in sizes:
+            pointer = child_pointer(pointer, sizes[pointer] - 1)
         pointer = child_pointer(pointer, key.strip().strip("\"'"))
     return pointer
 
@@ -49,13 +53,20 @@ def _pointer(dotted: str) -> str:
 def _lines(text: str) -> dict[str, int]:
     """Pointer to the line where it is first written."""
     lines: dict[str, int] = {}
+    sizes: dict[str, int] = {}  # of the lists written as [[name]]
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
-            table = _pointer(header[1])
+            table = _pointer("", header[1], sizes)
+            lines.setdefault(table, number)
+        elif member := _MEMBER.match(line):
+            array = _pointer("", member[1], sizes)
+            lines.setdefault(array, number)
+            sizes[array] = sizes.get(array, 0) + 1
+            table = child_pointer(array, sizes[array] - 1)
             lines.setdefault(table, number)
         elif entry := _ENTRY.match(line):
-            lines.setdefault(table + _pointer(entry[1]), number)
+            lines.setdefault(_pointer(table, entry[1], {}), number)
     return lines
 
 

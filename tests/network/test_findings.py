@@ -599,6 +599,8 @@ def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
     kinds = {"repeated-key", "syntax", "bad-e2e", "bad-port-type"}  # told by helpers
     for file in Path(ivc.network.__file__).parent.rglob("*.py"):
+        if file.parent.name in {"arxml", "neutral"}:  # which have tables of their own
+            continue
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("report."):
                 kinds |= {c.value for c in call.args[1:2] if isinstance(c, ast.Constant)}

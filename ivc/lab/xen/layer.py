@@ -21,7 +21,7 @@ from ivc.lab.xen.image import GUEST_FILES, make_disk, run_tool
 
 _ROOT = Path(__file__).resolve().parents[3]
 _BUILT = ("libivcsock.so", "pingpong")
-_DISTRIBUTIONS = ("cffi", "construct", "opensomeip", "psutil", "someip")
+DISTRIBUTIONS = ("cffi", "construct", "opensomeip", "psutil", "someip", "tomli-w")
 # What the guests' interpreter takes, whatever Python the laboratory itself runs on.
 _GUEST_PYTHON = ("--python-version", "3.11", "--only-binary", ":all:", "--no-deps")
 _GUEST_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
@@ -49,7 +49,7 @@ def make_layer(folder: Path) -> Path:
 
 def _wheels() -> Path:
     """The packages ivc imports, in the versions installed here, for the guests' Python."""
-    pins = [f"{name}=={metadata.version(name)}" for name in _DISTRIBUTIONS]
+    pins = [f"{name}=={metadata.version(name)}" for name in DISTRIBUTIONS]
 
     def fetch(folder: Path) -> None:
         say(f"for the guests: {' '.join(pins)}")
