@@ -181,6 +181,13 @@ def test_a_cookie_inside_of_a_message_shows_that_its_length_was_wrong() -> None:
     ]
 
 
+def test_so_does_the_next_one_in_bytes_looked_through_before() -> None:
+    too_long = REQUEST.build()[:7] + b"\xf0" + REQUEST.build()[8:]
+    skipped = Skipped(20, "header.length: 240, but a cookie is inside")
+    items = StreamSplitter(cookies=True, limit=LIMIT).feed(2 * (too_long + COOKIE))
+    assert items == 2 * [skipped, CLIENT_COOKIE]
+
+
 def test_without_cookies_such_bytes_are_payload() -> None:
     tunnelled = Message(Header(1, 1), b"log: " + COOKIE + b" seen")
     assert StreamSplitter().feed(tunnelled.build()) == [tunnelled]

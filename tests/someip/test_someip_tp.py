@@ -178,6 +178,30 @@ def test_nor_if_that_happens_to_its_first_message(lost: int) -> None:
     assert received([*without(cut(b"abcd"), lost), *cut(b"ABCD")]) == [message(b"ABCD")]
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+def test_not_even_if_the_first_segments_are_the_same(lost: int) -> None:
+    assert received([*without(cut(b"1bcd"), lost), *cut(b"1BCD")]) == [message(b"1BCD")]
+
+
+def test_a_first_segment_that_comes_twice_after_the_last_begins_no_new_message() -> None:
+    first, second, last = cut(b"ABC")
+    assert received([last, first, first, second]) == [message(b"ABC")]
+
+
+def test_without_session_ids_what_came_first_is_not_kept() -> None:
+    tp = TpReassembler(first_wins=True)
+    first, second, other, third = (
+        piece(at, letter * 16, more, session_id=0)
+        for at, letter, more in [
+            (0, b"A", True),
+            (16, b"B", True),
+            (16, b"2", True),
+            (32, b"C", False),
+        ]
+    )
+    assert received([first, second, other, third], tp) == []
+
+
 def test_without_session_ids_segments_have_to_come_in_order() -> None:
     first, second, third = (replace(s, header=replace(s.header, session_id=0)) for s in cut(b"ABC"))
     assert received([first, first, second, second, third]) == [message(b"ABC", 0)]
