@@ -66,6 +66,11 @@ def mapped(old: str, new: str) -> Spoil:
     return mapping(MAPPING.replace(old, new))
 
 
+def guests(hmi: str, adas: str) -> Spoil:
+    """What stands below each node."""
+    return mapping(f"version = 1\n[nodes.hmi]\n{hmi}\n[nodes.adas]\n{adas}\n")
+
+
 def third(text: str | bytes, name: str = "third.json") -> Spoil:
     return lambda project: project.texts.update({name: text})
 
@@ -504,15 +509,10 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("bad-domain", ERROR, "/nodes/hmi/vm", mapped(LOCAL, "vm = { id = 40000 }")),
     ("bad-domain", ERROR, "/nodes/hmi/vm", mapped(LOCAL, 'vm = { uuid = "1" }')),
     ("bad-domain", ERROR, "/nodes/hmi/external", mapped(LOCAL, "external = false")),
-    ("mixed-platforms", ERROR, "/nodes/hmi", mapping(MAPPING + '[nodes.tcu]\nvm = "tcu"')),
+    ("mixed-platforms", ERROR, "/nodes/hmi", guests(LOCAL, 'vm = "adas"')),
     ("bad-limit", ERROR, "/nodes/hmi/pages", mapped(LOCAL, LOCAL + "\npages = 2048")),
-    ("bad-limit", ERROR, "/nodes/hmi/ports", mapped(LOCAL, 'vm = "hmi"\nports = 0')),
-    (
-        "bad-limit",
-        ERROR,
-        "/nodes/x",
-        mapping('version = 1\n[nodes.hmi]\nvm = "v"\n[nodes.x]\nvm = "v"\npages = 2'),
-    ),
+    ("bad-limit", ERROR, "/nodes/hmi/ports", guests('vm = "hmi"\nports = 0', 'vm = "adas"')),
+    ("bad-limit", ERROR, "/nodes/hmi", guests('vm = "one"', 'vm = "one"\npages = 2')),
     ("bad-name", ERROR, "/nodes/", mapping(MAPPING + '[nodes.""]\nhost = "local"')),
     # mapping against configuration
     ("unmapped-node", ERROR, "", third_node()),
