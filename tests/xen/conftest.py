@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One booted Xen for all tests here, and when they are run at all.
+"""One booted Xen for all tests here, and which of them the default run takes.
 
-They take minutes, so they are left out (pytest says "deselected") unless asked
-for: `python3 build.py full`, or `pytest -m xen`.
+Those marked `full` need boots of their own or many guests' lives: they are left out
+(pytest says "deselected") unless asked for, by `python3 build.py full` or `pytest -m xen`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker(pytest.mark.xen)
-        item.add_marker(pytest.mark.full)
         item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    long = [item for item in ours if item.get_closest_marker("full")]
     if not os.environ.get("IVC_FULL") and not config.option.markexpr:
-        config.hook.pytest_deselected(items=ours)
-        items[:] = [item for item in items if item not in ours]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(scope="session")

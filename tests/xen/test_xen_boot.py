@@ -107,6 +107,7 @@ def test_commands_do_not_show_in_the_counters_of_the_bridge(lab: XenLab, guest: 
 # ---- life and death: each leaves a guest that runs ------------------------------------------
 
 
+@pytest.mark.full
 def test_a_paused_guest_stands_still_until_it_is_unpaused(guest: DomU) -> None:
     guest.pause()
     try:
@@ -116,6 +117,7 @@ def test_a_paused_guest_stands_still_until_it_is_unpaused(guest: DomU) -> None:
     guest.wait_until_up()
 
 
+@pytest.mark.full
 def test_a_destroyed_guest_is_gone_and_can_be_created_again(lab: XenLab, guest: DomU) -> None:
     before = guest.domid()
     guest.destroy()
@@ -126,6 +128,7 @@ def test_a_destroyed_guest_is_gone_and_can_be_created_again(lab: XenLab, guest: 
     assert pings(guest, other(lab, guest).address)
 
 
+@pytest.mark.full
 def test_a_rebooted_guest_comes_back_under_a_new_id(lab: XenLab) -> None:
     guest = lab.domU("adas")
     guest.run(["touch", "/tmp/before"])
@@ -135,6 +138,7 @@ def test_a_rebooted_guest_comes_back_under_a_new_id(lab: XenLab) -> None:
     assert guest.run(["test", "-e", "/tmp/before"], check=False).status == 1
 
 
+@pytest.mark.full
 def test_a_saved_guest_goes_on_when_it_is_restored(lab: XenLab) -> None:
     guest = lab.domU("hmi")
     guest.run(["touch", "/tmp/before"])
@@ -146,6 +150,7 @@ def test_a_saved_guest_goes_on_when_it_is_restored(lab: XenLab) -> None:
     assert pings(guest, other(lab, guest).address)
 
 
+@pytest.mark.full
 def test_a_pvh_guest_has_the_devices_too(lab: XenLab) -> None:
     guest = lab.domU("hmi")
     guest.destroy()

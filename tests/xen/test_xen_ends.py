@@ -15,6 +15,8 @@ import pytest
 
 from ivc.lab.hosts import PREFIX, remove_leftovers
 
+pytestmark = pytest.mark.full  # boots of its own
+
 
 def folders(pid: int) -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob(f"{PREFIX}-{pid}-*"))

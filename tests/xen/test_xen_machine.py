@@ -71,3 +71,16 @@ def test_a_daemon_that_keeps_the_output_open_does_not_hold_its_starter(machine: 
     started = machine.run(["sh", "-c", "setsid sleep 300 & echo $!"], timeout=60).stdout.strip()
     assert lives(machine, started)
     machine.run(["kill", started])
+
+
+def test_open_input_lasts_until_it_is_ended(machine: Machine) -> None:
+    with machine.popen(["sh", "-c", "echo ready; cat; echo ended"], open_input=True) as process:
+        process.wait_for("ready")
+        with pytest.raises(LabError, match="takes too long"):
+            process.wait(1)
+        process.end_input()
+        assert process.wait(30).stdout == "ready\nended\n"
+
+
+def test_without_input_a_program_finds_its_end_at_once(machine: Machine) -> None:
+    assert machine.run(["cat"]).stdout == ""

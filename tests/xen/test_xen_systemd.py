@@ -17,6 +17,8 @@ from ivc.lab.xen.lab import XenLab
 UNIT = "ivc-controller.service"
 SECONDS = 120.0
 
+pytestmark = pytest.mark.full  # boots of its own
+
 
 @pytest.fixture(scope="module")
 def systemd_lab() -> Iterator[XenLab]:

@@ -16,6 +16,8 @@ from ivc.lab.xen.machine import Process
 
 FOLDER = "/etc/ivc"
 MAPPING = f"{FOLDER}/mapping.toml"
+COMMAND_LINE = "python3 -m ivc controller"
+"""How its process is found in dom0 (pkill -f)."""
 _READY_SECONDS = 60.0
 _STATUS_SECONDS = 60.0
 
@@ -27,7 +29,7 @@ def running_controller(lab: XenLab, path: str = "direct") -> Iterator[Process]:
     The guests are nodes called like them, the node outside is external.
     """
     configurations = write_configuration(lab)
-    command = ["python3", "-m", "ivc", "controller", *configurations, "--mapping", MAPPING]
+    command = [*COMMAND_LINE.split(), *configurations, "--mapping", MAPPING]
     with lab.dom0.popen([*command, "--path", path]) as controller:
         controller.wait_for("ivc controller: ready", _READY_SECONDS)
         try:
@@ -35,8 +37,9 @@ def running_controller(lab: XenLab, path: str = "direct") -> Iterator[Process]:
         except LabError:
             say(f"what the controller has said:\n{controller.stderr}")
             raise
-        lab.dom0.run(["pkill", "-TERM", "-f", "python3 -m ivc controller"])
-        controller.wait(_READY_SECONDS)
+        if controller.status is None:
+            lab.dom0.run(["pkill", "-TERM", "-f", COMMAND_LINE])
+            controller.wait(_READY_SECONDS)
 
 
 def write_configuration(lab: XenLab) -> list[str]:
