@@ -180,11 +180,22 @@ static int share_all(int fd, uint32_t refs[SENDER_PAGES + RECEIVER_PAGES])
     return 0;
 }
 
+/* A program may call itself anything; the controller takes printable ASCII, and some of it. */
+static void make_printable(char command[IVC_COMMAND_SIZE])
+{
+    for (char *at = command; *at; at++)
+        if (*at < ' ' || *at > '~')
+            *at = '?';
+    if (!command[0])
+        memcpy(command, "?", 2);
+}
+
 static int announce(struct ivc_xenstore *store, const uint32_t refs[SENDER_PAGES + RECEIVER_PAGES])
 {
     struct xen_text path = path_of("data/ivc/"), value = {.length = 0};
     char command[IVC_COMMAND_SIZE];
     control_command(command);
+    make_printable(command);
     text_add_number(&value, 1);
     text_add_number(&value, conn.port);
     for (unsigned i = 0; i < SENDER_PAGES + RECEIVER_PAGES; i++)

@@ -20,9 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--paths",
         type=_ways,
-        default=[Way.VIF],
+        default=list(Way),
         metavar="P,P",
-        help=f"some of {', '.join(Way)} (default: vif)",
+        help=f"some of {', '.join(Way)} (default: all)",
     )
     parser.add_argument("--rounds", type=_positive, default=3, help="of each ping-pong (3)")
     parser.add_argument(
