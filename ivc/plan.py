@@ -7,7 +7,7 @@ inside is planned; the rings themselves are made when somebody sends.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -27,6 +27,8 @@ from ivc.network.model import (
     Protocol,
     ServiceInstance,
 )
+from ivc.plan_guests import PlannedGuest, plan_guest
+from ivc.plan_guests import Rings as GuestRings
 from ivc.reasons import Reason
 
 __all__ = [
@@ -149,6 +151,7 @@ class Plan:
     endpoints: tuple[PlannedEndpoint, ...]
     groups: tuple[PlannedGroup, ...]
     pairs: tuple[PlannedPair, ...]
+    guests: tuple[PlannedGuest, ...] = ()
     # Look-up tables made from the members above.
     _by_address: Map[IPv4Address, PlannedNode] = field(init=False, repr=False, compare=False)
     _known: Map[Endpoint, bool] = field(init=False, repr=False, compare=False)
@@ -258,6 +261,7 @@ def build_plan(network: Network, mapping: Mapping) -> Plan:
         endpoints=_endpoints(network),
         groups=_groups(network),
         pairs=_pairs(nodes, network, mapping),
+        guests=_guests(nodes, network, mapping),
     )
 
 
@@ -361,6 +365,52 @@ def _pair(a: PlannedNode, b: PlannedNode, loads: Map[str, _Load], mapping: Mappi
         flows=0 if ruled else sd_flows + flows,
         memory=hops * memory,
     )
+
+
+def _guests(
+    nodes: Iterable[PlannedNode], network: Network, mapping: Mapping
+) -> tuple[PlannedGuest, ...]:
+    if mapping.path in _RULED:
+        return ()
+    loads = _loads(network)
+    inside = [node for node in nodes if node.inside]
+    members: dict[str, list[PlannedNode]] = defaultdict(list)
+    for node in inside:
+        if node.limits is not None:
+            members[str(node.domain)].append(node)
+    return tuple(
+        _guest(domain, here, inside, loads, mapping) for domain, here in sorted(members.items())
+    )
+
+
+def _guest(
+    domain: str,
+    here: Sequence[PlannedNode],
+    inside: Sequence[PlannedNode],
+    loads: Map[str, _Load],
+    mapping: Mapping,
+) -> PlannedGuest:
+    """The worst case, as for a pair: one client socket for each service of somebody else."""
+    sd = sending = receiving = 0
+    order = mapping.rings.event
+    sockets: dict[str, int] = {}
+    for node in here:
+        own = loads[node.name]
+        sockets[node.name] = len(own.udp) + (2 if own.has_sd else 0)
+        for other in inside:
+            if other is not node:
+                theirs = loads[other.name]
+                sd += 2 if own.has_sd and theirs.has_sd else 0
+                sending += len(own.udp | theirs.udp) + len(own.groups)
+                receiving += len(own.udp | theirs.udp) + len(theirs.groups)
+                sockets[node.name] += len(theirs.udp) + len(theirs.groups)
+                order = max(order, _order(mapping.rings, (node, other)))
+    classes = {
+        "sd": GuestRings(mapping.rings.sd, sd, sd),
+        "event": GuestRings(order, sending, receiving),
+    }
+    assert here[0].limits is not None
+    return plan_guest(domain, sockets, here[0].limits, classes)
 
 
 def _flow_bytes(order: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ivc.network.model import ServiceInstance
     from ivc.plan import Plan, PlannedNode, PlannedPair
+    from ivc.plan_guests import PlannedGuest
 
 
 def to_json(plan: "Plan") -> str:
@@ -36,6 +37,7 @@ def to_json(plan: "Plan") -> str:
             for group in plan.groups
         ],
         "pairs": [_pair(pair) for pair in plan.pairs],
+        "guests": [_guest(guest) for guest in plan.guests],
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -87,8 +89,25 @@ def _pair(pair: "PlannedPair") -> dict[str, Any]:
     }
 
 
+def _guest(guest: "PlannedGuest") -> dict[str, Any]:
+    return {
+        "domain": guest.domain,
+        "nodes": list(guest.nodes),
+        "pages": guest.need.pages,
+        "pages_limit": guest.limits.pages,
+        "ports": guest.need.ports,
+        "ports_limit": guest.limits.ports,
+        "rings": {name: order and 1 << order for name, order in guest.orders},
+        "remarks": list(guest.remarks),
+    }
+
+
 def render_table(plan: "Plan") -> str:
-    """Nodes, services, groups and pairs, one table each."""
+    """Nodes, services, groups and pairs, one table each; guests of Xen where there are any."""
+    guests = _table(
+        ("guest", "nodes", "pages", "ports", "remarks"),
+        [_guest_row(guest) for guest in plan.guests],
+    )
     return "\n".join(
         (
             _table(("node", "name", "address", "runs on"), _node_rows(plan)),
@@ -98,6 +117,7 @@ def render_table(plan: "Plan") -> str:
                 ("pair", "path", "reason", "services", "ring", "flows", "memory at most"),
                 [_pair_row(pair) for pair in plan.pairs],
             ),
+            *([guests] if plan.guests else []),
         )
     )
 
@@ -135,6 +155,16 @@ def _pair_row(pair: "PlannedPair") -> tuple[str, ...]:
         _size(1 << pair.order),
         str(pair.flows),
         _size(pair.memory),
+    )
+
+
+def _guest_row(guest: "PlannedGuest") -> tuple[str, ...]:
+    return (
+        guest.domain,
+        " ".join(guest.nodes),
+        f"{guest.need.pages} of {guest.limits.pages}",
+        f"{guest.need.ports} of {guest.limits.ports}",
+        "; ".join(guest.remarks) or "-",
     )
 
 
