@@ -100,6 +100,13 @@ static void timer_set(uint64_t ns)
     (void)ivc_sys(SYS_timerfd_settime, timer_fd, 0, &spec, NULL);
 }
 
+/* Expired and unread, it would keep everybody who listens from sleeping. */
+static void timer_read(void)
+{
+    uint64_t expirations;
+    (void)ivc_sys(SYS_read, timer_fd, &expirations, sizeof(expirations));
+}
+
 /* ---- connection ------------------------------------------------------------- */
 
 /* Called under the lock. The next attempt comes by timer, to a thread that
@@ -308,6 +315,7 @@ void control_read(void)
 {
     if (ivc_control_state.mail_fd < 0 || !ivc_trylock(&lock))
         return; /* somebody is reading, or a signal handler interrupted the reader */
+    timer_read();
     if (atomic_load(&ivc_control_state.fd) < 0)
         reconnect();
     if (atomic_load(&ivc_control_state.fd) >= 0)

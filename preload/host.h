@@ -69,6 +69,8 @@ struct flow_end {
 struct host {
     bool one_clock; /* a sender's time stamp means something here */
     bool inherited; /* mappings are there in a forked child, too */
+    /* How late a datagram of the kernel may be: so long a ring waits for one it is owed. */
+    uint64_t kernel_late_ns;
 
     /* The newest match table. 1 = *out is filled in; 0 = it is the one with serial `known`. */
     int (*table)(uint64_t known, struct table_text *out);

@@ -261,6 +261,7 @@ static void linux_after_fork(void)
 const struct host ivc_host_linux = {
     .one_clock = true,
     .inherited = true,
+    .kernel_late_ns = 50 * IVC_NS_PER_MS,
     .table = linux_table,
     .connect = linux_connect,
     .disconnect = linux_disconnect,

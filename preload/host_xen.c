@@ -221,6 +221,7 @@ static void xen_after_fork(void)
 const struct host ivc_host_xen = {
     .one_clock = false,
     .inherited = false,
+    .kernel_late_ns = 500 * IVC_NS_PER_MS, /* dom0 has to be scheduled on the way */
     .table = xen_table,
     .connect = xen_connect,
     .disconnect = xen_disconnect,

@@ -29,7 +29,7 @@ static bool hold_expired(struct sock *s, struct rx_flow *f, uint64_t now)
         f->hold_since = now;
         return false;
     }
-    return s->kernel_empty > f->hold_since && s->kernel_empty - f->hold_since >= FENCE_HOLD_NS;
+    return s->kernel_empty > f->hold_since && s->kernel_empty - f->hold_since >= ivc_host->kernel_late_ns;
 }
 
 static void pass_fence(struct rx_flow *f, const struct ivc_record *r)

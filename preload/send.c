@@ -13,7 +13,6 @@
 
 /* A datagram equal to one that may still be on its way through the kernel
  * cannot be the fence: the receiver could not tell the twin from the other. */
-#define FENCE_MEMORY_NS (50 * IVC_NS_PER_MS)
 #define FENCE_UNFIT_MOST 32u
 
 /* How long the kernel's copy waits for a relay to pass on what came before it. */
@@ -90,7 +89,7 @@ static uint8_t fence_flags(struct dest *d, struct outgoing *o)
     uint64_t hash = datagram_hash(o), now = ivc_now();
     for (unsigned i = 0; i < HISTORY_SLOTS; i++) {
         if (d->history[i].when == 0 || d->history[i].hash != hash ||
-            now - d->history[i].when > FENCE_MEMORY_NS)
+            now - d->history[i].when > ivc_host->kernel_late_ns)
             continue;
         if (++d->unfit < FENCE_UNFIT_MOST)
             return 0;

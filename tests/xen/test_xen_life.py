@@ -30,6 +30,17 @@ def given_back(lab: XenLab, before: Counts) -> None:
     wait_until(lambda: not list(differences(before, take(lab))), "not all is given back", SECONDS)
 
 
+def test_a_program_that_waits_takes_no_time_of_its_guest(controlled: XenLab) -> None:
+    """Once it spun: the timer that bounds the wait for the controller's answer was never read."""
+    guest = controlled.domU(SERVER_HOST)
+    used = "sleep {}; cut -d' ' -f14,15 /proc/$(pgrep pingpong)/stat"
+    with serving(controlled):
+        before = guest.shell(used.format(4)).split()  # longer than that patience
+        after = guest.shell(used.format(3)).split()
+    ticks = sum(map(int, after)) - sum(map(int, before))  # of 10 ms
+    assert ticks <= 5
+
+
 def test_a_killed_server_is_missed_and_its_successor_is_used(
     controlled: XenLab, before: Counts
 ) -> None:
