@@ -300,6 +300,7 @@ static int rx_pull(struct sock *s, int fd, uint64_t now)
     if (error)
         return -error;
     d->full = true;
+    d->number++;
     d->counted = false;
     d->length = (size_t)n;
     d->msg_flags = msg.msg_flags;
@@ -316,7 +317,7 @@ enum look { LOOK_OWED, LOOK_DUE, LOOK_NOW };
  * error. */
 static int rx_find(struct sock *s, int fd, enum look when, struct pick *pick)
 {
-    uint64_t now = ivc_now();
+    uint64_t now = ivc_pace();
     pick->source = FROM_NOWHERE;
     if (s->kernel_error) {
         int error = s->kernel_error;
@@ -470,7 +471,7 @@ static ssize_t deliver_ring(struct sock *s, struct pick *pick, struct msghdr *ms
         return n;
     }
     if (r->flags & IVC_RECORD_TWIN)
-        expect_twin(f, r, ivc_now());
+        expect_twin(f, r, ivc_pace());
     if (__builtin_expect(r->stamp != 0, 0))
         wait_learn_wake_cost(r->stamp);
     ivc_rx_consume(&f->ring, r);
@@ -596,7 +597,8 @@ bool recv_hint(struct sock *s)
 
 uint64_t recv_arrivals(struct sock *s)
 {
-    uint64_t sum = s->stash.full ? s->kernel_looked : 0;
+    /* High up, so that it never makes up for what a ring's index gained. */
+    uint64_t sum = s->stash.full ? s->stash.number << 48 : 0;
     if (!ivc_lock(&s->rx_lock))
         return sum;
     for (struct rx_flow *f = s->rx_flows; f; f = f->next)

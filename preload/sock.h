@@ -87,6 +87,7 @@ struct rx_flow {
 /* One datagram taken from the kernel but not yet by the application. */
 struct stash {
     bool full;
+    uint64_t number; /* of datagrams taken so far */
     bool counted; /* found deliverable once: its place is settled */
     struct sockaddr_in src;
     struct endpoint src_ep, dst_ep;

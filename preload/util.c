@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+clockid_t ivc_pace_clock = CLOCK_MONOTONIC;
+
 #define LOCK_WAITERS UINT32_C(0x80000000)
 #define LOCK_SPINS 100
 

@@ -37,6 +37,12 @@ static struct {
     bool fixed; /* IVC_SPIN_US was given */
 } spin = {.score = SCORE_FULL};
 
+/* What clocks and system calls cost decides how often they are made while spinning. */
+static struct {
+    uint64_t spin_look; /* between looks at the kernel, ns */
+    unsigned burst;     /* looks at a ring between looks at the clock */
+} pace = {.spin_look = KERNEL_SPIN_LOOK_NS, .burst = 1};
+
 static unsigned cpus(void)
 {
     cpu_set_t set;
@@ -78,6 +84,31 @@ static uint64_t bounded(uint64_t ns)
     return ns < SPIN_FLOOR_NS ? SPIN_FLOOR_NS : ns > SPIN_MOST_NS ? SPIN_MOST_NS : ns;
 }
 
+#define JUDGE_CALLS 16u
+#define CLOCK_SLOW_NS (2 * IVC_NS_PER_US)
+#define BURST_SLOW 512u
+#define SPIN_LOOK_FACTOR 8u
+
+/* Under some hypervisors a system call takes as long as ten ring hops, and the
+ * clock is a system call. */
+static void judge_calls(void)
+{
+    uint64_t begin = ivc_now();
+    for (unsigned i = 0; i < JUDGE_CALLS; i++)
+        (void)ivc_now();
+    uint64_t clock = (ivc_now() - begin) / JUDGE_CALLS;
+    begin = ivc_now();
+    for (unsigned i = 0; i < JUDGE_CALLS; i++)
+        (void)ivc_sys(SYS_getppid);
+    uint64_t call = (ivc_now() - begin) / JUDGE_CALLS;
+    if (SPIN_LOOK_FACTOR * call > pace.spin_look)
+        pace.spin_look = SPIN_LOOK_FACTOR * call;
+    if (clock > CLOCK_SLOW_NS) {
+        pace.burst = BURST_SLOW;
+        ivc_pace_clock = CLOCK_MONOTONIC_COARSE;
+    }
+}
+
 #define JUDGE_RINGS 4u
 #define JUDGE_PATIENCE_NS (20 * 1000 * 1000)
 /* From ringing to a readable descriptor in one thread is about half of what it
@@ -89,6 +120,7 @@ void wait_judge_bell(const struct ivc_bell *bell)
     struct pollfd look = {.fd = bell->fd, .events = POLLIN};
     const struct timespec patience = {.tv_nsec = JUDGE_PATIENCE_NS};
     uint64_t least = UINT64_MAX;
+    judge_calls();
     if (spin.fixed)
         return;
     (void)ivc_bell_consume(bell); /* whoever binds a channel finds it rung */
@@ -198,28 +230,39 @@ static bool handlers_restart(void)
     return true;
 }
 
-/* True: worth another look now. Comes back for the kernel's sake in between. */
-static bool spin_one(struct wait *wait)
+/* Looks at the ring between two looks at the clock. True: worth another look now. */
+static bool spin_burst(struct sock *s)
 {
-    uint64_t now = ivc_now();
-    if (wait->spin_until == 0) {
-        uint64_t budget = wait_spin_budget();
-        if (budget == 0)
-            return false;
-        wait->spin_until = now + budget;
-    }
-    for (uint64_t look = now + KERNEL_SPIN_LOOK_NS; now < wait->spin_until; now = ivc_now()) {
-        if (recv_hint(wait->s)) {
+    for (unsigned i = 0; i < pace.burst; i++) {
+        if (recv_hint(s)) {
             wait_spin_hit();
             return true;
         }
         if (control_has_mail())
             return true;
+        ivc_pause();
+    }
+    return false;
+}
+
+/* True: worth another look now. Comes back for the kernel's sake in between. */
+static bool spin_one(struct wait *wait)
+{
+    uint64_t budget = wait->spin_until ? 0 : wait_spin_budget();
+    if (wait->spin_until == 0 && budget == 0)
+        return false;
+    if (spin_burst(wait->s))
+        return true;
+    uint64_t now = ivc_now();
+    if (wait->spin_until == 0)
+        wait->spin_until = now + budget;
+    for (uint64_t look = now + pace.spin_look; now < wait->spin_until; now = ivc_now()) {
+        if (spin_burst(wait->s))
+            return true;
         if (now >= look) {
             wait->kernel = true;
             return true;
         }
-        ivc_pause();
     }
     wait_spin_miss();
     return false;
@@ -393,7 +436,7 @@ static bool poll_has_rings(const struct polling *p)
 /* Positive: descriptors ready; 0: nothing within the budget; -errno. */
 static int poll_spin(struct polling *p, uint64_t deadline)
 {
-    uint64_t now = ivc_now(), end = now + wait_spin_budget(), look = now + KERNEL_SPIN_LOOK_NS;
+    uint64_t now = ivc_now(), end = now + wait_spin_budget(), look = now + pace.spin_look;
     if (!poll_has_rings(p) || end == now)
         return 0;
     if (end > deadline)
@@ -408,7 +451,7 @@ static int poll_spin(struct polling *p, uint64_t deadline)
         } else if (now >= look) {
             int error = poll_kernel(p, p->n, 0);
             ready = error ? error : poll_merge(p);
-            look = now + KERNEL_SPIN_LOOK_NS;
+            look = now + pace.spin_look;
         }
         if (ready)
             return ready;
