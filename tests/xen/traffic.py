@@ -21,7 +21,7 @@ from ivc.lab.xen.machine import Process
 from ivc.lab.xen.pingpong import PROGRAM
 from ivc.lab.xen.ways import Way
 
-ROUND_TRIPS = 60_000  # the better part of a minute
+ROUND_TRIPS = 200_000  # a minute or two: reading the status takes seconds in an emulator
 SECONDS = 300.0
 
 
@@ -41,10 +41,10 @@ def serving(lab: XenLab) -> Iterator[Process]:
 
 
 @contextmanager
-def calling(lab: XenLab, round_trips: int = ROUND_TRIPS) -> Iterator[Process]:
+def calling(lab: XenLab) -> Iterator[Process]:
     server, client = lab.domU(SERVER_HOST), lab.domU(CLIENT_HOST)
     command = [PROGRAM, "client", client.address, str(common.CLIENT_PORT)]
-    command += [server.address, str(common.SERVER_PORT), "--count", str(round_trips)]
+    command += [server.address, str(common.SERVER_PORT), "--count", str(ROUND_TRIPS)]
     with client.popen(command, env=Way.DIRECT.environment) as process:
         yield process
 
