@@ -2,8 +2,8 @@
 /*
  * Shared-memory layout of a flow: one ring, two regions.
  *
- * A flow carries datagrams one way, from one sending socket to one receiving
- * socket. Whoever writes a page owns it; the peer maps it read-only:
+ * A flow carries datagrams, or one way of a TCP connection, from one sending
+ * socket to one receiving socket. Whoever writes a page owns it; the peer maps it read-only:
  *
  *   sender's region    control page (tail)  + 2^order bytes of records
  *   receiver's region  control page (head)
@@ -91,6 +91,7 @@ static_assert(sizeof(struct ivc_ctrl) == 256, "layout");
 
 enum ivc_record_kind {
     IVC_RECORD_DGRAM = 1,
+    IVC_RECORD_STREAM = 2, /* bytes of a TCP connection; a flow has one kind only */
 };
 
 /*
@@ -118,7 +119,8 @@ struct ivc_record {
     uint32_t epoch;    /* 24 as in the static line */
     uint32_t kseq;     /* 28 datagrams this flow's sender gave to the kernel
                              alone before this record; the receiver delivers
-                             them first */
+                             them first. STREAM: bytes of the connection the sender
+                             had given to the kernel before this record, modulo 2^32 */
 };
 
 static_assert(offsetof(struct ivc_record, src_ip) == 8, "layout");

@@ -35,15 +35,19 @@ enum ivc_match_kind {
     IVC_MATCH_NODE = 1,     /* unicast address of a node inside */
     IVC_MATCH_GROUP = 2,    /* multicast group of SD or an eventgroup */
     IVC_MATCH_EXTERNAL = 3, /* unicast address of a node outside */
+    IVC_MATCH_STREAM = 4,   /* TCP endpoint of a node inside that may go over rings */
 };
+
+/* flags of IVC_MATCH_STREAM */
+#define IVC_MATCH_EAGER 0x01u /* from its first byte; else once it has lived a while */
 
 struct ivc_match_entry {
     uint32_t ip;    /*  0 */
-    uint16_t port;  /*  4 groups only */
+    uint16_t port;  /*  4 groups and streams only */
     uint8_t kind;   /*  6 enum ivc_match_kind */
     uint8_t reserved0;
     uint32_t node;  /*  8 nodes only */
-    uint32_t reserved1;
+    uint32_t flags; /* 12 streams only */
     uint64_t netns; /* 16 nodes only: inode of the host's network namespace */
 };
 

@@ -26,6 +26,13 @@
  *                                                      the sender gets the bell
  *                                             <- ACK   receiver now looks at it
  *                     <- ACTIVE                        sender may use the ring
+ *
+ * A TCP connection has two flows. Both ends say BOUND with IVC_SOCK_STREAM once
+ * they have seen it ESTABLISHED. When the controller knows both, by addresses and
+ * ports crosswise, it answers both with the ATTACHes of both flows: that is the
+ * offer. MAPPED confirms: the end has looked again, it is still ESTABLISHED, and
+ * its counts are the kernel's; else DROPPED says why not. ROUTE tells either end
+ * what became of it.
  */
 #ifndef IVC_PROTOCOL_H
 #define IVC_PROTOCOL_H
@@ -79,9 +86,11 @@ enum ivc_msg_type {
 #define IVC_SOCK_REUSE 0x01u   /* SO_REUSEADDR or SO_REUSEPORT is set          */
 #define IVC_SOCK_MC_ALL 0x02u  /* IP_MULTICAST_ALL (the kernel's default)      */
 #define IVC_SOCK_MC_LOOP 0x04u /* IP_MULTICAST_LOOP (the kernel's default)     */
+#define IVC_SOCK_STREAM 0x08u  /* an end of an established TCP connection      */
 
 /* flags of ATTACH_TX and ATTACH_RX */
-#define IVC_FLOW_RELAY 0x01u /* the other end is the controller                */
+#define IVC_FLOW_RELAY 0x01u  /* the other end is the controller               */
+#define IVC_FLOW_STREAM 0x02u /* one way of a TCP connection                   */
 
 /* flags of ROUTE */
 #define IVC_ROUTE_COMPLETE 0x01u /* every receiver of this destination is reached
@@ -120,7 +129,7 @@ static_assert(sizeof(struct ivc_msg) == IVC_MSG_SIZE, "layout");
  */
 enum ivc_reason {
     IVC_REASON_NONE = 0,            /* on rings                                      */
-    IVC_REASON_NOT_UDP = 1,         /* TCP is not carried yet                        */
+    IVC_REASON_NOT_UDP = 1,         /* TCP, and the mapping says: promote = never    */
     IVC_REASON_NOT_BOUND = 2,       /* no local address yet                          */
     IVC_REASON_NO_NODE = 3,         /* local address belongs to no planned node      */
     IVC_REASON_NO_TRAFFIC = 4,      /* nothing sent or received so far               */
@@ -144,6 +153,10 @@ enum ivc_reason {
     IVC_REASON_REPLANNED = 22,      /* the plan changed                              */
     IVC_REASON_MULTICAST_PARTLY = 23, /* some members are reached by the kernel only */
     IVC_REASON_NESTED = 24,         /* its epoll set is itself polled or in another set */
+    IVC_REASON_SHORT_LIVED = 25,    /* TCP: too young to be worth rings              */
+    IVC_REASON_FOREIGN_IO = 26,     /* TCP: bytes went past the wrapper              */
+    IVC_REASON_NOT_CONFIRMED = 27,  /* TCP: an end is not (or no more) established   */
+    IVC_REASON_STREAM_RELAY = 28,   /* TCP: there is no relay for it                 */
 };
 
 #endif

@@ -181,6 +181,7 @@ int ivc_rx_attach(struct ivc_rx *rx, void *own, size_t own_size, const void *pee
         .data = (const uint8_t *)peer + IVC_DATA_OFFSET,
         .size = UINT64_C(1) << ident->order,
         .epoch = epoch,
+        .kind = IVC_RECORD_DGRAM,
     };
     rx->head = atomic_load_explicit(&rx->own->index, memory_order_relaxed);
     rx->published = rx->head;
@@ -287,6 +288,30 @@ static inline void put_header(struct ivc_tx *tx, const struct ivc_record *from, 
     to->kseq = from->kseq;
 }
 
+int64_t ivc_tx_free(struct ivc_tx *tx)
+{
+    if (unlikely(tx->poisoned) || refresh_head(tx) != 0) {
+        return -EPROTO;
+    }
+    return (int64_t)(tx->size - (tx->tail - tx->head));
+}
+
+bool ivc_tx_arm(struct ivc_tx *tx, uint64_t bytes)
+{
+    /* The peer rings when its head passes wake_at, which is a byte before the goal. */
+    uint64_t goal = tx->tail + bytes - tx->size;
+    int64_t room;
+
+    atomic_store_explicit(&tx->own->wake_at, goal - 1, memory_order_relaxed);
+    /*
+     * Full fence between our store of wake_at and the load of the head. Pairs with
+     * the fence in ivc_rx_sender_waits, as that of ivc_rx_arm with ivc_tx_publish.
+     */
+    atomic_thread_fence(memory_order_seq_cst);
+    room = ivc_tx_free(tx);
+    return room < 0 || (uint64_t)room >= bytes;
+}
+
 int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
                  size_t iovcnt, size_t length)
 {
@@ -381,6 +406,17 @@ void ivc_rx_publish(struct ivc_rx *rx)
     rx->published = rx->head;
 }
 
+bool ivc_rx_sender_waits(struct ivc_rx *rx, uint64_t before)
+{
+    uint64_t wake_at;
+
+    ivc_rx_publish(rx);
+    /* Full fence: see ivc_tx_arm, with which it pairs. */
+    atomic_thread_fence(memory_order_seq_cst);
+    wake_at = atomic_load_explicit(&rx->peer->wake_at, memory_order_relaxed);
+    return rx->head - wake_at - 1 < rx->head - before; /* wake_at in [before, head) */
+}
+
 bool ivc_rx_ready(struct ivc_rx *rx)
 {
     if (rx->head != rx->tail || unlikely(rx->poisoned)) {
@@ -413,7 +449,7 @@ static inline bool valid_addresses(const struct ivc_rx *rx, const struct ivc_rec
 
 static inline bool valid_record(const struct ivc_rx *rx, const struct ivc_record *record)
 {
-    return record->kind == IVC_RECORD_DGRAM && (record->flags & ~RECORD_FLAGS) == 0 &&
+    return record->kind == rx->kind && (record->flags & ~RECORD_FLAGS) == 0 &&
            record->length <= max_payload(rx->size) &&
            record_bytes(record->length) <= rx->tail - rx->head && record->seq == rx->seq &&
            record->epoch == rx->epoch && valid_addresses(rx, record);
@@ -437,11 +473,12 @@ int ivc_rx_peek(struct ivc_rx *rx, struct ivc_record *out)
     return 1;
 }
 
-size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
-                   const struct iovec *iov, size_t iovcnt)
+size_t ivc_rx_copy_from(const struct ivc_rx *rx, const struct ivc_record *record, size_t from,
+                        const struct iovec *iov, size_t iovcnt)
 {
-    uint64_t index = rx->head + sizeof(*record);
-    uint64_t left = record->length;
+    uint64_t index = rx->head + sizeof(*record) + from;
+    uint64_t left = from < record->length ? record->length - from : 0;
+    uint64_t all = left;
 
     for (size_t i = 0; i < iovcnt && left > 0; i++) {
         uint64_t part = min_u64(iov[i].iov_len, left);
@@ -452,7 +489,13 @@ size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
         index += part;
         left -= part;
     }
-    return record->length - (size_t)left;
+    return (size_t)(all - left);
+}
+
+size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
+                   const struct iovec *iov, size_t iovcnt)
+{
+    return ivc_rx_copy_from(rx, record, 0, iov, iovcnt);
 }
 
 void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record)

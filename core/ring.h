@@ -48,6 +48,7 @@ struct ivc_rx {
     uint64_t tail;      /* last value read from the peer, validated */
     uint32_t seq;
     uint32_t epoch;
+    uint8_t kind; /* of all its records: enum ivc_record_kind; DGRAM after attach */
     bool poisoned;
 };
 
@@ -84,6 +85,15 @@ int ivc_rx_attach(struct ivc_rx *rx, void *own, size_t own_size, const void *pee
 int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
                  size_t iovcnt, size_t length);
 
+/* Bytes free for records, headers included; -EPROTO the peer's head is impossible. */
+int64_t ivc_tx_free(struct ivc_tx *tx);
+
+/*
+ * Ask for our own bell when the peer has read so far that `bytes` are free. True:
+ * they are already, no need to sleep.
+ */
+bool ivc_tx_arm(struct ivc_tx *tx, uint64_t bytes);
+
 /* Publish what was written. True: the peer sleeps, ring its doorbell. */
 bool ivc_tx_publish(struct ivc_tx *tx);
 
@@ -107,11 +117,21 @@ int ivc_rx_peek(struct ivc_rx *rx, struct ivc_record *out);
 size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
                    const struct iovec *iov, size_t iovcnt);
 
+/* The same, leaving out the first `from` bytes of it. */
+size_t ivc_rx_copy_from(const struct ivc_rx *rx, const struct ivc_record *record, size_t from,
+                        const struct iovec *iov, size_t iovcnt);
+
 /* Step over the record just peeked. The head is published lazily. */
 void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record);
 
 /* Publish the exact head now. */
 void ivc_rx_publish(struct ivc_rx *rx);
+
+/*
+ * Has the head, since it was `before`, passed the point its sender waits for
+ * (ivc_tx_arm)? Then ring the sender's bell. Publishes the head.
+ */
+bool ivc_rx_sender_waits(struct ivc_rx *rx, uint64_t before);
 
 /*
  * Ask for the doorbell at the next record behind those published so far, read

@@ -17,7 +17,7 @@ from itertools import combinations
 from ivc import planview
 from ivc.errors import PlanError
 from ivc.network.limits import Share
-from ivc.network.mapping import Mapping, NodeMapping, Path, Rings
+from ivc.network.mapping import Mapping, NodeMapping, Path, Promote, Rings
 from ivc.network.model import (
     Domain,
     Endpoint,
@@ -65,13 +65,14 @@ class MatchKind(IntEnum):
     NODE = 1
     GROUP = 2
     EXTERNAL = 3
+    STREAM = 4
 
 
 @dataclass(frozen=True, slots=True)
 class MatchEntry:
     """One entry of the match table; `domain` stands for the network namespace to look up.
 
-    `port` is set for groups only, `node` and `domain` for nodes inside only.
+    `port` is set for groups and streams only, `node` and `domain` for nodes inside only.
     """
 
     kind: MatchKind
@@ -79,6 +80,7 @@ class MatchEntry:
     port: int = 0
     node: int = 0
     domain: Domain | None = None
+    eager: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Plan:
     groups: tuple[PlannedGroup, ...]
     pairs: tuple[PlannedPair, ...]
     guests: tuple[PlannedGuest, ...] = ()
+    promote: Promote = Promote.NEVER
     # Look-up tables made from the members above.
     _by_address: Map[IPv4Address, PlannedNode] = field(init=False, repr=False, compare=False)
     _known: Map[Endpoint, bool] = field(init=False, repr=False, compare=False)
@@ -172,7 +175,17 @@ class Plan:
         back.
         """
         if Protocol.TCP in {source.protocol, destination.protocol}:
+            return self._decide_stream(source, destination)
+        return self._decide_datagram(source, destination)
+
+    def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
+        """As for datagrams, but for what is not carried, or not so, for TCP."""
+        if self.promote is Promote.NEVER:
             return _network(Reason.NOT_UDP)
+        decision = self._decide_datagram(source, destination)
+        return _network(Reason.STREAM_RELAY) if decision.path is Path.RELAY else decision
+
+    def _decide_datagram(self, source: Endpoint, destination: Endpoint) -> Decision:
         sender = self._by_address.get(source.address)
         if sender is None:
             return _network(Reason.NO_NODE)
@@ -210,7 +223,16 @@ class Plan:
             MatchEntry(MatchKind.GROUP, group.endpoint.address, group.endpoint.port)
             for group in self.groups
         ]
-        return (*nodes, *groups, *strangers)
+        return (*nodes, *groups, *strangers, *self._match_streams())
+
+    def _match_streams(self) -> Iterable[MatchEntry]:
+        """TCP endpoints that may go over rings; without them no wrapper touches a TCP socket."""
+        eager = self.promote is Promote.EAGER
+        for known in self.endpoints:
+            end, node = known.endpoint, self._by_address.get(known.endpoint.address)
+            tcp = end.protocol is Protocol.TCP and self.promote is not Promote.NEVER
+            if tcp and node is not None and node.inside and self.path is Path.DIRECT:
+                yield MatchEntry(MatchKind.STREAM, end.address, end.port, eager=eager)
 
     def to_json(self) -> str:
         """The plan as JSON text: same plan, same bytes."""
@@ -262,6 +284,7 @@ def build_plan(network: Network, mapping: Mapping) -> Plan:
         groups=_groups(network),
         pairs=_pairs(nodes, network, mapping),
         guests=_guests(nodes, network, mapping),
+        promote=mapping.promote,
     )
 
 

@@ -16,6 +16,7 @@ def to_json(plan: "Plan") -> str:
     document = {
         "version": 1,
         "path": plan.path.value,
+        "promote": plan.promote.value,
         "rings": {
             "sd": 1 << plan.rings.sd,
             "event": 1 << plan.rings.event,

@@ -32,6 +32,10 @@ class Reason(IntEnum):
     REPLANNED = 22
     MULTICAST_PARTLY = 23
     NESTED = 24
+    SHORT_LIVED = 25
+    FOREIGN_IO = 26
+    NOT_CONFIRMED = 27
+    STREAM_RELAY = 28
 
     @property
     def text(self) -> str:
@@ -41,7 +45,7 @@ class Reason(IntEnum):
 
 _TEXTS = {
     Reason.NONE: "on rings",
-    Reason.NOT_UDP: "TCP is not carried yet",
+    Reason.NOT_UDP: "TCP, and the mapping says: promote = never",
     Reason.NOT_BOUND: "the socket has no local address yet",
     Reason.NO_NODE: "the local address belongs to no planned node",
     Reason.NO_TRAFFIC: "nothing has been sent or received so far",
@@ -65,4 +69,8 @@ _TEXTS = {
     Reason.REPLANNED: "the plan has changed",
     Reason.MULTICAST_PARTLY: "some members of the group are reached by the kernel only",
     Reason.NESTED: "its epoll set is itself polled, or in another set",
+    Reason.SHORT_LIVED: "the connection is too young to be worth rings",
+    Reason.FOREIGN_IO: "bytes of the connection went past the wrapper",
+    Reason.NOT_CONFIRMED: "an end of the connection is not established, or not any more",
+    Reason.STREAM_RELAY: "TCP is not relayed; it stays on the network",
 }

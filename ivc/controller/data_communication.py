@@ -19,7 +19,7 @@ from ivc import someip
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
-from ivc.network import Endpoint, Path
+from ivc.network import Endpoint, Path, Protocol
 from ivc.plan import Decision, Plan
 from ivc.platform import Bell
 from ivc.shm.errors import RingFull, RingPoisoned, TooLarge
@@ -85,6 +85,10 @@ class DataCommunicationController:
     def decide(self, source: Address, destination: Address) -> Decision:
         """What the plan says about datagrams from `source` to `destination`."""
         return self.plan.decide(_endpoint(source), _endpoint(destination))
+
+    def decide_stream(self, one: Address, other: Address) -> Decision:
+        """The same about a TCP connection between two ends; it holds for both ways."""
+        return self.plan.decide(_endpoint(one, Protocol.TCP), _endpoint(other, Protocol.TCP))
 
     @staticmethod
     def on_rings(decision: Decision) -> bool:
@@ -223,5 +227,5 @@ def _decode(payload: bytes) -> someip.Header | None:
     return header if header.protocol_version == 1 else None
 
 
-def _endpoint(address: Address) -> Endpoint:
-    return Endpoint(IPv4Address(address.ip), address.port)
+def _endpoint(address: Address, protocol: Protocol = Protocol.UDP) -> Endpoint:
+    return Endpoint(IPv4Address(address.ip), address.port, protocol)

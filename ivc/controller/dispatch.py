@@ -10,11 +10,12 @@ from typing import Final
 
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.errors import Violation
-from ivc.controller.flows import FlowTable
+from ivc.controller.flows import Flow, FlowTable
 from ivc.controller.hosts import Hosts
 from ivc.controller.protocol import FROM_WRAPPER, Address, Message, Role, Type
 from ivc.controller.quota import Quota, Quotas
 from ivc.controller.registry import Process, Registry, Socket
+from ivc.controller.streams import Streams
 from ivc.controller.wants import Wants
 from ivc.platform import NOTHING, Attachment, Hangup, Link, Platform, PlatformError
 from ivc.reasons import Reason
@@ -37,7 +38,8 @@ class Dispatcher:
         self.registry = Registry(hosts)
         self.wants = Wants(self.registry, dcc)
         self.quotas = Quotas(self.registry, quota)
-        self.flows = FlowTable(platform, dcc, self.wants.flow_changed, self.quotas)
+        self.streams = Streams(self.registry, dcc)
+        self.flows = FlowTable(platform, dcc, self._flow_changed, self.quotas)
 
     def connected(self, link: Link) -> Process:
         """Somebody connected. Raises `Violation`; the link is still the caller's then."""
@@ -71,6 +73,7 @@ class Dispatcher:
 
         Returns what `attention` does.
         """
+        self.streams.settle(self.flows)
         self.wants.settle(self.flows)
         return self.attention()
 
@@ -83,6 +86,7 @@ class Dispatcher:
         """Nodes or rules have changed: look at everything again, tell everybody."""
         self.registry.relocate(hosts)
         self.wants.touch(lambda want: True)
+        self.streams.touch_all()
         for process in self.registry.processes.values():
             process.send(Message(Type.TABLE))
 
@@ -145,11 +149,21 @@ class Dispatcher:
         socket = self.registry.bind(
             process, message.socket, message.local, message.peer, message.flags, bell
         )
-        self.wants.socket_changed(socket, (before, message.local.port))
+        if socket.is_stream:
+            self.streams.bound(socket)
+        else:
+            self.wants.socket_changed(socket, (before, message.local.port))
+
+    def _flow_changed(self, flow: Flow, reason: Reason) -> None:
+        if flow.spec.stream:
+            self.streams.flow_changed(flow, reason)
+        else:
+            self.wants.flow_changed(flow, reason)
 
     def _unbind(self, socket: Socket) -> None:
         self.flows.close_socket(socket)
         self.wants.remove(socket)
+        self.streams.unbound(socket)
         self.registry.unbind(socket)
         self.wants.socket_changed(socket, (socket.local.port,))
 
@@ -172,7 +186,7 @@ class Dispatcher:
             raise Violation(f"reason {message.reason} does not exist") from error
         role = _role(message.flags) if message.flags else None
         flow = self.flows.dropped(process, message.flow, role, reason)
-        if flow is not None:
+        if flow is not None and not flow.spec.stream:
             self.wants.bar(flow, reason)
 
 

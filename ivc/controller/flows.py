@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from ivc.controller.data_communication import DataCommunicationController, Relay
 from ivc.controller.errors import Violation
-from ivc.controller.protocol import FLOW_RELAY, Address, Message, Role, Type
+from ivc.controller.protocol import FLOW_RELAY, FLOW_STREAM, Address, Message, Role, Type
 from ivc.controller.quota import Quotas, Refused, flow_bytes
 from ivc.controller.registry import Process, Socket
 from ivc.controller.rings import Ring, RingSpec, build_ring
@@ -53,6 +53,7 @@ class FlowSpec:
     destination_node: int
     order: int
     relay: bool
+    stream: bool = False
 
     def end(self, role: Role) -> Socket:
         """The socket at an end."""
@@ -207,7 +208,7 @@ class FlowTable:
 
     def _attach(self, flow: Flow) -> None:
         spec = flow.spec
-        flags = FLOW_RELAY if spec.relay else 0
+        flags = (FLOW_RELAY if spec.relay else 0) | (FLOW_STREAM if spec.stream else 0)
         common = {"flow": flow.id, "arg": flow.order, "flags": flags}
         spec.sender.process.send(
             Message(

@@ -8,8 +8,8 @@ import time
 
 from ivc.controller.hosts import Hosts
 from ivc.plan import MatchEntry, Plan
+from ivc.shm.layout import MATCH_EAGER, MatchHeader
 from ivc.shm.layout import MatchEntry as EntryLayout
-from ivc.shm.layout import MatchHeader
 
 
 def build_match_table(plan: Plan, hosts: Hosts) -> bytes:
@@ -27,6 +27,7 @@ def _entry(entry: MatchEntry, hosts: Hosts) -> bytes:
             "port": entry.port,
             "kind": entry.kind,
             "node": entry.node,
+            "flags": MATCH_EAGER if entry.eager else 0,
             "netns": (place.host or 0) if place is not None else 0,
         }
     )

@@ -60,10 +60,14 @@ class SocketFlag(IntFlag):
     REUSE = 1
     MC_ALL = 2
     MC_LOOP = 4
+    STREAM = 8
 
 
 FLOW_RELAY: Final = 1
 """Flag of ATTACH_TX and ATTACH_RX: the other end is the controller."""
+
+FLOW_STREAM: Final = 2
+"""Flag of ATTACH_TX and ATTACH_RX: one way of a TCP connection."""
 
 ROUTE_COMPLETE: Final = 1
 """Flag of ROUTE: every receiver is reached by an active flow, no kernel copy is needed."""

@@ -6,9 +6,9 @@ numbers mean something only together with it, so no process can name a socket of
 may claim is checked here: local addresses of nodes of its own host, nothing else.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from ivc.controller.errors import Violation
 from ivc.controller.hosts import Hosts, Place
@@ -23,6 +23,8 @@ PROCESSES_MAX: Final = 256
 
 GROUPS_MAX: Final = 256
 """Multicast memberships of one socket; the kernel's own default limit is 20."""
+
+Key = TypeVar("Key")
 
 NO_FLAGS: Final = SocketFlag(0)
 
@@ -50,7 +52,7 @@ class Process:
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """A bound UDP socket of a process.
+    """A bound UDP socket of a process, or an end of an established TCP connection.
 
     `place` is the node it belongs to, or None (see `Hosts.owner`); `doorbell` is what came with
     its BOUND.
@@ -64,6 +66,11 @@ class Socket:
     flags: SocketFlag = NO_FLAGS
     place: Place | None = None
     groups: set[int] = field(default_factory=set)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is an end of a TCP connection."""
+        return SocketFlag.STREAM in self.flags
 
     @property
     def host(self) -> int:
@@ -81,6 +88,7 @@ class Registry:
         self.hosts = hosts
         self.processes: dict[int, Process] = {}
         self._by_port: dict[int, dict[Socket, None]] = {}
+        self._streams: dict[tuple[Address, Address], dict[Socket, None]] = {}
         self._last_process = 0
 
     def add(self, link: Link) -> Process:
@@ -109,6 +117,10 @@ class Registry:
         for process in self.processes.values():
             yield from process.sockets.values()
 
+    def across(self, socket: Socket) -> Sequence[Socket]:
+        """Stream sockets that could be the other end of a connection."""
+        return tuple(self._streams.get((socket.peer, socket.local), ()))
+
     def at_port(self, port: int) -> Iterable[Socket]:
         """Sockets bound to a port, in the order they came."""
         return self._by_port.get(port, ())
@@ -135,9 +147,12 @@ class Registry:
         else:
             self._unindex(socket)
         socket.local, socket.peer = local, peer
-        socket.flags = SocketFlag(flags & 7)
+        socket.flags = SocketFlag(flags & 15)
         socket.place = self.hosts.owner(socket.host, local.ip)
-        self._by_port.setdefault(local.port, {})[socket] = None
+        if socket.is_stream:
+            self._streams.setdefault((local, peer), {})[socket] = None
+        else:
+            self._by_port.setdefault(local.port, {})[socket] = None
         return socket
 
     def unbind(self, socket: Socket) -> None:
@@ -169,7 +184,12 @@ class Registry:
             raise Violation(f"claims {local}, an address of node {place.name} on another host")
 
     def _unindex(self, socket: Socket) -> None:
-        here = self._by_port.get(socket.local.port, {})
-        here.pop(socket, None)
-        if not here:
-            self._by_port.pop(socket.local.port, None)
+        _discard(self._by_port, socket.local.port, socket)
+        _discard(self._streams, (socket.local, socket.peer), socket)
+
+
+def _discard(index: dict[Key, dict[Socket, None]], key: Key, socket: Socket) -> None:
+    here = index.get(key, {})
+    here.pop(socket, None)
+    if not here:
+        index.pop(key, None)

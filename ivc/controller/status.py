@@ -136,6 +136,9 @@ def _route_reasons(socket: Socket | None, dispatcher: Dispatcher) -> list[Reason
     """Why destinations of a socket are on the network; then why others do not reach it by ring."""
     if socket is None or socket.place is None:
         return []
+    if socket.is_stream:
+        told = dispatcher.streams.reason(socket)
+        return [told] if told else []
     address = Address(socket.place.ip, socket.local.port)
     wants = [
         *dispatcher.wants.of(socket),

@@ -2,7 +2,7 @@
 """SOME/IP network configuration and mapping, read into one neutral model."""
 
 from ivc.network.load import Loaded, load
-from ivc.network.mapping import Mapping, NodeMapping, Path, Rings
+from ivc.network.mapping import Mapping, NodeMapping, Path, Promote, Rings
 from ivc.network.model import (
     Acceptance,
     Application,
@@ -59,6 +59,7 @@ __all__ = [
     "PayloadLimits",
     "PortPayload",
     "PortRange",
+    "Promote",
     "Protocol",
     "Rings",
     "Routing",

@@ -5,6 +5,7 @@
     [defaults]
     path = "direct"            # direct | relay | network | denied
     fallback = "network"
+    promote = "never"          # TCP on rings: never | lazy | eager
     [rings]                    # bytes of records per class
     sd = "16KiB"
     [nodes.hmi]
@@ -48,6 +49,14 @@ class Path(StrEnum):
     DENIED = "denied"
 
 
+class Promote(StrEnum):
+    """When TCP connections go over rings: not, once they have lived a while, or at once."""
+
+    NEVER = "never"
+    LAZY = "lazy"
+    EAGER = "eager"
+
+
 @dataclass(frozen=True, slots=True)
 class Rings:
     """Ring sizes per class, as log2 of the bytes of records."""
@@ -74,11 +83,15 @@ class NodeMapping:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """The whole mapping, nodes sorted by name. `path` is the default for inside pairs."""
+    """The whole mapping, nodes sorted by name. `path` is the default for inside pairs.
+
+    `promote` is for TCP.
+    """
 
     nodes: tuple[NodeMapping, ...]
     path: Path = Path.DIRECT
     rings: Rings = field(default_factory=Rings)
+    promote: Promote = Promote.NEVER
 
     def node(self, name: str) -> NodeMapping | None:
         """The entry called `name`, or None."""
@@ -94,7 +107,8 @@ def read_mapping(document: Value, report: Report) -> Mapping | None:
     fields.warn_unknown(root, known, "a mapping", report)
     _check_version(root, report)
     rings = _rings(root.get("rings"), report)
-    return Mapping(_nodes(root, rings, report), _defaults(root.get("defaults"), report), rings)
+    path, promote = _defaults(root.get("defaults"), report)
+    return Mapping(_nodes(root, rings, report), path, rings, promote)
 
 
 def _check_version(root: Table, report: Report) -> None:
@@ -106,13 +120,24 @@ def _check_version(root: Table, report: Report) -> None:
     report.error(place, "bad-version", found, "version = 1", "write version = 1 at the top")
 
 
-def _defaults(value: Value | None, report: Report) -> Path:
+def _defaults(value: Value | None, report: Report) -> tuple[Path, Promote]:
     table = fields.table(value, report) if value is not None else None
     if table is None:
-        return Path.DIRECT
-    fields.warn_unknown(table, frozenset({"path", "fallback"}), "[defaults]", report)
+        return Path.DIRECT, Promote.NEVER
+    fields.warn_unknown(table, frozenset({"path", "fallback", "promote"}), "[defaults]", report)
     _check_fallback(table.get("fallback"), report)
-    return _path(table.get("path"), report)
+    return _path(table.get("path"), report), _promote(table.get("promote"), report)
+
+
+def _promote(value: Value | None, report: Report) -> Promote:
+    if value is None:
+        return Promote.NEVER
+    try:
+        return Promote(value.text if isinstance(value, Scalar) else "")
+    except ValueError:
+        names = " | ".join(Promote)
+        report.error(value.place, "bad-promote", describe(value), names, "write one of these")
+        return Promote.NEVER
 
 
 def _path(value: Value | None, report: Report) -> Path:

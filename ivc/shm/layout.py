@@ -24,6 +24,7 @@ RECEIVER_REGION_SIZE = PAGE
 
 MATCH_MAGIC = int.from_bytes(b"IVCMATCH", "little")
 MATCH_ABI = 1
+MATCH_EAGER = 1
 STATS_MAGIC = int.from_bytes(b"IVCSTATS", "little")
 STATS_ABI = 1
 STATS_SLOTS = 255
@@ -50,6 +51,7 @@ class RecordKind(IntEnum):
     """What a record carries."""
 
     DGRAM = 1
+    STREAM = 2
 
 
 class RecordFlag(IntFlag):
@@ -66,6 +68,7 @@ class MatchKind(IntEnum):
     NODE = 1
     GROUP = 2
     EXTERNAL = 3
+    STREAM = 4
 
 
 def _zero(integer: Any) -> Any:
@@ -130,7 +133,7 @@ MatchEntry = Struct(
     "kind" / Int8ul,
     "reserved0" / _zero(Int8ul),
     "node" / _zero(Int32ul),
-    "reserved1" / _zero(Int32ul),
+    "flags" / _zero(Int32ul),
     "netns" / _zero(Int64ul),
 )
 

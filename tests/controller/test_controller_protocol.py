@@ -66,7 +66,9 @@ def test_numbers_are_those_of_the_c_header(ours: type, enum: str, prefix: str) -
         (protocol.SocketFlag.REUSE, "IVC_SOCK_REUSE"),
         (protocol.SocketFlag.MC_ALL, "IVC_SOCK_MC_ALL"),
         (protocol.SocketFlag.MC_LOOP, "IVC_SOCK_MC_LOOP"),
+        (protocol.SocketFlag.STREAM, "IVC_SOCK_STREAM"),
         (protocol.FLOW_RELAY, "IVC_FLOW_RELAY"),
+        (protocol.FLOW_STREAM, "IVC_FLOW_STREAM"),
         (protocol.ROUTE_COMPLETE, "IVC_ROUTE_COMPLETE"),
     ],
 )
