@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/timerfd.h>
 
+#include "epoll.h"
 #include "flow.h"
 #include "match.h"
 #include "own.h"
@@ -298,6 +299,7 @@ static void read_all(void)
         handle(&mail);
     }
     flows_retry_acks();
+    reg_sync_all();
 }
 
 /* A process that only ever sends comes by no wait: it looks now and then, for

@@ -6,11 +6,14 @@
 #include <sys/mman.h>
 
 #include "control.h"
+#include "match.h"
 #include "real.h"
 #include "recv.h"
+#include "stream.h"
 #include "wait.h"
 
 #define READ_EVENTS ((uint32_t)(EPOLLIN | EPOLLRDNORM))
+#define WRITE_EVENTS ((uint32_t)(EPOLLOUT | EPOLLWRNORM))
 
 /* One descriptor in one set. */
 struct reg {
@@ -25,6 +28,8 @@ struct reg {
     bool belled;    /* the bell is in the set */
     bool disabled;  /* EPOLLONESHOT has fired; the application's MOD re-arms it */
     bool rung;      /* the bell was seen and is still to be cleared */
+    bool hidden;    /* OUT is ours to tell, not the kernel's */
+    uint64_t fulls; /* stream->fulls when the last edge of OUT was told */
     uint64_t seen;  /* recv_arrivals() when the last edge was told */
     char token;     /* address = token of the application's descriptor */
     char bell_token; /* address = token of the bell */
@@ -170,6 +175,13 @@ static uint64_t kernel_data(struct reg *r)
     return r->managed ? (uintptr_t)&r->token : r->data.u64;
 }
 
+/* What the kernel is asked for. OUT of a stream on its ring would always be true there. */
+static uint32_t kernel_mask(struct reg *r)
+{
+    r->hidden = stream_on_ring(r->s);
+    return r->hidden ? r->events & ~WRITE_EVENTS : r->events;
+}
+
 /* From now on the kernel speaks of this registration by its token. */
 static void manage(struct reg *r)
 {
@@ -245,7 +257,8 @@ static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const st
     set->regs = r;
     r->sock_next = s->regs;
     s->regs = r;
-    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, fd, e->events, kernel_data(r));
+    r->fulls = UINT64_MAX;
+    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, fd, kernel_mask(r), kernel_data(r));
     if (result < 0)
         reg_free(r);
     else
@@ -258,9 +271,14 @@ static int ctl_mod(struct reg *r, int epfd, const struct epoll_event *e)
     if (e->events & EPOLLONESHOT)
         manage(r);
     uint64_t token = r->managed ? (uintptr_t)&r->token : e->data.u64;
-    long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, e->events, token);
-    if (result < 0)
+    uint32_t before = r->events;
+    r->events = e->events;
+    long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), token);
+    if (result < 0) {
+        r->events = before;
         return (int)result;
+    }
+    r->fulls = UINT64_MAX;
     r->events = e->events;
     r->data = e->data;
     r->disabled = false;
@@ -340,9 +358,9 @@ static void match_reg(struct reg *r)
         manage(r);
         if (r->events & EPOLLEXCLUSIVE) { /* MOD of these is EINVAL */
             (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
-            (void)kernel_ctl(epfd, EPOLL_CTL_ADD, r->fd, r->events, (uintptr_t)&r->token);
+            (void)kernel_ctl(epfd, EPOLL_CTL_ADD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
         } else {
-            (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, r->events, (uintptr_t)&r->token);
+            (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
         }
     }
     add_bell(r, epfd);
@@ -356,6 +374,45 @@ void reg_matched(struct sock *s)
         match_reg(r);
         ivc_unlock(&r->set->lock);
     }
+}
+
+/* A disabled one-shot stays disabled: the application's MOD will ask for the right events. */
+static void sync_reg(struct reg *r)
+{
+    int epfd = set_fd(r->set, -1);
+    if (epfd < 0 || !r->managed || r->disabled || !(r->events & WRITE_EVENTS) ||
+        r->hidden == stream_on_ring(r->s))
+        return;
+    (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+    r->fulls = UINT64_MAX;
+}
+
+static void sync_regs(struct sock *s)
+{
+    for (struct reg *r = s->regs; r; r = r->sock_next) {
+        if (!ivc_lock(&r->set->lock))
+            continue;
+        sync_reg(r);
+        ivc_unlock(&r->set->lock);
+    }
+}
+
+void reg_sync_out(struct sock *s)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    sync_regs(s);
+    ivc_unlock(&ivc_reg_lock);
+}
+
+void reg_sync_all(void)
+{
+    if (!match_has_streams() || !ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        if (s->stream && s->regs)
+            sync_regs(s);
+    ivc_unlock(&ivc_reg_lock);
 }
 
 void reg_unbell(struct sock *s)
@@ -439,13 +496,21 @@ static void put_other(struct gather *g, const struct epoll_event *e)
     g->out[g->n++] = *e;
 }
 
-static bool listens(const struct reg *r)
+/* OUT is ours to tell. */
+static bool writes(const struct reg *r)
 {
-    return r->belled && !r->disabled && (r->events & READ_EVENTS);
+    return (r->events & WRITE_EVENTS) && stream_on_ring(r->s);
 }
 
-static bool due_now(struct reg *r)
+static bool listens(const struct reg *r)
 {
+    return r->belled && !r->disabled && ((r->events & READ_EVENTS) || writes(r));
+}
+
+static bool due_in(struct reg *r)
+{
+    if (!(r->events & READ_EVENTS))
+        return false;
     if (!(r->events & EPOLLET))
         return recv_readable(r->s, false);
     uint64_t arrivals = recv_arrivals(r->s);
@@ -453,6 +518,30 @@ static bool due_now(struct reg *r)
         return false;
     r->seen = arrivals;
     return true;
+}
+
+/* An edge of OUT: there is room again after it was full, or somebody has just asked. */
+static bool due_out(struct reg *r)
+{
+    if (!writes(r) || !stream_writable(r->s))
+        return false;
+    uint64_t fulls = atomic_load(&r->s->stream->fulls);
+    bool due = !(r->events & EPOLLET) || fulls != r->fulls;
+    r->fulls = fulls;
+    return due;
+}
+
+/* What the rings make of a registration. */
+static uint32_t due_now(struct reg *r)
+{
+    uint32_t events = 0;
+    if (due_in(r))
+        events |= r->events & READ_EVENTS;
+    if (due_out(r))
+        events |= r->events & WRITE_EVENTS;
+    else if (events && writes(r) && stream_writable(r->s))
+        events |= r->events & WRITE_EVENTS; /* as the kernel: an edge tells all there is */
+    return events;
 }
 
 /* There was no room for `first` and what follows: they come first next time. */
@@ -480,8 +569,9 @@ static void collect(struct gather *g, int limit)
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
             continue;
         g->rings = true;
-        if (due_now(r)) {
-            put(g, r, r->events & READ_EVENTS);
+        uint32_t events = due_now(r);
+        if (events) {
+            put(g, r, events);
             g->ring_hit = true;
         }
     }
@@ -497,12 +587,17 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
         return;
     if ((events & READ_EVENTS) && sock_matched(r->s) && !recv_readable(r->s, true))
         events &= ~READ_EVENTS; /* only a twin of what has been delivered */
+    if (r->s && writes(r)) {
+        events &= ~WRITE_EVENTS; /* asked for before it got on the ring */
+        if (events && stream_writable(r->s))
+            events |= r->events & WRITE_EVENTS;
+    }
     if (events & READ_EVENTS)
         r->seen = recv_arrivals(r->s);
     if (events)
         put(g, r, events);
     else if (r->events & EPOLLONESHOT) /* the kernel has disabled it for nothing */
-        (void)kernel_ctl(g->epfd, EPOLL_CTL_MOD, r->fd, r->events, (uintptr_t)&r->token);
+        (void)kernel_ctl(g->epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
 }
 
 /* Turn `got` raw events at out[n] into the application's, in place. */
@@ -623,9 +718,11 @@ static bool arm_set(struct gather *g, uint64_t *limit)
     for (struct reg *r = g->set->regs; r; r = r->set_next) {
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
             continue;
-        bool empty = recv_arm(r->s, limit);
+        bool empty = !(r->events & READ_EVENTS) || recv_arm(r->s, limit);
         if (!empty && (r->events & EPOLLET)) /* undrained, but told already? */
             empty = recv_arrivals(r->s) == r->seen;
+        if (writes(r) && !stream_arm_out(r->s, limit))
+            empty = empty && (r->events & EPOLLET) && atomic_load(&r->s->stream->fulls) == r->fulls;
         quiet = quiet && empty;
     }
     ivc_unlock(&g->set->lock);
@@ -667,10 +764,25 @@ static void pass_on(struct gather *g)
         wait_pass_on(hear[i]);
 }
 
+/* A stream found here that nobody reads its ring: the kernel's OUT counts again. */
+static void sync_set(struct gather *g)
+{
+    bool stale = false;
+    if (!match_has_streams() || !ivc_lock(&g->set->lock))
+        return;
+    for (struct reg *r = g->set->regs; r && !stale; r = r->set_next)
+        stale = r->managed && !r->disabled && (r->events & WRITE_EVENTS) &&
+                r->hidden != stream_on_ring(r->s);
+    ivc_unlock(&g->set->lock);
+    if (stale)
+        reg_sync_all();
+}
+
 static int wait_managed(struct gather *g, uint64_t deadline)
 {
     for (;;) {
         control_poll();
+        sync_set(g);
         uint64_t now = ivc_now();
         uint64_t looked = atomic_load_explicit(&g->set->kernel_looked, memory_order_relaxed);
         bool fresh = now - looked < KERNEL_LOOK_NS;

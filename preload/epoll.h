@@ -46,6 +46,10 @@ void reg_closing(struct sock *s);
 /* The set's own descriptor is about to be polled, or put into another set. */
 void epset_nested(struct epset *set);
 
+/* Whether a stream sends on its ring has changed: OUT is asked of the kernel, or not. */
+void reg_sync_out(struct sock *s);
+void reg_sync_all(void);
+
 /* Does any thread sleep in a set that holds this socket? */
 bool reg_sleepers(struct sock *s);
 

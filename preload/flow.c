@@ -5,6 +5,7 @@
 #include "control.h"
 #include "real.h"
 #include "send.h"
+#include "stream.h"
 
 struct ivc_slab ivc_rx_slab = {.size = sizeof(struct rx_flow), .keep = sizeof(void *)};
 struct ivc_slab ivc_tx_slab = {.size = sizeof(struct tx_flow), .keep = sizeof(void *)};
@@ -215,10 +216,18 @@ static void set_end(struct flow_end *end, uint32_t role, uint64_t order)
                              .bell.fd = -1};
 }
 
+static bool is_stream(const struct ivc_msg *msg)
+{
+    return (msg->flags & IVC_FLOW_STREAM) != 0;
+}
+
 /* tx lock held */
 static bool attach_tx(struct sock *s, struct tx_flow *f, const struct mail *mail,
-                      struct attached *answer)
+                      struct attached *answer, uint32_t *why)
 {
+    if (s->stream && (*why = stream_confirm(s, IVC_ROLE_SENDER)) != IVC_REASON_NONE)
+        return false;
+    *why = IVC_REASON_RESOURCES;
     if (!sock_matched(s) || ivc_host->map_own(&f->end, mail, answer) != 0)
         return false;
     struct dest *d = flow_dest(s, from_wire(mail->msg.peer));
@@ -235,6 +244,7 @@ void flow_attach_tx(const struct mail *mail)
     struct sock *s = sock_by_id(msg->socket);
     struct tx_flow *f = s && order_fits(msg->arg) ? ivc_slab_get(&ivc_tx_slab) : NULL;
     struct attached answer = ATTACHED_NOTHING;
+    uint32_t why = IVC_REASON_RESOURCES;
     bool ok = false;
     if (f) {
         f->id = msg->flow;
@@ -243,7 +253,7 @@ void flow_attach_tx(const struct mail *mail)
         f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
         set_end(&f->end, IVC_ROLE_SENDER, msg->arg);
         if (ivc_lock(&s->tx_lock)) {
-            ok = attach_tx(s, f, mail, &answer);
+            ok = is_stream(msg) == (s->stream != NULL) && attach_tx(s, f, mail, &answer, &why);
             ivc_unlock(&s->tx_lock);
         }
         if (!ok) {
@@ -254,14 +264,17 @@ void flow_attach_tx(const struct mail *mail)
     if (ok)
         mapped(msg->flow, IVC_ROLE_SENDER, &answer);
     else
-        tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_SENDER, IVC_REASON_RESOURCES);
+        tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_SENDER, why);
 }
 
 /* rx lock held */
 static bool attach_rx(struct sock *s, struct rx_flow *f, const struct mail *mail,
-                      struct attached *answer)
+                      struct attached *answer, uint32_t *why)
 {
-    if (!sock_matched(s) || !sock_stash(s))
+    if (s->stream && (*why = stream_confirm(s, IVC_ROLE_RECEIVER)) != IVC_REASON_NONE)
+        return false;
+    *why = IVC_REASON_RESOURCES;
+    if (!sock_matched(s) || (!s->stream && !sock_stash(s)))
         return false;
     f->end.bell.fd = s->bell.fd;
     if (ivc_host->map_own(&f->end, mail, answer) != 0)
@@ -277,6 +290,7 @@ void flow_attach_rx(const struct mail *mail)
     struct sock *s = sock_by_id(msg->socket);
     struct rx_flow *f = s && order_fits(msg->arg) ? ivc_slab_get(&ivc_rx_slab) : NULL;
     struct attached answer = ATTACHED_NOTHING;
+    uint32_t why = IVC_REASON_RESOURCES;
     bool ok = false;
     if (f) {
         f->id = msg->flow;
@@ -287,7 +301,7 @@ void flow_attach_rx(const struct mail *mail)
         f->ident = (struct ivc_ring_ident){.flow_id = msg->flow, .order = (uint8_t)msg->arg};
         set_end(&f->end, IVC_ROLE_RECEIVER, msg->arg);
         if (ivc_lock(&s->rx_lock)) {
-            ok = attach_rx(s, f, mail, &answer);
+            ok = is_stream(msg) == (s->stream != NULL) && attach_rx(s, f, mail, &answer, &why);
             ivc_unlock(&s->rx_lock);
         }
         if (!ok) {
@@ -298,7 +312,7 @@ void flow_attach_rx(const struct mail *mail)
     if (ok)
         mapped(msg->flow, IVC_ROLE_RECEIVER, &answer);
     else
-        tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_RECEIVER, IVC_REASON_RESOURCES);
+        tell(IVC_MSG_DROPPED, msg->flow, IVC_ROLE_RECEIVER, why);
 }
 
 static void peer_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
@@ -318,7 +332,8 @@ static void peer_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg
  * ring: the flow waits until it has come back. */
 static void acknowledge(struct sock *s, struct rx_flow *f)
 {
-    f->ack_pending = atomic_load(&s->native_waits) != 0;
+    f->ack_pending = atomic_load(&s->native_waits) != 0 ||
+                     (s->stream && !atomic_load(&s->stream->heard));
     if (!f->ack_pending)
         tell(IVC_MSG_ACK, f->id, IVC_ROLE_RECEIVER, 0);
 }
@@ -335,6 +350,8 @@ static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
     }
     for (unsigned i = 0; i < TWIN_SLOTS; i++)
         f->twins[i].length = UINT32_MAX;
+    if (s->stream)
+        f->ring.kind = IVC_RECORD_STREAM;
     f->attached = true;
     ivc_rx_set_state(&f->ring, IVC_REGION_OPEN);
     /* Threads asleep with our bell are woken by the first record only if the
@@ -353,12 +370,13 @@ void flow_peer(struct mail *mail)
 
 static void activate(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
-    (void)s;
     (void)arg;
     if (f->ring.own) {
-        atomic_store_explicit(&f->state, TX_FENCE, memory_order_relaxed);
+        atomic_store_explicit(&f->state, s->stream ? TX_RUN : TX_FENCE, memory_order_relaxed);
         d->unfit = 0;
     }
+    if (s->stream)
+        stream_update(s);
 }
 
 void flow_active(const struct ivc_msg *msg)
@@ -369,6 +387,8 @@ void flow_active(const struct ivc_msg *msg)
 static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
     flow_end_tx(s, d, f, *(const uint32_t *)arg);
+    if (s->stream)
+        stream_update(s);
 }
 
 static void close_rx(struct sock *s, struct rx_flow *f, void *arg)
@@ -433,6 +453,8 @@ static void drop_all_tx(struct sock *s, bool relayed_only, uint32_t reason)
         }
         d->planned = false;
     }
+    if (s->stream)
+        stream_update(s);
 }
 
 void flows_controller_lost(void)

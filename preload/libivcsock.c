@@ -24,6 +24,7 @@
 #include "recv.h"
 #include "send.h"
 #include "sock.h"
+#include "stream.h"
 #include "wait.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -63,7 +64,7 @@ __attribute__((constructor)) static void start(void)
     wait_init();
     match_init();
     if (ivc_table_init() == 0)
-        (void)pthread_atfork(NULL, NULL, after_fork);
+        (void)pthread_atfork(stream_before_fork, NULL, after_fork);
 }
 
 /* Tells a program that it runs under the wrapper. */
@@ -84,15 +85,38 @@ EXPORT int socket(int domain, int type, int protocol)
         if (domain == AF_INET && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_DGRAM &&
             (protocol == 0 || protocol == IPPROTO_UDP))
             sock_track(fd, (type & SOCK_NONBLOCK) != 0);
+        else if (domain == AF_INET && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM &&
+                 (protocol == 0 || protocol == IPPROTO_TCP))
+            (void)stream_track(fd, (type & SOCK_NONBLOCK) != 0);
     }
     return fd;
+}
+
+static int accepted(int fd, bool nonblock)
+{
+    if (fd >= 0 && ivc_table) {
+        if (ivc_object(fd))
+            object_release(fd);
+        stream_accepted(fd, nonblock);
+    }
+    return fd;
+}
+
+EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    return accepted(real(accept)(fd, addr, len), false);
+}
+
+EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    return accepted(real(accept4)(fd, addr, len, flags), (flags & SOCK_NONBLOCK) != 0);
 }
 
 EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
     int r = real(bind)(fd, addr, len);
     struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
-    if (s)
+    if (s && !s->stream)
         sock_bound(s, addr, len);
     return r;
 }
@@ -100,9 +124,13 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
     int r = real(connect)(fd, addr, len);
-    struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
-    if (s)
+    int saved = errno;
+    struct sock *s = r == 0 || saved == EINPROGRESS ? ivc_sock(fd) : NULL;
+    if (s && s->stream)
+        stream_connected(s, addr, len);
+    else if (s && r == 0)
         sock_connected(s, fd);
+    errno = saved;
     return r;
 }
 
@@ -114,8 +142,23 @@ EXPORT int shutdown(int fd, int how)
             atomic_store(&s->rd_shutdown, true);
         if (how == SHUT_WR || how == SHUT_RDWR)
             s->wr_shutdown = true;
+        if (s->stream && ivc_lock(&s->tx_lock)) /* behind what a send has begun to put on the ring */
+            ivc_unlock(&s->tx_lock);
     }
     return real(shutdown)(fd, how);
+}
+
+/* An error a receive has found, and its application not asked for yet, is still there. */
+EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    int r = real(getsockopt)(fd, level, name, value, len);
+    struct sock *s = r == 0 && level == SOL_SOCKET && name == SO_ERROR ? ivc_matched(fd) : NULL;
+    if (s && s->stream && *len == sizeof(int) && *(int *)value == 0 && ivc_lock(&s->rx_lock)) {
+        *(int *)value = s->stream->error;
+        s->stream->error = 0;
+        ivc_unlock(&s->rx_lock);
+    }
+    return r;
 }
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
@@ -295,6 +338,12 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     void *arg = va_arg(ap, void *);
     va_end(ap);
     struct sock *s = ivc_sock(fd);
+    if (s && s->stream && sock_matched(s) && (request == FIONREAD || request == TIOCOUTQ)) {
+        int r = real(ioctl)(fd, request, arg);
+        if (r == 0 && arg)
+            *(int *)arg += request == FIONREAD ? stream_held(s) : stream_unread(s);
+        return r;
+    }
     if (s && request == FIONREAD && sock_matched(s) && arg) {
         long size = recv_next_size(s);
         if (size >= 0) {
@@ -322,13 +371,23 @@ static void look_for_controller(void)
 static void sent_unmatched(int fd)
 {
     struct sock *s = ivc_sock(fd);
-    if (!s)
+    if (!s || s->stream)
         return;
     look_for_controller();
     if (s->match_tried)
         return;
     s->match_tried = true;
     sock_try_match(s);
+}
+
+static ssize_t send_any(struct sock *s, int fd, const struct msghdr *msg, int flags)
+{
+    return s->stream ? stream_send(s, fd, msg, flags) : send_dgram(s, fd, msg, flags);
+}
+
+static ssize_t recv_any(struct sock *s, int fd, struct msghdr *msg, int flags)
+{
+    return s->stream ? stream_recv(s, fd, msg, flags) : recv_dgram(s, fd, msg, flags);
 }
 
 static ssize_t send_one(struct sock *s, int fd, const void *buf, size_t len, int flags,
@@ -339,7 +398,7 @@ static ssize_t send_one(struct sock *s, int fd, const void *buf, size_t len, int
                          .msg_namelen = addr ? alen : 0,
                          .msg_iov = &iov,
                          .msg_iovlen = 1};
-    return result(send_dgram(s, fd, &msg, flags));
+    return result(send_any(s, fd, &msg, flags));
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
@@ -364,7 +423,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     struct sock *s = ivc_matched(fd);
     if (s && msg)
-        return result(send_dgram(s, fd, msg, flags));
+        return result(send_any(s, fd, msg, flags));
     ssize_t n = real(sendmsg)(fd, msg, flags);
     if (n >= 0)
         sent_unmatched(fd);
@@ -377,7 +436,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
     if (!s)
         return real(sendmmsg)(fd, vec, n, flags);
     for (unsigned i = 0; i < n; i++) {
-        ssize_t r = send_dgram(s, fd, &vec[i].msg_hdr, flags);
+        ssize_t r = send_any(s, fd, &vec[i].msg_hdr, flags);
         if (r < 0)
             return i ? (int)i : (int)result(r);
         vec[i].msg_len = (unsigned)r;
@@ -397,7 +456,100 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
     if (!s || n < 0)
         return real(writev)(fd, iov, n);
     struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
-    return result(send_dgram(s, fd, &msg, 0));
+    return result(send_any(s, fd, &msg, 0));
+}
+
+/* ---- bytes that a call takes from, or gives to, something else ------------------------------ */
+
+struct sendfile_call {
+    int out, in;
+    off64_t *offset;
+    size_t count;
+};
+
+static ssize_t call_sendfile(void *arg)
+{
+    const struct sendfile_call *c = arg;
+    return real(sendfile64)(c->out, c->in, c->offset, c->count);
+}
+
+static struct sock *matched_stream(int fd)
+{
+    struct sock *s = ivc_matched(fd);
+    return s && s->stream ? s : NULL;
+}
+
+EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t size)
+{
+    struct sendfile_call c = {out, in, offset, size};
+    struct sock *s = matched_stream(out);
+    return s ? stream_send_by(s, call_sendfile, &c) : call_sendfile(&c);
+}
+
+EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t size)
+{
+    struct sock *s = matched_stream(out);
+    if (!s)
+        return real(sendfile)(out, in, offset, size);
+    off64_t at = offset ? *offset : 0;
+    ssize_t n = sendfile64(out, in, offset ? &at : NULL, size);
+    if (offset)
+        *offset = (off_t)at;
+    return n;
+}
+
+struct splice_call {
+    int in;
+    off64_t *in_offset;
+    int out;
+    off64_t *out_offset;
+    size_t count;
+    unsigned flags;
+};
+
+static ssize_t call_splice(void *arg)
+{
+    const struct splice_call *c = arg;
+    return real(splice)(c->in, c->in_offset, c->out, c->out_offset, c->count, c->flags);
+}
+
+#define SPLICE_PIECE 16384u
+
+/* From a stream into a pipe: what the pipe takes of what can be seen. */
+static ssize_t splice_from(struct sock *s, const struct splice_call *c)
+{
+    uint8_t bytes[SPLICE_PIECE];
+    int flags = (c->flags & SPLICE_F_NONBLOCK) ? MSG_DONTWAIT : 0;
+    struct iovec iov = {bytes, c->count < sizeof(bytes) ? c->count : sizeof(bytes)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t n = stream_recv(s, c->in, &msg, MSG_PEEK | flags);
+    if (n <= 0)
+        return result(n);
+    n = real(write)(c->out, bytes, (size_t)n);
+    if (n <= 0)
+        return n;
+    iov.iov_len = (size_t)n;
+    return result(stream_recv(s, c->in, &msg, MSG_DONTWAIT));
+}
+
+EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t size,
+                      unsigned flags)
+{
+    struct splice_call c = {in, in_offset, out, out_offset, size, flags};
+    struct sock *s = matched_stream(in);
+    if (s)
+        return splice_from(s, &c);
+    s = matched_stream(out);
+    return s ? stream_send_by(s, call_splice, &c) : call_splice(&c);
+}
+
+/* stdio reads and writes past us. */
+EXPORT FILE *fdopen(int fd, const char *mode)
+{
+    struct sock *s = ivc_sock(fd);
+    if (s && s->stream)
+        sock_retire(s, IVC_REASON_FOREIGN_IO);
+    return real(fdopen)(fd, mode);
 }
 
 /* ---- receiving ---------------------------------------------------------------------------- */
@@ -410,7 +562,7 @@ static ssize_t recv_one(struct sock *s, int fd, void *buf, size_t len, int flags
                          .msg_namelen = addr && alen ? *alen : 0,
                          .msg_iov = &iov,
                          .msg_iovlen = 1};
-    ssize_t n = recv_dgram(s, fd, &msg, flags);
+    ssize_t n = recv_any(s, fd, &msg, flags);
     if (n >= 0 && addr && alen)
         *alen = msg.msg_namelen;
     return result(n);
@@ -461,7 +613,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
     struct sock *s = ivc_matched(fd);
     if (s && msg)
-        return result(recv_dgram(s, fd, msg, flags));
+        return result(recv_any(s, fd, msg, flags));
     s = enter_native(fd);
     ssize_t n = real(recvmsg)(fd, msg, flags);
     leave_native(s);
@@ -479,7 +631,7 @@ static int recv_many(struct sock *s, int fd, struct mmsghdr *vec, unsigned n, in
         return (int)result(-EINVAL);
     uint64_t end = ivc_deadline(ns);
     for (unsigned i = 0; i < n; i++) {
-        ssize_t r = recv_dgram(s, fd, &vec[i].msg_hdr, once);
+        ssize_t r = recv_any(s, fd, &vec[i].msg_hdr, once);
         if (r < 0)
             return i ? (int)i : (int)result(r);
         vec[i].msg_len = (unsigned)r;
@@ -518,7 +670,7 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
     struct sock *s = ivc_matched(fd);
     if (s && n >= 0) {
         struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
-        return result(recv_dgram(s, fd, &msg, 0));
+        return result(recv_any(s, fd, &msg, 0));
     }
     s = enter_native(fd);
     ssize_t r = real(readv)(fd, iov, n);
@@ -630,9 +782,11 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *time
                                    : ppoll(fds, n, timeout, mask);
 }
 
-static bool select_concerns(int n, const fd_set *r)
+static bool select_concerns(int n, const fd_set *r, const fd_set *w)
 {
     bool concerns = false;
+    for (int fd = 0; w && fd < n && fd < FD_SETSIZE; fd++)
+        concerns = concerns || (FD_ISSET(fd, w) && matched_stream(fd));
     for (int fd = 0; r && fd < n && fd < FD_SETSIZE; fd++) {
         if (!FD_ISSET(fd, r))
             continue;
@@ -699,14 +853,14 @@ static int select_by_poll(int n, fd_set *r, fd_set *w, fd_set *e, const struct t
 EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
                    const sigset_t *mask)
 {
-    if (n <= FD_SETSIZE && select_concerns(n, r))
+    if (n <= FD_SETSIZE && select_concerns(n, r, w))
         return select_by_poll(n, r, w, e, timeout, mask);
     return real(pselect)(n, r, w, e, timeout, mask);
 }
 
 EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
 {
-    if (n > FD_SETSIZE || !select_concerns(n, r))
+    if (n > FD_SETSIZE || !select_concerns(n, r, w))
         return real(select)(n, r, w, e, timeout);
     if (!timeout)
         return select_by_poll(n, r, w, e, NULL, NULL);
@@ -755,7 +909,10 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
         epset_nested(epset_of(fd));
     if (!s)
         return real(epoll_ctl)(epfd, op, fd, event);
-    return (int)result(epset_ctl(set, epfd, op, fd, s, event));
+    int r = epset_ctl(set, epfd, op, fd, s, event);
+    if (s->stream)
+        stream_heard(s);
+    return (int)result(r);
 }
 
 static const struct timespec *ms_to_timespec(int ms, struct timespec *ts)

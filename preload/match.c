@@ -20,6 +20,7 @@ struct table {
     uint32_t count;
     uint64_t serial;
     uint64_t here;
+    bool streams;
 };
 
 const struct host *ivc_host = &ivc_host_linux;
@@ -56,6 +57,9 @@ static bool check_table(const struct table_text *text, struct table *out)
     out->count = header.entries;
     out->serial = text->serial;
     out->here = text->here;
+    out->streams = false;
+    for (uint32_t i = 0; i < out->count; i++)
+        out->streams = out->streams || out->entries[i].kind == IVC_MATCH_STREAM;
     return true;
 }
 
@@ -160,4 +164,33 @@ uint32_t match_destination(struct endpoint ep, uint32_t own_node)
             reason = IVC_REASON_EXTERNAL;
     }
     return reason;
+}
+
+bool match_has_streams(void)
+{
+    const struct table *t = table();
+    return t && t->streams;
+}
+
+static bool planned_stream(const struct table *t, struct endpoint ep, bool *eager)
+{
+    for (uint32_t i = 0; i < t->count; i++) {
+        const struct ivc_match_entry *e = &t->entries[i];
+        if (e->kind != IVC_MATCH_STREAM || e->ip != ep.ip || e->port != ep.port)
+            continue;
+        *eager = (e->flags & IVC_MATCH_EAGER) != 0;
+        return true;
+    }
+    return false;
+}
+
+uint32_t match_stream(struct endpoint local, struct endpoint peer, uint32_t *node, bool *eager)
+{
+    const struct table *t = table();
+    uint32_t node_ip;
+    if (!t || local.ip == 0 || match_local(local.ip, node, &node_ip) != MATCH_NODE)
+        return IVC_REASON_NO_NODE;
+    if (!planned_stream(t, local, eager) && !planned_stream(t, peer, eager))
+        return IVC_REASON_NOT_PLANNED;
+    return match_destination(peer, *node);
 }

@@ -31,6 +31,12 @@ bool match_retry(void);
 
 bool match_present(void);
 
+/* Does the plan have TCP on rings at all? */
+bool match_has_streams(void);
+
+/* May the connection between these ends go over rings? IVC_REASON_NONE if so, else why not. */
+uint32_t match_stream(struct endpoint local, struct endpoint peer, uint32_t *node, bool *eager);
+
 /* Which node would a socket bound to `ip` be on this host? */
 enum match_local match_local(uint32_t ip, uint32_t *node, uint32_t *node_ip);
 

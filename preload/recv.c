@@ -7,9 +7,13 @@
 #include "control.h"
 #include "flow.h"
 #include "real.h"
+#include "stream.h"
 #include "wait.h"
 
 /* ---- what comes next ----------------------------------------------------------- */
+
+/* A sender that did not know of a fork may add to a ring whose bell the child has not. */
+#define FORKED_LOOK_NS (10 * IVC_NS_PER_MS)
 
 enum source { FROM_NOWHERE, FROM_RING, FROM_STASH };
 
@@ -571,7 +575,9 @@ bool recv_readable(struct sock *s, bool kernel)
     if (!ivc_lock(&s->rx_lock))
         return kernel;
     bool readable;
-    if (!s->rx_flows && !s->stash.full && !s->kernel_error) {
+    if (s->stream) {
+        readable = stream_readable(s, kernel);
+    } else if (!s->rx_flows && !s->stash.full && !s->kernel_error) {
         readable = kernel;
     } else {
         struct pick pick;
@@ -589,7 +595,9 @@ bool recv_hint(struct sock *s)
     bool hint = false;
     if (!ivc_trylock(&s->rx_lock))
         return false;
-    for (struct rx_flow *f = s->rx_flows; f && !hint; f = f->next)
+    if (s->stream)
+        hint = stream_hint(s);
+    for (struct rx_flow *f = s->stream ? NULL : s->rx_flows; f && !hint; f = f->next)
         hint = f->attached && ivc_rx_ready(&f->ring);
     ivc_unlock(&s->rx_lock);
     return hint;
@@ -613,6 +621,13 @@ bool recv_arm(struct sock *s, uint64_t *limit)
     bool quiet = true;
     if (!ivc_lock(&s->rx_lock))
         return true;
+    if (s->stream) {
+        quiet = stream_arm_in(s);
+        if (s->unusable == IVC_REASON_FORKED && s->rx_flows && *limit > FORKED_LOOK_NS)
+            *limit = FORKED_LOOK_NS;
+        ivc_unlock(&s->rx_lock);
+        return quiet;
+    }
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
         if (!f->attached)
             continue;

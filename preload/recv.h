@@ -6,7 +6,7 @@
 #ifndef IVC_RECV_H
 #define IVC_RECV_H
 
-#include "sock.h"
+#include "stream.h"
 
 /* How old the last look at the kernel may be while rings keep us busy. */
 #define KERNEL_LOOK_NS (20 * IVC_NS_PER_US)
@@ -42,7 +42,8 @@ bool recv_arm(struct sock *s, uint64_t *limit);
 /* Does the socket have rings, so that spinning can pay? */
 static inline bool recv_has_rings(const struct sock *s)
 {
-    return __atomic_load_n(&s->rx_flows, __ATOMIC_RELAXED) != NULL;
+    return __atomic_load_n(&s->rx_flows, __ATOMIC_RELAXED) != NULL ||
+           (s->stream && stream_holds(s));
 }
 
 /* Size of the next datagram (FIONREAD), or -1: ask the kernel. */

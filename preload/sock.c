@@ -13,6 +13,7 @@
 #include "match.h"
 #include "own.h"
 #include "real.h"
+#include "stream.h"
 
 struct object *_Atomic *ivc_table;
 struct sock *ivc_socks;
@@ -66,8 +67,9 @@ void object_release(int fd)
 
 /* ---- counters and reasons ---------------------------------------------------------- */
 
-static void show(struct sock *s, uint32_t reason)
+void sock_show(struct sock *s, uint32_t reason)
 {
+    s->shown = reason;
     struct ivc_stats_slot *slot = s->stats;
     if (!slot || atomic_load_explicit(&slot->socket, memory_order_relaxed) != s->id) {
         slot = control_stats_slot(s->id);
@@ -76,7 +78,7 @@ static void show(struct sock *s, uint32_t reason)
     if (atomic_load_explicit(&slot->socket, memory_order_relaxed) != s->id)
         return; /* no page yet, or no room */
     slot->fd = (uint32_t)s->fd;
-    slot->protocol = IPPROTO_UDP;
+    slot->protocol = s->stream ? IPPROTO_TCP : IPPROTO_UDP;
     slot->local_ip = s->local.ip;
     slot->local_port = s->local.port;
     slot->peer_ip = s->peer.ip;
@@ -146,7 +148,7 @@ static void announce(struct sock *s)
         .local = {.ip = s->local.ip, .port = s->local.port},
         .peer = {.ip = s->peer.ip, .port = s->peer.port},
         .flags = (s->reuse ? IVC_SOCK_REUSE : 0) | (s->mc_all ? IVC_SOCK_MC_ALL : 0) |
-                 (s->mc_loop ? IVC_SOCK_MC_LOOP : 0),
+                 (s->mc_loop ? IVC_SOCK_MC_LOOP : 0) | (s->stream ? IVC_SOCK_STREAM : 0),
     };
     /* The bell goes along where the controller hands it on. */
     struct attached bell = {.fd = first && s->bell.port == 0 ? s->bell.fd : -1};
@@ -207,11 +209,15 @@ void sock_announce_all(void)
     uint32_t era = atomic_load(&ivc_control_state.era);
     for (struct sock *s = ivc_socks; s; s = s->next) {
         move_counters(s);
-        if (!sock_matched(s)) {
-            show(s, s->local.port ? IVC_REASON_NO_NODE : IVC_REASON_NOT_BOUND);
+        if (s->stream && !(sock_matched(s) && atomic_load(&s->stream->wanted))) {
+            sock_show(s, s->shown);
             continue;
         }
-        show(s, s->unusable);
+        if (!sock_matched(s)) {
+            sock_show(s, s->local.port ? IVC_REASON_NO_NODE : IVC_REASON_NOT_BOUND);
+            continue;
+        }
+        sock_show(s, s->unusable);
         if (s->unusable)
             continue;
         if (s->announced != era)
@@ -228,18 +234,18 @@ static int option(const struct sock *s, int level, int name, int fallback)
     int value = fallback;
     socklen_t len = sizeof(value);
     int saved = errno;
-    if (getsockopt(s->fd, level, name, &value, &len) != 0)
+    if (real(getsockopt)(s->fd, level, name, &value, &len) != 0)
         value = fallback;
     errno = saved;
     return value;
 }
 
-static uint64_t receive_timeout(const struct sock *s)
+static uint64_t timeout_option(const struct sock *s, int name)
 {
     struct timeval tv = {0};
     socklen_t len = sizeof(tv);
     int saved = errno;
-    (void)getsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len);
+    (void)real(getsockopt)(s->fd, SOL_SOCKET, name, &tv, &len);
     errno = saved;
     return (uint64_t)tv.tv_sec * IVC_NS_PER_S + (uint64_t)tv.tv_usec * IVC_NS_PER_US;
 }
@@ -250,12 +256,12 @@ static void read_options(struct sock *s)
     s->mc_loop = option(s, IPPROTO_IP, IP_MULTICAST_LOOP, 1) != 0;
     s->mc_all = option(s, IPPROTO_IP, IP_MULTICAST_ALL, 1) != 0;
     s->pktinfo = option(s, IPPROTO_IP, IP_PKTINFO, 0) != 0;
-    s->rcvtimeo = receive_timeout(s);
+    s->rcvtimeo = timeout_option(s, SO_RCVTIMEO);
     long flags = ivc_sys(SYS_fcntl, s->fd, F_GETFL);
     s->nonblock = flags >= 0 && (flags & O_NONBLOCK);
 }
 
-static bool read_name(int fd, bool peer, struct endpoint *ep)
+bool sock_name(int fd, bool peer, struct endpoint *ep)
 {
     struct sockaddr_in in = {0};
     socklen_t len = sizeof(in);
@@ -294,15 +300,15 @@ static void tell_destinations_apart(struct sock *s)
 /* reg_lock held */
 static void match_now(struct sock *s)
 {
-    if (atomic_load(&s->state) != SOCK_TRACKED || s->unusable)
+    if (atomic_load(&s->state) != SOCK_TRACKED || s->unusable || s->stream)
         return;
-    if (!read_name(s->fd, false, &s->local))
+    if (!sock_name(s->fd, false, &s->local))
         return;
-    (void)read_name(s->fd, true, &s->peer);
+    (void)sock_name(s->fd, true, &s->peer);
     uint32_t ask = ip_is_multicast(s->local.ip) ? 0 : s->local.ip;
     enum match_local found = match_local(ask, &s->node, &s->pktinfo_ip);
     if (found != MATCH_NODE) {
-        show(s, found == MATCH_AMBIGUOUS ? IVC_REASON_WILDCARD : IVC_REASON_NO_NODE);
+        sock_show(s, found == MATCH_AMBIGUOUS ? IVC_REASON_WILDCARD : IVC_REASON_NO_NODE);
         return;
     }
     read_options(s);
@@ -312,13 +318,48 @@ static void match_now(struct sock *s)
     bell.fd = own_fd(bell.fd);
     s->bell = bell;
     tell_destinations_apart(s);
-    show(s, IVC_REASON_NONE);
+    sock_show(s, IVC_REASON_NONE);
     /* Connect first: the sets get the mail descriptor together with the bell. */
     control_ensure();
     /* release: whoever sees MATCHED sees the bell and the names */
     atomic_store_explicit(&s->state, SOCK_MATCHED, memory_order_release);
     reg_matched(s);
     announce(s);
+}
+
+void sock_match_stream(struct sock *s, struct endpoint local, struct endpoint peer)
+{
+    struct ivc_bell bell;
+    if (s->unusable || ivc_host->bell(&bell) != 0 || !ivc_lock(&ivc_reg_lock))
+        return;
+    bell.fd = own_fd(bell.fd);
+    s->bell = bell;
+    s->local = local;
+    s->peer = peer;
+    s->rcvtimeo = timeout_option(s, SO_RCVTIMEO);
+    s->sndtimeo = timeout_option(s, SO_SNDTIMEO);
+    sock_show(s, IVC_REASON_SHORT_LIVED);
+    control_ensure();
+    /* release: whoever sees MATCHED sees the bell and the names */
+    atomic_store_explicit(&s->state, SOCK_MATCHED, memory_order_release);
+    reg_matched(s);
+    ivc_unlock(&ivc_reg_lock);
+    control_poll();
+}
+
+void sock_announce_stream(struct sock *s)
+{
+    if (ivc_lock(&s->tx_lock)) {
+        struct dest *d = flow_dest(s, s->peer);
+        if (d)
+            d->reason = IVC_REASON_PENDING;
+        ivc_unlock(&s->tx_lock);
+    }
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    sock_show(s, s->unusable);
+    announce(s);
+    ivc_unlock(&ivc_reg_lock);
 }
 
 /* Is the address no node's on this host? Known without a system call, so that
@@ -341,7 +382,7 @@ void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len)
     }
     s->stranger = true;
     s->local = (struct endpoint){ntohl(in.sin_addr.s_addr), ntohs(in.sin_port)};
-    show(s, IVC_REASON_NO_NODE);
+    sock_show(s, IVC_REASON_NO_NODE);
 }
 
 void sock_try_match(struct sock *s)
@@ -370,14 +411,14 @@ void sock_connected(struct sock *s, int fd)
         return;
     }
     struct endpoint local, peer;
-    (void)read_name(fd, false, &local);
-    (void)read_name(fd, true, &peer);
+    (void)sock_name(fd, false, &local);
+    (void)sock_name(fd, true, &peer);
     if (!ivc_lock(&s->tx_lock))
         return;
     s->local = local;
     s->peer = peer;
     ivc_unlock(&s->tx_lock);
-    show(s, IVC_REASON_NONE);
+    sock_show(s, IVC_REASON_NONE);
     announce(s);
 }
 
@@ -409,6 +450,10 @@ static void end_flows(struct sock *s, uint32_t reason)
                 flow_drop_rx(s, f, reason);
                 continue;
             }
+            if (s->stream) { /* what the sender adds until it sees that is still read */
+                ivc_rx_set_state(&f->ring, IVC_REGION_CLOSED);
+                continue;
+            }
             if (f->relay)
                 continue; /* the controller closes it: it may still hold some of it */
             ivc_rx_set_state(&f->ring, IVC_REGION_CLOSED);
@@ -420,6 +465,8 @@ static void end_flows(struct sock *s, uint32_t reason)
         for (struct dest *d = s->dests; d; d = d->next)
             while (d->flows)
                 flow_end_tx(s, d, d->flows, reason);
+        if (s->stream)
+            stream_update(s);
         ivc_unlock(&s->tx_lock);
     }
 }
@@ -435,6 +482,8 @@ static void forget(struct sock *s)
         munmap(s->stash.data, IVC_DGRAM_MAX);
     own_close(s->bell.fd);
     control_stats_free(s->stats);
+    if (s->stream && atomic_load(&s->native_waits) == 0 && atomic_load(&s->bell_waits) == 0)
+        stream_forget(s);
     /* Closed under a sleeping thread: the record must not become another socket
      * whose data that thread would take and whose counts it would spoil. */
     if (atomic_load(&s->native_waits) == 0 && atomic_load(&s->bell_waits) == 0)
@@ -455,6 +504,8 @@ static void end(struct sock *s)
 {
     if (!ivc_lock(&ivc_reg_lock))
         return;
+    if (s->stream && sock_matched(s))
+        stream_closing(s);
     bool known = s->announced != 0 && s->announced == atomic_load(&ivc_control_state.era);
     atomic_store_explicit(&s->state, SOCK_DEAD, memory_order_release);
     reg_closing(s);
@@ -492,7 +543,7 @@ void sock_retire(struct sock *s, uint32_t reason)
     if (s->unusable)
         return;
     s->unusable = reason;
-    show(s, reason);
+    sock_show(s, reason);
     if (!sock_matched(s))
         return;
     end_flows(s, reason);
@@ -593,7 +644,7 @@ static void socket_option(struct sock *s, int name)
         s->reuse = true;
         break;
     case SO_RCVTIMEO:
-        s->rcvtimeo = receive_timeout(s);
+        s->rcvtimeo = timeout_option(s, SO_RCVTIMEO);
         break;
     case SO_SNDTIMEO:
     case SO_RCVBUF:
@@ -613,8 +664,22 @@ static void socket_option(struct sock *s, int name)
     }
 }
 
+static void stream_option(struct sock *s, int level, int name)
+{
+    if (level == SOL_SOCKET && name == SO_RCVTIMEO)
+        s->rcvtimeo = timeout_option(s, SO_RCVTIMEO);
+    if (level == SOL_SOCKET && name == SO_SNDTIMEO)
+        s->sndtimeo = timeout_option(s, SO_SNDTIMEO);
+    if (!stream_option_fits(level, name))
+        sock_retire(s, IVC_REASON_OPTION);
+}
+
 void sock_option(struct sock *s, int level, int name, const void *value, socklen_t len)
 {
+    if (s->stream) {
+        stream_option(s, level, name);
+        return;
+    }
     if (level == SOL_SOCKET)
         socket_option(s, name);
     else if (level == IPPROTO_IP)
@@ -637,13 +702,17 @@ void sock_after_fork(void)
     for (struct sock *s = ivc_socks; s; s = s->next) {
         memset(&s->rx_lock, 0, sizeof(s->rx_lock));
         memset(&s->tx_lock, 0, sizeof(s->tx_lock));
-        s->rx_flows = s->rx_turn = s->rx_peeked = NULL;
+        s->rx_turn = s->rx_peeked = NULL;
+        if (!s->stream)
+            s->rx_flows = NULL; /* else: what they hold is ours as well */
         s->dests = s->dest_recent = NULL;
         s->stash.full = false;
         s->unusable = IVC_REASON_FORKED;
         s->announced = 0;
         s->stats = NULL;
-        if (atomic_load(&s->state) == SOCK_MATCHED)
+        if (s->stream)
+            atomic_store(&s->stream->on_ring, false);
+        else if (atomic_load(&s->state) == SOCK_MATCHED)
             atomic_store(&s->state, SOCK_TRACKED);
         own_close(s->bell.fd);
         s->bell.fd = -1;

@@ -3,7 +3,8 @@
  * What the wrapper knows of descriptors.
  *
  * Every INET datagram socket gets a record from socket() on, because epoll may
- * be told of it before bind() says whether it concerns us. The kernel socket
+ * be told of it before bind() says whether it concerns us; so does every TCP
+ * socket where the plan has TCP on rings (stream.h). The kernel socket
  * stays the socket; the record only adds rings to it:
  *
  *   TRACKED   we watch its life; every call goes to the kernel
@@ -34,6 +35,7 @@
 #define IVC_DGRAM_MAX 65536u
 
 struct sock;
+struct stream;
 struct reg;
 
 struct endpoint {
@@ -185,6 +187,9 @@ struct sock {
     bool match_tried;            /* after its first send */
     bool stranger;               /* bound to an address of no node here */
     uint64_t rcvtimeo;      /* ns, 0 = none */
+    uint64_t sndtimeo;      /* ns, 0 = none; streams only */
+    uint32_t shown;         /* the reason last shown */
+    struct stream *stream;  /* NULL: datagrams */
     uint32_t groups[IVC_MAX_GROUPS];
     unsigned group_count;
     struct ivc_bell bell;
@@ -253,6 +258,10 @@ void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len);
 void sock_try_match(struct sock *s);       /* after connect, first send */
 void sock_rematch_all(void);               /* a (new) match table is there */
 void sock_connected(struct sock *s, int fd);
+bool sock_name(int fd, bool peer, struct endpoint *ep);
+void sock_show(struct sock *s, uint32_t reason);
+void sock_match_stream(struct sock *s, struct endpoint local, struct endpoint peer);
+void sock_announce_stream(struct sock *s);
 void sock_option(struct sock *s, int level, int name, const void *value, socklen_t len);
 void sock_announce_all(void);              /* a new controller has welcomed us */
 void sock_renew_bells(void);               /* the old ones are dead */

@@ -13,6 +13,7 @@
 #include "epoll.h"
 #include "real.h"
 #include "recv.h"
+#include "stream.h"
 
 /* ---- how long to spin -------------------------------------------------------------- */
 
@@ -219,7 +220,7 @@ static struct timespec *to_timespec(uint64_t ns, struct timespec *ts)
 
 /* The kernel restarts a receive only if every handler that ran asked for it.
  * We cannot know which ran, so every handler installed must have asked. */
-static bool handlers_restart(void)
+bool wait_handlers_restart(void)
 {
     for (int sig = 1; sig < NSIG; sig++) {
         struct sigaction sa;
@@ -321,6 +322,8 @@ int wait_one(struct wait *wait)
         /* Clear before arming and looking: what rings after this is seen. */
         wait->consumed |= ivc_bell_consume(&s->bell);
         wait->rung = false;
+        if (s->stream && stream_made_room(s))
+            wait_share_bell(s);
     }
     atomic_fetch_add(&s->bell_waits, 1);
     int error = 0;
@@ -328,8 +331,14 @@ int wait_one(struct wait *wait)
         error = sleep_one(wait, limit);
     atomic_fetch_sub(&s->bell_waits, 1);
     if (error == EINTR)
-        return s->rcvtimeo || !handlers_restart() ? -EINTR : 0;
+        return s->rcvtimeo || !wait_handlers_restart() ? -EINTR : 0;
     return -error;
+}
+
+void wait_share_bell(struct sock *s)
+{
+    if (atomic_load(&s->bell_waits) > 0 || reg_sleepers(s))
+        ivc_bell_ring(&s->bell);
 }
 
 void wait_pass_on(struct sock *s)
@@ -352,6 +361,7 @@ bool wait_poll_concerns(const struct pollfd *fds, nfds_t n)
 }
 
 #define POLL_READ (POLLIN | POLLRDNORM)
+#define POLL_WRITE (POLLOUT | POLLWRNORM)
 
 struct polling {
     struct pollfd *fds;
@@ -364,7 +374,23 @@ struct polling {
 
 static struct sock *polled(const struct pollfd *p)
 {
-    return p->fd >= 0 && (p->events & POLL_READ) ? ivc_matched(p->fd) : NULL;
+    if (p->fd < 0 || !(p->events & (POLL_READ | POLL_WRITE)))
+        return NULL;
+    struct sock *s = ivc_matched(p->fd);
+    return s && (s->stream || (p->events & POLL_READ)) ? s : NULL;
+}
+
+/* What the rings say; `kernel` is what it said of reading. */
+static short poll_ready(struct sock *s, short events, bool kernel)
+{
+    short ready = 0;
+    if (s->stream)
+        stream_heard(s);
+    if ((events & POLL_READ) && recv_readable(s, kernel))
+        ready = (short)(events & POLL_READ);
+    if ((events & POLL_WRITE) && stream_on_ring(s) && stream_writable(s))
+        ready = (short)(ready | (events & POLL_WRITE));
+    return ready;
 }
 
 static int poll_rings(struct polling *p)
@@ -372,11 +398,8 @@ static int poll_rings(struct polling *p)
     int ready = 0;
     for (nfds_t i = 0; i < p->n; i++) {
         struct sock *s = polled(&p->fds[i]);
-        p->fds[i].revents = 0;
-        if (s && recv_readable(s, false)) {
-            p->fds[i].revents = p->fds[i].events & POLL_READ;
-            ready++;
-        }
+        p->fds[i].revents = s ? poll_ready(s, p->fds[i].events, false) : 0;
+        ready += p->fds[i].revents != 0;
     }
     return ready;
 }
@@ -389,9 +412,9 @@ static int poll_merge(struct polling *p)
         struct sock *s = polled(&p->fds[i]);
         short kernel = p->all[i].revents;
         if (s) {
-            kernel &= (short)~POLL_READ;
-            if (recv_readable(s, (p->all[i].revents & POLL_READ) != 0))
-                kernel = (short)(kernel | (p->fds[i].events & POLL_READ));
+            kernel &= (short)~(POLL_READ | (stream_on_ring(s) ? POLL_WRITE : 0));
+            kernel = (short)(kernel | poll_ready(s, p->fds[i].events,
+                                                 (p->all[i].revents & POLL_READ) != 0));
         }
         p->fds[i].revents = kernel;
         ready += kernel != 0;
@@ -403,6 +426,11 @@ static int poll_kernel(struct polling *p, nfds_t n, uint64_t limit)
 {
     struct timespec ts;
     int saved = errno;
+    for (nfds_t i = 0; i < p->n; i++) { /* OUT of a stream on its ring is not the kernel's */
+        struct sock *s = polled(&p->fds[i]);
+        bool ours = s && stream_on_ring(s);
+        p->all[i].events = (short)(p->fds[i].events & (ours ? ~POLL_WRITE : ~0));
+    }
     int got = real(ppoll)(p->all, n, to_timespec(limit, &ts), p->mask);
     int error = got < 0 ? errno : 0;
     errno = saved;
@@ -483,7 +511,10 @@ static bool poll_arm(struct polling *p, uint64_t *limit, int step)
             atomic_fetch_add(&s->bell_waits, 1);
         else
             atomic_fetch_sub(&s->bell_waits, 1);
-        if (step > 0 && !recv_arm(s, limit))
+        if (step > 0 && (p->fds[i].events & POLL_READ) && !recv_arm(s, limit))
+            quiet = false;
+        if (step > 0 && (p->fds[i].events & POLL_WRITE) && stream_on_ring(s) &&
+            !stream_arm_out(s, limit))
             quiet = false;
     }
     return quiet;

@@ -25,6 +25,13 @@ struct wait {
  * SO_RCVTIMEO, -EINTR). */
 int wait_one(struct wait *wait);
 
+/* Did every handler that may have run ask for calls to be restarted? */
+bool wait_handlers_restart(void);
+
+/* We cleared the bell of a stream and sleep on: it may have meant another thread, which waits
+ * for the other direction. */
+void wait_share_bell(struct sock *s);
+
 /* We cleared a bell and leave with data left: others asleep must hear of it. */
 void wait_pass_on(struct sock *s);
 

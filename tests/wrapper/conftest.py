@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stream_lab import StreamNet, Way
 from wrapper_lab import (
     FIRST_PORT,
     GROUPS,
@@ -73,3 +74,40 @@ def wrapped_net(request: pytest.FixtureRequest, nets: dict[Mode, Net]) -> Iterat
         one.prove()
     finally:
         one.reset()
+
+
+@pytest.fixture(scope="session")
+def stream_nets(wrapper_hosts: Lab) -> Iterator[dict[Way, StreamNet]]:
+    hosts = [wrapper_hosts["left"], wrapper_hosts["right"]]
+    ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
+    with (
+        controller(wrapper_hosts, "direct", hosts, "eager") as eager,
+        controller(wrapper_hosts, "direct", hosts, "lazy") as lazy,
+    ):
+        made = {
+            way: StreamNet(way, wrapper_hosts, lazy if way is Way.LAZY else eager, ports)
+            for way in Way
+        }
+        yield made
+        for one in made.values():
+            one.close()
+
+
+@pytest.fixture(params=list(Way), ids=str)
+def stream_net(
+    request: pytest.FixtureRequest, stream_nets: dict[Way, StreamNet]
+) -> Iterator[StreamNet]:
+    """TCP in each way of running: what holds natively must hold wrapped."""
+    one = stream_nets[request.param]
+    yield one
+    one.reset()
+
+
+@pytest.fixture(params=[way for way in Way if way is not Way.NATIVE], ids=str)
+def wrapped_stream_net(
+    request: pytest.FixtureRequest, stream_nets: dict[Way, StreamNet]
+) -> Iterator[StreamNet]:
+    """As `stream_net`, for what there is nothing native to compare with."""
+    one = stream_nets[request.param]
+    yield one
+    one.reset()

@@ -335,3 +335,60 @@ def poll_then_receive(sock: socket.socket, count: int) -> list[int]:
             break
         numbers.append(int.from_bytes(sock.recv(100, socket.MSG_DONTWAIT)[:4], "big"))
     return numbers
+
+
+# ---- streams ------------------------------------------------------------------
+
+
+def send_until_full(sock: socket.socket) -> int:
+    """Send without waiting until nothing goes for 50 ms; how many bytes went."""
+    sent, quiet_since = 0, time.monotonic()
+    while time.monotonic() - quiet_since < 0.05:
+        try:
+            sent += sock.send(b"x" * 10_000, socket.MSG_DONTWAIT)
+            quiet_since = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.001)
+    return sent
+
+
+def receive_exactly(sock: socket.socket, size: int) -> int:
+    """Receive until `size` bytes have come, or the end; how many."""
+    got = 0
+    while got < size:
+        data = sock.recv(min(65536, size - got))
+        if not data:
+            break
+        got += len(data)
+    return got
+
+
+def timed_sendall(sock: socket.socket, size: int) -> tuple[float, int | None]:
+    return timed(sock.sendall, b"x" * size)
+
+
+def timed_send(sock: socket.socket) -> tuple[float, int | None]:
+    return timed(sock.send, b"x" * 10_000)
+
+
+def fork_and_serve(sock: socket.socket) -> int:
+    """The child receives once on the inherited connection and answers; its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            sock.sendall(b"seen: " + sock.recv(100))
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def sendfile(sock: socket.socket, data: bytes) -> int:
+    """sendfile(2) of a file with this content."""
+    fd = os.memfd_create("content")
+    try:
+        os.write(fd, data)
+        return os.sendfile(sock.fileno(), fd, 0, len(data))
+    finally:
+        os.close(fd)

@@ -70,7 +70,8 @@ class Carried(enum.Enum):
 
 
 def _service(number: int, port: int) -> dict[str, Any]:
-    return {"service": f"0x{number:04x}", "instance": "0x0001", "unreliable": str(port)}
+    ports = {"unreliable": str(port), "reliable": str(port)}
+    return {"service": f"0x{number:04x}", "instance": "0x0001"} | ports
 
 
 def _group_service(number: int, index: int, port: int) -> dict[str, Any]:
@@ -112,11 +113,13 @@ def _configuration(host: Host, base: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def controller(lab: Lab, path: str, hosts: list[Host]) -> Iterator[Path]:
+def controller(
+    lab: Lab, path: str, hosts: list[Host], promote: str = "never"
+) -> Iterator[Path]:
     """A controller for `hosts`; the value is its run directory."""
-    folder = lab.directory / path
-    folder.mkdir()
-    mapping, files = ["version = 1"], []
+    folder = lab.directory / f"{path}-{promote}"
+    folder.mkdir(exist_ok=True)
+    mapping, files = ["version = 1", "[defaults]", f'promote = "{promote}"'], []
     for number, host in enumerate(hosts):
         file = folder / f"{host.name}.json"
         file.write_text(json.dumps(_configuration(host, 0x1000 * (number + 1))))

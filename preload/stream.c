@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of a TCP connection: which of them concern us, when they are offered. */
+#define _GNU_SOURCE
+#include "stream.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "control.h"
+#include "flow.h"
+#include "match.h"
+#include "real.h"
+
+static struct ivc_slab stream_slab = {.size = sizeof(struct stream), .keep = sizeof(void *)};
+
+/* ---- birth and death ----------------------------------------------------------- */
+
+bool stream_track(int fd, bool nonblock)
+{
+    struct stream *st = match_has_streams() ? ivc_slab_get(&stream_slab) : NULL;
+    if (!st)
+        return false;
+    sock_track(fd, nonblock);
+    struct sock *s = ivc_sock(fd);
+    if (!s) {
+        ivc_slab_put(&stream_slab, st);
+        return false;
+    }
+    s->stream = st;
+    return true;
+}
+
+void stream_forget(struct sock *s)
+{
+    struct stream *st = s->stream;
+    if (st->stash)
+        munmap(st->stash, st->stash_size);
+    s->stream = NULL;
+    ivc_slab_put(&stream_slab, st);
+}
+
+static void begin(struct sock *s, struct endpoint local, struct endpoint peer)
+{
+    bool eager = false;
+    uint32_t node = 0;
+    uint32_t reason = match_stream(local, peer, &node, &eager);
+    if (reason != IVC_REASON_NONE) {
+        sock_show(s, reason);
+        return;
+    }
+    s->stream->born = ivc_now();
+    s->stream->eager = eager;
+    s->node = node;
+    sock_match_stream(s, local, peer);
+}
+
+void stream_connected(struct sock *s, const struct sockaddr *addr, socklen_t len)
+{
+    struct sockaddr_in in = {0};
+    struct endpoint local;
+    if (len < sizeof(in))
+        return;
+    memcpy(&in, addr, sizeof(in));
+    if (in.sin_family != AF_INET || sock_matched(s) || !sock_name(s->fd, false, &local))
+        return;
+    begin(s, local, (struct endpoint){ntohl(in.sin_addr.s_addr), ntohs(in.sin_port)});
+}
+
+void stream_accepted(int fd, bool nonblock)
+{
+    struct endpoint local, peer;
+    if (!match_has_streams() || !sock_name(fd, false, &local) || !sock_name(fd, true, &peer))
+        return;
+    if (stream_track(fd, nonblock))
+        begin(ivc_sock(fd), local, peer);
+}
+
+/* What the ring still holds for us is lost, and the peer must hear of that as it
+ * would of bytes the kernel has to throw away: by a reset. */
+void stream_closing(struct sock *s)
+{
+    const struct linger now = {.l_onoff = 1};
+    int saved = errno;
+    if (stream_held(s) > 0)
+        (void)real(setsockopt)(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    errno = saved;
+}
+
+/* ---- options --------------------------------------------------------------------- */
+
+bool stream_option_fits(int level, int name)
+{
+    if (level == SOL_SOCKET)
+        return name == SO_REUSEADDR || name == SO_REUSEPORT || name == SO_KEEPALIVE ||
+               name == SO_LINGER || name == SO_RCVTIMEO || name == SO_SNDTIMEO ||
+               name == SO_RCVBUF || name == SO_SNDBUF || name == SO_RCVBUFFORCE ||
+               name == SO_SNDBUFFORCE || name == SO_BINDTODEVICE || name == SO_PRIORITY ||
+               name == SO_BROADCAST || name == SO_DONTROUTE;
+    if (level == IPPROTO_IP)
+        return name == IP_TOS || name == IP_TTL || name == IP_FREEBIND ||
+               name == IP_MTU_DISCOVER || name == IP_BIND_ADDRESS_NO_PORT;
+    if (level == IPPROTO_TCP)
+        return name == TCP_NODELAY || name == TCP_CORK || name == TCP_KEEPIDLE ||
+               name == TCP_KEEPINTVL || name == TCP_KEEPCNT || name == TCP_USER_TIMEOUT ||
+               name == TCP_QUICKACK || name == TCP_SYNCNT || name == TCP_LINGER2 ||
+               name == TCP_DEFER_ACCEPT || name == TCP_MAXSEG || name == TCP_WINDOW_CLAMP ||
+               name == TCP_CONGESTION || name == TCP_NOTSENT_LOWAT || name == TCP_FASTOPEN;
+    return false;
+}
+
+/* Accepted sockets inherit what was set on the listener, without a call of ours. */
+static bool options_fit(int fd)
+{
+    int lowat = 1, inlined = 0;
+    socklen_t len = sizeof(int);
+    (void)real(getsockopt)(fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, &len);
+    len = sizeof(int);
+    (void)real(getsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &inlined, &len);
+    return lowat <= 1 && !inlined;
+}
+
+/* ---- counts ------------------------------------------------------------------------ */
+
+#define TCP_STATE_ESTABLISHED 1
+#define AUDIT_TRIES 16u
+
+struct counts {
+    bool established;
+    bool known; /* the kernel is new enough to count */
+    uint64_t sent, received;
+};
+
+static bool read_info(int fd, struct tcp_info *info)
+{
+    socklen_t len = sizeof(*info);
+    memset(info, 0, sizeof(*info));
+    return real(getsockopt)(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0 &&
+           len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof(info->tcpi_bytes_retrans);
+}
+
+/* Bytes the application's side has written and read, by the kernel's count. More may
+ * arrive between both looks: until two agree. */
+static struct counts kernel_counts(int fd)
+{
+    struct counts c = {0};
+    struct tcp_info info;
+    int queued, saved = errno;
+    uint64_t before = UINT64_MAX;
+    for (unsigned i = 0; i < AUDIT_TRIES && read_info(fd, &info); i++) {
+        c.established = info.tcpi_state == TCP_STATE_ESTABLISHED;
+        c.sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+        c.known = before == info.tcpi_bytes_received;
+        before = info.tcpi_bytes_received;
+        if (c.known || real(ioctl)(fd, SIOCINQ, &queued) != 0)
+            break;
+        c.received = before - (uint64_t)queued;
+    }
+    errno = saved;
+    return c;
+}
+
+uint32_t stream_confirm(struct sock *s, uint32_t role)
+{
+    struct stream *st = s->stream;
+    if (!st || s->unusable)
+        return st ? s->unusable : IVC_REASON_NOT_CONFIRMED;
+    struct counts c = kernel_counts(s->fd);
+    if (!c.established || st->kernel_only || s->wr_shutdown || atomic_load(&s->rd_shutdown))
+        return IVC_REASON_NOT_CONFIRMED;
+    if (!options_fit(s->fd))
+        return IVC_REASON_OPTION;
+    uint64_t ours = role == IVC_ROLE_SENDER ? st->ktx : st->krx;
+    if (!c.known || ours != (role == IVC_ROLE_SENDER ? c.sent : c.received))
+        return IVC_REASON_FOREIGN_IO;
+    return IVC_REASON_NONE;
+}
+
+/* ---- promotion ------------------------------------------------------------------------ */
+
+static bool established(int fd)
+{
+    struct tcp_info info;
+    int saved = errno;
+    bool yes = read_info(fd, &info) && info.tcpi_state == TCP_STATE_ESTABLISHED;
+    errno = saved;
+    return yes;
+}
+
+void stream_call(struct sock *s)
+{
+    struct stream *st = s->stream;
+    if (__builtin_expect(atomic_load_explicit(&st->wanted, memory_order_relaxed), 1))
+        return;
+    uint32_t calls = atomic_fetch_add(&st->calls, 1);
+    bool due = st->eager || calls >= STREAM_LAZY_CALLS || ivc_now() - st->born >= STREAM_LAZY_NS;
+    if (!due || s->unusable || !established(s->fd) || atomic_exchange(&st->wanted, true))
+        return;
+    sock_announce_stream(s);
+}
+
+void stream_heard(struct sock *s)
+{
+    struct stream *st = s->stream;
+    if (atomic_load_explicit(&st->heard, memory_order_relaxed))
+        return;
+    atomic_store(&st->heard, true);
+    flows_retry_acks();
+}
+
+void stream_update(struct sock *s)
+{
+    struct stream *st = s->stream;
+    struct tx_flow *f = stream_tx(s);
+    bool runs = f && atomic_load_explicit(&f->state, memory_order_relaxed) == TX_RUN;
+    if (!runs)
+        st->full = st->bypass = false, st->full_since = 0;
+    atomic_store_explicit(&st->on_ring, runs && !st->bypass && !st->kernel_only,
+                          memory_order_relaxed);
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+/* Two processes will have the connection and cannot both know what the other gives the
+ * kernel: from here on both use the kernel alone, after what the rings still hold. */
+void stream_before_fork(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        if (s->stream && sock_matched(s))
+            sock_retire(s, IVC_REASON_FORKED);
+    ivc_unlock(&ivc_reg_lock);
+}

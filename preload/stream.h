@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TCP connections over rings (docs/architecture.md, TCP). A stream socket is a
+ * struct sock with a struct stream; its flows hang where those of datagrams do:
+ * rx_flows (a newer one waits until the older are drained), and one destination.
+ */
+#ifndef IVC_STREAM_H
+#define IVC_STREAM_H
+
+#include "sock.h"
+
+#define STREAM_WHOLE_NS IVC_NS_PER_MS         /* how old a look at the connection may be */
+#define STREAM_STUCK_NS (10 * IVC_NS_PER_MS)  /* full for so long: by the kernel */
+#define STREAM_NAP_NS IVC_NS_PER_MS           /* a writer never sleeps longer at a time */
+#define STREAM_EAGER_NS (200 * IVC_NS_PER_MS) /* what a first send waits for its flow */
+#define STREAM_LAZY_NS (100 * IVC_NS_PER_MS)  /* what makes a connection long-lived: age, */
+#define STREAM_LAZY_CALLS 64u                 /* or payload calls */
+
+struct stream {
+    void *link; /* slab */
+    uint64_t born;
+    _Atomic uint32_t calls;
+    _Atomic bool wanted; /* the controller was told */
+    _Atomic bool heard;  /* somebody receives, or waits to, by us: not by io_uring */
+    bool eager;
+    bool waited;         /* the first send has waited for its flow */
+
+    /* sending, tx lock */
+    uint64_t ktx;          /* bytes given to the kernel */
+    uint64_t whole_looked; /* when the connection was last seen whole */
+    uint64_t full_since;   /* ring found full, and not read since; 0 = not */
+    uint64_t full_head;    /* its head then */
+    bool full;             /* no sending before a quarter is free */
+    bool bypass;           /* nobody reads: by the kernel until a quarter is free */
+    bool kernel_only;      /* for good */
+    _Atomic bool on_ring;  /* OUT is ours to say */
+    _Atomic uint64_t fulls; /* how often it was full: edges of OUT */
+
+    /* receiving, rx lock */
+    uint64_t krx;      /* bytes taken from the kernel */
+    uint32_t offset;   /* bytes taken of the record at the head */
+    int error;         /* found by a peek, not yet reported; positive errno */
+    uint64_t released; /* head of the ring when its sender was last looked after */
+    uint8_t *stash;    /* bytes shown to MSG_PEEK */
+    size_t stash_size, stash_at, stash_end;
+};
+
+/* Life. */
+bool stream_track(int fd, bool nonblock);        /* socket() and accept(); before a match */
+void stream_connected(struct sock *s, const struct sockaddr *addr, socklen_t len);
+void stream_accepted(int fd, bool nonblock);
+void stream_forget(struct sock *s);
+void stream_closing(struct sock *s);             /* its last descriptor, just before */
+bool stream_option_fits(int level, int name);
+void stream_call(struct sock *s);                /* one more payload call */
+void stream_heard(struct sock *s);
+void stream_update(struct sock *s);              /* tx lock held: on_ring anew */
+void stream_before_fork(void);
+
+/* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
+ * role is held. */
+uint32_t stream_confirm(struct sock *s, uint32_t role);
+
+/* Sending. As the kernel, or -errno. */
+ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags);
+/* A call that gives bytes to the kernel past us: sendfile, splice. */
+ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg);
+bool stream_writable(struct sock *s);   /* takes the tx lock; on_ring sockets only */
+/* Before sleeping for room. False: there is room, or something to find out. */
+bool stream_arm_out(struct sock *s, uint64_t *limit);
+bool stream_made_room(struct sock *s);
+int stream_unread(struct sock *s);      /* bytes in the ring the peer has not read */
+
+/* Receiving. */
+ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags);
+bool stream_readable(struct sock *s, bool kernel); /* rx lock held */
+bool stream_hint(struct sock *s);                  /* rx lock held */
+bool stream_arm_in(struct sock *s);                /* rx lock held; false: something is there */
+int stream_held(struct sock *s);                   /* bytes not with the kernel; takes the rx lock */
+
+static inline bool stream_on_ring(const struct sock *s)
+{
+    return s->stream && atomic_load_explicit(&s->stream->on_ring, memory_order_relaxed);
+}
+
+/* Something of it is not with the kernel, or does not go there. */
+static inline bool stream_holds(const struct sock *s)
+{
+    return stream_on_ring(s) || s->stream->stash_at != s->stream->stash_end || s->stream->error;
+}
+
+/* The flow it sends on, if any; tx lock held. */
+static inline struct tx_flow *stream_tx(const struct sock *s)
+{
+    return s->dests ? s->dests->flows : NULL;
+}
+
+#endif

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sending on a TCP connection: by ring or by kernel, chosen anew for every piece. */
+#define _GNU_SOURCE
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "control.h"
+#include "epoll.h"
+#include "flow.h"
+#include "real.h"
+#include "recv.h"
+#include "send.h"
+#include "stream.h"
+#include "wait.h"
+
+#define RING_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM | MSG_MORE | MSG_EOR)
+
+/* One call. */
+struct outgoing {
+    struct sock *s;
+    int fd;
+    const struct msghdr *msg;
+    int flags;
+    size_t total, done;
+    bool ring_able;
+    bool block;
+    bool on_ring;      /* what stands in the way is a full ring */
+    uint64_t deadline; /* SO_SNDTIMEO; 0 = not yet worked out */
+};
+
+/* ---- may it be the ring? ----------------------------------------------------------- */
+
+static bool kernel_events(int fd, short events, short *got)
+{
+    struct pollfd look = {.fd = fd, .events = events};
+    const struct timespec zero = {0};
+    long n = ivc_sys(SYS_ppoll, &look, 1, &zero, NULL, 0);
+    *got = look.revents;
+    return n > 0;
+}
+
+/* tx lock held. A peer that is dead or has shut down only says so in the kernel, and only bytes
+ * given to the kernel make it answer. */
+static bool whole(struct sock *s, uint64_t now)
+{
+    struct stream *st = s->stream;
+    short got;
+    if (now - st->whole_looked < STREAM_WHOLE_NS)
+        return true;
+    st->whole_looked = now;
+    if (kernel_events(s->fd, POLLRDHUP, &got) && (got & (POLLRDHUP | POLLHUP | POLLERR)))
+        st->kernel_only = true;
+    return !st->kernel_only;
+}
+
+static uint64_t quarter(const struct tx_flow *f)
+{
+    return f->ring.size / 4;
+}
+
+/* tx lock held: the flow to send on now, with room for something; NULL: the kernel, or
+ * (*full) neither. */
+static struct tx_flow *ring_now(struct sock *s, bool *full)
+{
+    struct stream *st = s->stream;
+    struct tx_flow *f = stream_tx(s);
+    *full = false;
+    if (!f || atomic_load_explicit(&f->state, memory_order_relaxed) != TX_RUN || st->kernel_only ||
+        s->wr_shutdown)
+        return NULL;
+    if (ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
+        flow_drop_tx(s->dests, f, IVC_REASON_PEER_GONE);
+        return NULL;
+    }
+    uint64_t now = ivc_now();
+    if (!whole(s, now))
+        return NULL;
+    /* The receiver's line is touched only where the head seen last is not enough. */
+    int64_t room = (int64_t)(f->ring.size - (f->ring.tail - f->ring.head));
+    if ((uint64_t)room < quarter(f) || f->ring.poisoned)
+        room = ivc_tx_free(&f->ring);
+    if (room < 0) {
+        flow_drop_tx(s->dests, f, IVC_REASON_POISONED);
+        return NULL;
+    }
+    if ((uint64_t)room >= quarter(f))
+        st->full = st->bypass = false, st->full_since = 0;
+    if (st->bypass)
+        return NULL;
+    if (!st->full && (uint64_t)room > sizeof(struct ivc_record))
+        return f;
+    if (!st->full)
+        atomic_fetch_add(&st->fulls, 1);
+    st->full = true;
+    if (st->full_since == 0 || st->full_head != f->ring.head) {
+        st->full_since = now;
+        st->full_head = f->ring.head;
+    }
+    if (now - st->full_since >= STREAM_STUCK_NS) {
+        st->bypass = true;
+        return NULL;
+    }
+    *full = true;
+    return NULL;
+}
+
+/* ---- the two roads ------------------------------------------------------------------- */
+
+#define PIECES 16
+
+/* The next `most` bytes of the call as a vector of its own. Returns their number. */
+static size_t slice(const struct outgoing *o, size_t most, struct iovec *out, size_t *count)
+{
+    size_t skip = o->done, n = 0;
+    *count = 0;
+    for (size_t i = 0; i < o->msg->msg_iovlen && n < most && *count < PIECES; i++) {
+        struct iovec v = o->msg->msg_iov[i];
+        if (skip >= v.iov_len) {
+            skip -= v.iov_len;
+            continue;
+        }
+        v.iov_base = (uint8_t *)v.iov_base + skip;
+        v.iov_len -= skip;
+        skip = 0;
+        if (v.iov_len > most - n)
+            v.iov_len = most - n;
+        out[(*count)++] = v;
+        n += v.iov_len;
+    }
+    return n;
+}
+
+static uint16_t stamp_for(const struct tx_flow *f)
+{
+    if (!ivc_host->one_clock || !ivc_tx_peer_sleeps(&f->ring))
+        return 0;
+    uint16_t stamp = (uint16_t)(ivc_now() >> 10);
+    return stamp ? stamp : 1;
+}
+
+static bool by_ring(struct outgoing *o, struct tx_flow *f)
+{
+    struct iovec iov[PIECES];
+    size_t pieces, most = (size_t)quarter(f);
+    size_t room = (size_t)(f->ring.size - (f->ring.tail - f->ring.head)) - sizeof(struct ivc_record);
+    size_t n = slice(o, room < most ? room : most, iov, &pieces);
+    struct ivc_record record = {
+        .kind = IVC_RECORD_STREAM,
+        .stamp = stamp_for(f),
+        .src_ip = f->ring.own->src_ip,
+        .src_port = f->ring.own->src_port,
+        .dst_ip = f->ring.own->dst_ip,
+        .dst_port = f->ring.own->dst_port,
+        .kseq = (uint32_t)o->s->stream->ktx,
+    };
+    if (ivc_tx_write(&f->ring, &record, iov, pieces, n) != 0)
+        return false;
+    if (ivc_tx_publish(&f->ring))
+        ivc_bell_ring(&f->end.bell);
+    o->done += n;
+    count(&o->s->stats->tx_ring_msgs, 1);
+    count(&o->s->stats->tx_ring_bytes, n);
+    return true;
+}
+
+/* Never blocks: the lock is held. */
+static ssize_t by_kernel(struct outgoing *o)
+{
+    struct iovec iov[PIECES];
+    struct msghdr msg = *o->msg;
+    size_t pieces;
+    int saved = errno;
+    if (o->done || o->msg->msg_iovlen > PIECES) {
+        (void)slice(o, SIZE_MAX, iov, &pieces);
+        msg.msg_iov = iov;
+        msg.msg_iovlen = pieces;
+    }
+    ssize_t n = real(sendmsg)(o->fd, &msg, o->flags | MSG_DONTWAIT);
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+        return n;
+    }
+    o->s->stream->ktx += (uint64_t)n;
+    o->done += (size_t)n;
+    count(&o->s->stats->tx_net_msgs, 1);
+    count(&o->s->stats->tx_net_bytes, (uint64_t)n);
+    return n;
+}
+
+/* As much as goes without waiting; tx lock held. 0 = all; -EAGAIN; -errno. */
+static ssize_t attempt(struct outgoing *o)
+{
+    while (o->done < o->total) {
+        bool full = false;
+        struct tx_flow *f = o->ring_able ? ring_now(o->s, &full) : NULL;
+        o->on_ring = full;
+        if (full)
+            return -EAGAIN;
+        if (f && by_ring(o, f))
+            continue;
+        ssize_t n = by_kernel(o);
+        if (n < 0)
+            return n;
+    }
+    return 0;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------- */
+
+static bool room_hint(struct sock *s)
+{
+    bool room = true;
+    if (!ivc_trylock(&s->tx_lock))
+        return false;
+    struct tx_flow *f = stream_tx(s);
+    if (f && f->ring.own && !s->stream->bypass)
+        room = ivc_tx_free(&f->ring) >= (int64_t)quarter(f);
+    ivc_unlock(&s->tx_lock);
+    return room;
+}
+
+/* True once for a ring that was full and is not any more. */
+bool stream_made_room(struct sock *s)
+{
+    if (!stream_on_ring(s) || !ivc_trylock(&s->tx_lock))
+        return false;
+    struct tx_flow *f = stream_tx(s);
+    bool made = f && s->stream->full && ivc_tx_free(&f->ring) >= (int64_t)quarter(f);
+    if (made)
+        s->stream->full = false, s->stream->full_since = 0;
+    ivc_unlock(&s->tx_lock);
+    return made;
+}
+
+static bool spin_for_room(struct sock *s)
+{
+    uint64_t now = ivc_now(), end = now + wait_spin_budget();
+    for (; now < end; now = ivc_now()) {
+        if (room_hint(s))
+            return true;
+        ivc_pause();
+    }
+    return false;
+}
+
+static int handler_ran(struct sock *s)
+{
+    return s->sndtimeo || !wait_handlers_restart() ? -EINTR : 0;
+}
+
+/* Sleep until it is worth another try. 0, or -errno. */
+static int wait_out(struct outgoing *o)
+{
+    struct sock *s = o->s;
+    uint64_t now = ivc_now(), limit = UINT64_MAX;
+    struct timespec ts;
+    if (o->on_ring && spin_for_room(s))
+        return 0;
+    if (s->sndtimeo) {
+        if (!o->deadline)
+            o->deadline = now + s->sndtimeo;
+        if (now >= o->deadline)
+            return -EAGAIN;
+        limit = o->deadline - now;
+    }
+    if (o->on_ring && limit > STREAM_NAP_NS)
+        limit = STREAM_NAP_NS;
+    if (o->on_ring) {
+        if (ivc_bell_consume(&s->bell) && recv_hint(s))
+            wait_share_bell(s); /* it was the reader's */
+        if (!stream_arm_out(s, &limit))
+            return 0;
+    }
+    struct pollfd fds[3] = {
+        {.fd = o->fd, .events = (short)(o->on_ring ? POLLRDHUP : POLLOUT)},
+        {.fd = o->on_ring ? s->bell.fd : -1, .events = POLLIN},
+        {.fd = control_mail_fd(), .events = POLLIN},
+    };
+    ts = (struct timespec){.tv_sec = (time_t)(limit / IVC_NS_PER_S),
+                           .tv_nsec = (long)(limit % IVC_NS_PER_S)};
+    atomic_fetch_add(&s->bell_waits, 1);
+    int saved = errno;
+    int n = real(ppoll)(fds, 3, limit == UINT64_MAX ? NULL : &ts, NULL);
+    int error = n < 0 ? errno : 0;
+    errno = saved;
+    atomic_fetch_sub(&s->bell_waits, 1);
+    if (n > 0 && fds[2].revents)
+        control_read();
+    if (error == EINTR)
+        return handler_ran(s);
+    return -error;
+}
+
+/* `eager`: the first bytes wait for the flow, if somebody is about to make it. */
+static void wait_for_flow(struct sock *s)
+{
+    struct stream *st = s->stream;
+    uint64_t end = ivc_now() + STREAM_EAGER_NS;
+    if (!st->eager || st->waited || !atomic_load(&st->wanted))
+        return;
+    st->waited = true;
+    for (uint64_t now = ivc_now(); now < end; now = ivc_now()) {
+        bool pending = false;
+        control_read();
+        if (stream_on_ring(s) || !ivc_lock(&s->tx_lock))
+            return;
+        uint32_t reason = s->dests ? s->dests->reason : IVC_REASON_PENDING;
+        pending = reason == IVC_REASON_PENDING || reason == IVC_REASON_NO_RECEIVER;
+        ivc_unlock(&s->tx_lock);
+        if (!pending || s->unusable)
+            return;
+        struct pollfd mail = {.fd = control_mail_fd(), .events = POLLIN};
+        struct timespec ts = {.tv_nsec = (long)(end - now)};
+        if (ivc_sys(SYS_ppoll, &mail, 1, &ts, NULL, 0) < 0)
+            return;
+    }
+}
+
+/* ---- sendmsg -------------------------------------------------------------------------------- */
+
+static ssize_t native(struct outgoing *o)
+{
+    int saved = errno;
+    ssize_t n = real(sendmsg)(o->fd, o->msg, o->flags);
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+    }
+    return n;
+}
+
+static void sync_out(struct sock *s)
+{
+    if (s->regs)
+        reg_sync_out(s);
+}
+
+ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
+{
+    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags};
+    const uint32_t id = s->id;
+    for (size_t i = 0; i < msg->msg_iovlen; i++)
+        o.total += msg->msg_iov[i].iov_len;
+    if (o.total == 0)
+        return native(&o);
+    o.block = !(flags & MSG_DONTWAIT) && !s->nonblock;
+    o.ring_able = (flags & ~RING_FLAGS) == 0 && msg->msg_controllen == 0;
+    control_poll_sending();
+    stream_call(s);
+    wait_for_flow(s);
+    for (bool waited = false;; waited = true) {
+        if (!ivc_lock(&s->tx_lock))
+            return o.done ? (ssize_t)o.done : -EAGAIN; /* a handler inside our own send */
+        if (!sock_is(s, fd) || s->id != id) {
+            ivc_unlock(&s->tx_lock);
+            return o.done ? (ssize_t)o.done : waited ? -EBADF : native(&o);
+        }
+        if (flags & MSG_OOB)
+            s->stream->kernel_only = true; /* the receiver does not count that byte */
+        bool before = stream_on_ring(s);
+        ssize_t n = attempt(&o);
+        stream_update(s);
+        bool changed = before != stream_on_ring(s);
+        ivc_unlock(&s->tx_lock);
+        if (changed)
+            sync_out(s);
+        if (n == 0 || (o.done && n != -EAGAIN))
+            return (ssize_t)o.done;
+        if (n != -EAGAIN || !o.block)
+            return o.done ? (ssize_t)o.done : n;
+        int error = wait_out(&o);
+        if (error)
+            return o.done ? (ssize_t)o.done : error;
+    }
+}
+
+ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)
+{
+    /* The kernel takes the bytes from a file and counts them; it may block, so not under the
+     * lock: then nobody may say where the next record stands. The kernel from now on. */
+    if (ivc_lock(&s->tx_lock)) {
+        s->stream->kernel_only = true;
+        stream_update(s);
+        ivc_unlock(&s->tx_lock);
+        sync_out(s);
+    }
+    return call(arg);
+}
+
+/* ---- readiness -------------------------------------------------------------------------------- */
+
+bool stream_writable(struct sock *s)
+{
+    bool full = false;
+    short got = 0;
+    if (!ivc_lock(&s->tx_lock))
+        return true;
+    struct tx_flow *f = sock_matched(s) ? ring_now(s, &full) : NULL;
+    bool room = f && ivc_tx_free(&f->ring) >= (int64_t)quarter(f);
+    if (f && !room) { /* whoever is told to wait must also find out that nobody reads */
+        s->stream->full = true;
+        atomic_fetch_add(&s->stream->fulls, 1);
+        f = ring_now(s, &full);
+    }
+    stream_update(s);
+    ivc_unlock(&s->tx_lock);
+    if (f || full)
+        return room;
+    return kernel_events(s->fd, POLLOUT, &got) && (got & (POLLOUT | POLLERR | POLLHUP));
+}
+
+bool stream_arm_out(struct sock *s, uint64_t *limit)
+{
+    bool quiet = false;
+    if (!ivc_lock(&s->tx_lock))
+        return true;
+    struct tx_flow *f = stream_tx(s);
+    struct stream *st = s->stream;
+    if (f && stream_on_ring(s)) {
+        quiet = !ivc_tx_arm(&f->ring, quarter(f));
+        /* Who waits for room finds out here that nobody makes any. */
+        if (st->full_since == 0)
+            st->full_since = ivc_now(), st->full_head = f->ring.head;
+        if (*limit > STREAM_STUCK_NS)
+            *limit = STREAM_STUCK_NS;
+    }
+    ivc_unlock(&s->tx_lock);
+    return quiet;
+}
+
+int stream_unread(struct sock *s)
+{
+    uint64_t bytes = 0;
+    if (!ivc_lock(&s->tx_lock))
+        return 0;
+    struct tx_flow *f = stream_tx(s);
+    if (f && f->ring.own && f->end.peer && ivc_tx_free(&f->ring) >= 0) {
+        for (uint64_t at = f->ring.head; at < f->ring.published;) {
+            uint32_t length;
+            memcpy(&length, f->ring.data + (at & (f->ring.size - 1)), sizeof(length));
+            bytes += length;
+            at += sizeof(struct ivc_record) +
+                  (((uint64_t)length + IVC_RECORD_ALIGN - 1) & ~(uint64_t)(IVC_RECORD_ALIGN - 1));
+        }
+    }
+    ivc_unlock(&s->tx_lock);
+    return (int)bytes;
+}
