@@ -44,6 +44,11 @@ static struct ivc_stats_slot *slots(struct ivc_stats_header *page)
     return (struct ivc_stats_slot *)(void *)((uint8_t *)page + sizeof(*page));
 }
 
+struct ivc_stats_slot *control_no_slot(void)
+{
+    return &no_slot;
+}
+
 struct ivc_stats_slot *control_stats_slot(uint32_t socket)
 {
     struct ivc_stats_header *page = atomic_load_explicit(&stats, memory_order_acquire);

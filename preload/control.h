@@ -76,6 +76,7 @@ bool control_send(struct ivc_msg *msg, const struct attached *with);
 
 /* A place for counters of a socket; never NULL. */
 struct ivc_stats_slot *control_stats_slot(uint32_t socket);
+struct ivc_stats_slot *control_no_slot(void);
 void control_stats_free(struct ivc_stats_slot *slot);
 struct ivc_stats_header *control_stats(void);
 

@@ -709,7 +709,7 @@ void sock_after_fork(void)
         s->stash.full = false;
         s->unusable = IVC_REASON_FORKED;
         s->announced = 0;
-        s->stats = NULL;
+        s->stats = s->stream ? control_no_slot() : NULL;
         if (s->stream)
             atomic_store(&s->stream->on_ring, false);
         else if (atomic_load(&s->state) == SOCK_MATCHED)

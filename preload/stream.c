@@ -36,6 +36,8 @@ bool stream_track(int fd, bool nonblock)
 void stream_forget(struct sock *s)
 {
     struct stream *st = s->stream;
+    if (st->family)
+        munmap(st->family, sizeof(struct family));
     if (st->stash)
         munmap(st->stash, st->stash_size);
     s->stream = NULL;
@@ -223,14 +225,46 @@ void stream_update(struct sock *s)
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
+void stream_store_family(struct stream *st, const struct rx_flow *f)
+{
+    struct family *shared = st->family;
+    shared->krx = st->krx;
+    shared->flow = f->id;
+    shared->offset = st->offset;
+    shared->seq = f->ring.seq;
+    atomic_store_explicit(&shared->head, f->ring.head, memory_order_release);
+}
+
+static void make_family(struct sock *s)
+{
+    struct stream *st = s->stream;
+    if (st->family || !ivc_lock(&s->rx_lock))
+        return;
+    struct rx_flow *oldest = NULL;
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next)
+        if (f->attached)
+            oldest = f;
+    void *map = !oldest ? MAP_FAILED
+                        : mmap(NULL, sizeof(struct family), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (map != MAP_FAILED) {
+        st->family = map;
+        stream_store_family(st, oldest);
+    }
+    ivc_unlock(&s->rx_lock);
+}
+
 /* Two processes will have the connection and cannot both know what the other gives the
  * kernel: from here on both use the kernel alone, after what the rings still hold. */
 void stream_before_fork(void)
 {
     if (!ivc_lock(&ivc_reg_lock))
         return;
-    for (struct sock *s = ivc_socks; s; s = s->next)
-        if (s->stream && sock_matched(s))
-            sock_retire(s, IVC_REASON_FORKED);
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (!s->stream || !sock_matched(s))
+            continue;
+        sock_retire(s, IVC_REASON_FORKED);
+        make_family(s);
+    }
     ivc_unlock(&ivc_reg_lock);
 }

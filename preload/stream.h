@@ -16,6 +16,14 @@
 #define STREAM_LAZY_NS (100 * IVC_NS_PER_MS)  /* what makes a connection long-lived: age, */
 #define STREAM_LAZY_CALLS 64u                 /* or payload calls */
 
+/* How far a family of processes has read what its ring still held at the fork. Parent and child
+ * take turns (as programs do); two that receive at the same instant could see bytes twice. */
+struct family {
+    _Atomic uint64_t head;
+    uint64_t krx;
+    uint32_t flow, offset, seq;
+};
+
 struct stream {
     void *link; /* slab */
     uint64_t born;
@@ -41,6 +49,7 @@ struct stream {
     uint32_t offset;   /* bytes taken of the record at the head */
     int error;         /* found by a peek, not yet reported; positive errno */
     uint64_t released; /* head of the ring when its sender was last looked after */
+    struct family *family; /* shared memory, after a fork */
     uint8_t *stash;    /* bytes shown to MSG_PEEK */
     size_t stash_size, stash_at, stash_end;
 };
@@ -56,6 +65,7 @@ void stream_call(struct sock *s);                /* one more payload call */
 void stream_heard(struct sock *s);
 void stream_update(struct sock *s);              /* tx lock held: on_ring anew */
 void stream_before_fork(void);
+void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
 
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
  * role is held. */

@@ -51,6 +51,27 @@ static void advance(struct cursor *c, size_t n)
 
 /* ---- the ring --------------------------------------------------------------------- */
 
+/* What another process of the family has read meanwhile. */
+static void adopt(struct stream *st, struct rx_flow *f)
+{
+    const struct family *shared = st->family;
+    uint64_t head = atomic_load_explicit(&shared->head, memory_order_acquire);
+    if (shared->flow != f->id || head < f->ring.head || head - f->ring.head > f->ring.size)
+        return;
+    if (head > f->ring.tail) { /* ready() looks at the peer's tail only from the end of ours */
+        uint64_t before = f->ring.head;
+        f->ring.head = f->ring.tail;
+        bool seen = ivc_rx_ready(&f->ring) && !f->ring.poisoned && head <= f->ring.tail;
+        f->ring.head = before;
+        if (!seen)
+            return;
+    }
+    f->ring.head = head;
+    f->ring.seq = shared->seq;
+    st->offset = shared->offset;
+    st->krx = shared->krx;
+}
+
 /* The ring to read from: the oldest, without those that are finished. */
 static struct rx_flow *current(struct sock *s)
 {
@@ -59,6 +80,8 @@ static struct rx_flow *current(struct sock *s)
         for (struct rx_flow *f = s->rx_flows; f; f = f->next)
             if (f->attached)
                 oldest = f;
+        if (oldest && s->stream->family)
+            adopt(s->stream, oldest);
         if (!oldest || s->stream->offset || ivc_rx_ready(&oldest->ring))
             return oldest;
         bool left = oldest->closing || ivc_rx_peer_state(&oldest->ring) == IVC_REGION_CLOSED;
@@ -87,13 +110,15 @@ static void take_record(struct sock *s, struct rx_flow *f, const struct ivc_reco
         advance(c, piece.iov_len);
         count(&s->stats->rx_ring_bytes, piece.iov_len);
     }
-    if (st->offset < r->length)
-        return;
-    if (r->stamp)
-        wait_learn_wake_cost(r->stamp);
-    st->offset = 0;
-    ivc_rx_consume(&f->ring, r);
-    count(&s->stats->rx_ring_msgs, 1);
+    if (st->offset == r->length) {
+        if (r->stamp)
+            wait_learn_wake_cost(r->stamp);
+        st->offset = 0;
+        ivc_rx_consume(&f->ring, r);
+        count(&s->stats->rx_ring_msgs, 1);
+    }
+    if (__builtin_expect(st->family != NULL, 0))
+        stream_store_family(st, f);
 }
 
 /* Its sender may wait for room: looked at each eighth of the ring. */
@@ -184,6 +209,8 @@ static void leave_ring(struct sock *s)
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     if (f)
         ivc_rx_publish(&f->ring);
+    if (f && s->stream->family)
+        stream_store_family(s->stream, f);
 }
 
 /* As much as there is and fits. Bytes; 0 = end; -EAGAIN; -errno. */

@@ -392,3 +392,62 @@ def sendfile(sock: socket.socket, data: bytes) -> int:
         return os.sendfile(sock.fileno(), fd, 0, len(data))
     finally:
         os.close(fd)
+
+
+def _sizes(dice: random.Random) -> int:
+    return dice.choice((1, 2, 7, 64, 500, 1448, 4000, 20_000, 70_000))
+
+
+def _numbered(at: int, size: int, seed: int) -> bytes:
+    """Bytes `at` to `at + size` of a stream whose every eight bytes tell their own place."""
+    first = at // 8
+    words = range(first, (at + size) // 8 + 1)
+    text = b"".join(struct.pack("!II", seed & 0xFFFFFFFF, word) for word in words)
+    return text[at - first * 8 : at - first * 8 + size]
+
+
+def stream_out(sock: socket.socket, total: int, seed: int, flags: list[int]) -> int:
+    """Send `total` numbered bytes in pieces of random size, each with one of `flags`."""
+    dice, sent = random.Random(seed), 0
+    while sent < total:
+        data = _numbered(sent, min(_sizes(dice), total - sent), seed)
+        flag = dice.choice(flags)
+        while data:
+            try:
+                n = sock.send(data, flag)
+            except BlockingIOError:
+                select.select([], [sock], [], 5)
+                continue
+            data, sent = data[n:], sent + n
+        if dice.random() < 0.01:
+            time.sleep(dice.random() * 0.003)
+    return sent
+
+
+def stream_in(sock: socket.socket, total: int, seed: int, how: str) -> str:
+    """Receive `total` numbered bytes; "" or what was wrong. `how`: recv, poll, level, edge."""
+    dice, got = random.Random(seed + 1), 0
+    epoll = select.epoll()
+    epoll.register(sock, select.EPOLLIN | (select.EPOLLET if how == "edge" else 0))
+    while got < total:
+        if how == "poll":
+            select.select([sock], [], [], 5)
+        elif how in ("level", "edge"):
+            epoll.poll(5)
+        while got < total:
+            flags = 0 if how == "recv" else socket.MSG_DONTWAIT
+            if dice.random() < 0.05:
+                flags |= socket.MSG_PEEK
+            try:
+                data = sock.recv(_sizes(dice), flags)
+            except BlockingIOError:
+                break
+            if not data:
+                return f"the end after {got} bytes"
+            if data != _numbered(got, len(data), seed):
+                return f"wrong bytes behind {got}"
+            got += 0 if flags & socket.MSG_PEEK else len(data)
+            if dice.random() < 0.002:
+                time.sleep(dice.random() * 0.02)
+    epoll.close()
+    return ""

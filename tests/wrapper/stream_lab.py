@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import socket
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,11 +111,19 @@ class StreamNet:
 
             def by_ring(sender: Remote = sender, receiver: Remote = receiver) -> bool:
                 before = self.counters(sender)["tx_ring_bytes"]
+                waiting = receiver.start.recv(4, socket.MSG_WAITALL)
+                waiting.pending(0.005)  # asleep it hears from the controller
                 sender.send(b"warm")
-                assert receiver.recv(4, socket.MSG_WAITALL) == b"warm"
+                assert waiting.join() == b"warm"
                 return bool(self.counters(sender)["tx_ring_bytes"] > before)
 
-            until(by_ring)
+            try:
+                until(by_ring, 10.0)
+            except AssertionError:
+                status = read_status(self.run_dir)
+                flows = [flow for flow in status["flows"] if flow["state"] != "active"]
+                seen = [self.described(ends.client), self.described(ends.server), flows]
+                raise AssertionError(f"not on rings: {seen}") from None
 
     def described(self, sock: Remote) -> dict[str, Any]:
         """The status of a connected socket."""
@@ -124,8 +133,8 @@ class StreamNet:
         return max(found, key=lambda one: bool(one["peer"]), default={"counters": {}})
 
     def counters(self, sock: Remote) -> dict[str, int]:
-        counters: dict[str, int] = self.described(sock)["counters"]
-        return counters
+        """Its counters; zeros before the controller knows the process."""
+        return defaultdict(int, self.described(sock)["counters"])
 
     def reset(self) -> None:
         """Close what a test has left open; replace agents that are not well."""

@@ -36,7 +36,9 @@ def test_it_is_rings_that_carry_them(wrapped_stream_net: StreamNet) -> None:
     assert after["rx_net_bytes"] == before["rx_net_bytes"]
     described = wrapped_stream_net.described(ends.server)
     assert (described["protocol"], described["path"], described["reason"]) == (
-        "tcp", "direct", "NONE",
+        "tcp",
+        "direct",
+        "NONE",
     )
 
 
@@ -97,7 +99,9 @@ def test_a_peek_leaves_what_it_shows(stream_net: StreamNet) -> None:
     ends.client.send(b"by kernel, ", DONTROUTE)
     ends.client.send(b"by ring")
     assert ends.server.recv(3, socket.MSG_PEEK) == b"by "
-    assert ends.server.recv(27, socket.MSG_PEEK | socket.MSG_WAITALL) == b"by ring, by kernel, by ring"
+    assert (
+        ends.server.recv(27, socket.MSG_PEEK | socket.MSG_WAITALL) == b"by ring, by kernel, by ring"
+    )
     assert ends.server.recv(9) == b"by ring, "
     assert ends.server.recv(100) == b"by kernel, by ring"
     with pytest.raises(BlockingIOError):
@@ -202,7 +206,11 @@ def test_select_tells_what_can_be_read_and_written(stream_net: StreamNet) -> Non
     ends = stream_net.connect()
     ends.client.send(b"x")
     sets = ends.server.agent.module("select")
-    until(lambda: [len(found) for found in sets.select([ends.server], [ends.server], [], 1)] == [1, 1, 0])
+    until(
+        lambda: (
+            [len(found) for found in sets.select([ends.server], [ends.server], [], 1)] == [1, 1, 0]
+        )
+    )
 
 
 def test_a_connection_can_be_written_to(stream_net: StreamNet) -> None:
@@ -285,7 +293,11 @@ def test_a_send_timeout_ends_in_eagain(stream_net: StreamNet) -> None:
     ends = stream_net.connect()
     ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 100_000))
     _fill(ends.client)
-    seconds, error = ends.client.agent.module("routines").timed(ends.client.agent.module("os"), 0) if False else ends.client.agent.module("routines").timed_send(ends.client)
+    seconds, error = (
+        ends.client.agent.module("routines").timed(ends.client.agent.module("os"), 0)
+        if False
+        else ends.client.agent.module("routines").timed_send(ends.client)
+    )
     assert error == errno.EAGAIN
     assert 0.09 < seconds < 1
 
@@ -429,8 +441,11 @@ def test_a_closed_connection_leaves_nothing_behind(wrapped_stream_net: StreamNet
     ends.client.close()
     ends.server.close()
     until(
-        lambda: not any(
-            local in (one["from"], one["to"]) for one in read_status(wrapped_stream_net.run_dir)["flows"]
+        lambda: (
+            not any(
+                local in (one["from"], one["to"])
+                for one in read_status(wrapped_stream_net.run_dir)["flows"]
+            )
         )
     )
 

@@ -112,13 +112,12 @@ def _configuration(host: Host, base: int) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def controller(
-    lab: Lab, path: str, hosts: list[Host], promote: str = "never"
-) -> Iterator[Path]:
-    """A controller for `hosts`; the value is its run directory."""
-    folder = lab.directory / f"{path}-{promote}"
-    folder.mkdir(exist_ok=True)
+def configure(
+    lab: Lab, path: str, hosts: list[Host], promote: str = "never", name: str = ""
+) -> tuple[Path, list[str]]:
+    """Files for a controller of `hosts`: its run directory, and how to start it."""
+    folder = lab.directory / (name or f"{path}-{promote}")
+    folder.mkdir()
     mapping, files = ["version = 1", "[defaults]", f'promote = "{promote}"'], []
     for number, host in enumerate(hosts):
         file = folder / f"{host.name}.json"
@@ -126,18 +125,32 @@ def controller(
         files.append(str(file))
         mapping += [f"[nodes.{host.name}]", f'host = "netns:{host.netns}"']
     (folder / "mapping.toml").write_text("\n".join(mapping) + "\n")
-    words = folder / "words"
     command = [sys.executable, "-m", "ivc", "controller", *files, "--run-dir", str(folder)]
     command += ["--mapping", str(folder / "mapping.toml"), "--path", path]
+    return folder, command
+
+
+def start_controller(lab: Lab, folder: Path, command: list[str]) -> subprocess.Popen[str]:
+    """Start it and wait until it is ready."""
+    words = folder / "words"
     assert lab.bridge is not None
     with words.open("w") as stderr:
         process = lab.bridge.popen(command, stderr=stderr)
+    deadline = time.monotonic() + 15
+    while "ready" not in words.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            stop(process)
+            raise LabError(f"the controller does not get ready: {words.read_text()}")
+        time.sleep(0.02)
+    return process
+
+
+@contextlib.contextmanager
+def controller(lab: Lab, path: str, hosts: list[Host], promote: str = "never") -> Iterator[Path]:
+    """A controller for `hosts`; the value is its run directory."""
+    folder, command = configure(lab, path, hosts, promote)
+    process = start_controller(lab, folder, command)
     try:
-        deadline = time.monotonic() + 15
-        while "ready" not in words.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"the controller does not get ready: {words.read_text()}")
-            time.sleep(0.02)
         yield folder
     finally:
         stop(process)
