@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * UDP ping-pong in plain C, the way programs wait for sockets: blocking
+ * UDP or TCP ping-pong in plain C, the way programs wait for sockets: blocking
  * recvfrom, poll, select, epoll (level and edge). It knows nothing of IVC; the
  * same binary is measured with and without the wrapper.
  *
@@ -8,6 +8,7 @@
  *   pingpong client ADDRESS PORT SERVER PORT [options]
  *
  *   --wait blocking|poll|select|epoll|epoll-et
+ *   --tcp          a connection instead of datagrams
  *   --cpu N        stay on this processor
  *   --count N      round trips (client)
  *   --size N       payload bytes, at least 8 (client)
@@ -22,6 +23,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -50,12 +52,14 @@ struct options {
     uint32_t count;
     uint32_t size;
     bool numbered;
+    bool tcp;
 };
 
 struct waiter {
     int fd;
     int epfd;
     enum wait wait;
+    bool tcp;
 };
 
 static void fail(const char *what)
@@ -85,13 +89,54 @@ static struct sockaddr_in address(const char *ip, const char *port)
 
 /* ---- waiting ------------------------------------------------------------- */
 
-static struct waiter waiter_open(struct sockaddr_in local, enum wait wait)
+static int bound(struct sockaddr_in local, int type)
 {
-    struct waiter w = {.fd = socket(AF_INET, SOCK_DGRAM, 0), .epfd = -1, .wait = wait};
+    int fd = socket(AF_INET, type, 0), on = 1;
+
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
+        fail("bind");
+    return fd;
+}
+
+/* The server's connection with its one client (no `server`), or the client's. */
+static int connection(struct sockaddr_in local, const struct sockaddr_in *server)
+{
+    int fd, on = 1;
+
+    if (server)
+        local.sin_port = 0; /* many runs in a row: no port waits for the last one's end */
+    fd = bound(local, SOCK_STREAM);
+    if (server) {
+        if (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0)
+            fail("connect");
+    } else {
+        int listener = fd;
+
+        if (listen(listener, 1) < 0)
+            fail("listen");
+        puts("ready");
+        fflush(stdout);
+        fd = accept(listener, NULL, NULL);
+        if (fd < 0)
+            fail("accept");
+        close(listener);
+    }
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        fail("connection");
+    return fd;
+}
+
+static struct waiter waiter_open(struct sockaddr_in local, const struct sockaddr_in *server,
+                                 const struct options *o)
+{
+    enum wait wait = o->wait;
+    struct waiter w = {.fd = o->tcp ? connection(local, server) : bound(local, SOCK_DGRAM),
+                       .epfd = -1,
+                       .wait = wait,
+                       .tcp = o->tcp};
     struct epoll_event ev = {.events = EPOLLIN | (wait == EPOLL_ET ? EPOLLET : 0u)};
 
-    if (w.fd < 0 || bind(w.fd, (struct sockaddr *)&local, sizeof local) < 0)
-        fail("bind");
     if (wait == EPOLL || wait == EPOLL_ET) {
         w.epfd = epoll_create1(EPOLL_CLOEXEC);
         if (w.epfd < 0 || epoll_ctl(w.epfd, EPOLL_CTL_ADD, w.fd, &ev) < 0)
@@ -144,21 +189,55 @@ static ssize_t receive(const struct waiter *w, void *data, struct sockaddr_in *f
     return n;
 }
 
+static void put(const struct waiter *w, const unsigned char *data, size_t size,
+                const struct sockaddr_in *to)
+{
+    while (size > 0) {
+        ssize_t n = w->tcp ? send(w->fd, data, size, 0)
+                           : sendto(w->fd, data, size, 0, (const struct sockaddr *)to, sizeof *to);
+        if (n < 0)
+            fail("send");
+        data += n;
+        size -= (size_t)n;
+    }
+}
+
+/* Receive one message: a datagram, or `size` bytes of a connection. */
+static ssize_t receive_message(const struct waiter *w, unsigned char *data, size_t size)
+{
+    struct sockaddr_in from;
+    size_t got = 0;
+    ssize_t n;
+
+    if (!w->tcp)
+        return receive(w, data, &from, ANSWER_MS);
+    for (; got < size; got += (size_t)n) {
+        n = receive(w, data + got, &from, ANSWER_MS);
+        if (n <= 0)
+            return -1;
+    }
+    return (ssize_t)got;
+}
+
 /* ---- server -------------------------------------------------------------- */
 
 static void serve(struct sockaddr_in local, const struct options *o)
 {
     static unsigned char data[LARGEST];
-    struct waiter w = waiter_open(local, o->wait);
+    struct waiter w = waiter_open(local, NULL, o);
     struct sockaddr_in from;
     ssize_t n;
 
-    puts("ready");
-    fflush(stdout);
+    if (!o->tcp) {
+        puts("ready");
+        fflush(stdout);
+    }
     for (;;) {
         n = receive(&w, data, &from, -1);
+        if (n == 0 && o->tcp)
+            return;
         if (n >= 0)
-            sendto(w.fd, data, (size_t)n, 0, (struct sockaddr *)&from, sizeof from);
+            put(&w, data, (size_t)n, &from);
         else if (errno != EINTR && errno != EAGAIN)
             fail("receive");
     }
@@ -207,13 +286,11 @@ static bool round_trip(const struct waiter *w, const struct sockaddr_in *server,
     static unsigned char out[LARGEST], in[LARGEST];
     uint32_t size = size_of(number, o);
     double until = now_us() + ANSWER_MS * 1e3;
-    struct sockaddr_in from;
     ssize_t n;
 
     fill(out, number, size, o);
-    if (sendto(w->fd, out, size, 0, (const struct sockaddr *)server, sizeof *server) < 0)
-        fail("sendto");
-    while ((n = receive(w, in, &from, ANSWER_MS)) >= 0 || errno == EINTR) {
+    put(w, out, size, server);
+    while ((n = receive_message(w, in, size)) >= 0 || errno == EINTR) {
         if (n == (ssize_t)size && memcmp(in, out, size) == 0)
             return true;
         *strange += n >= 0;
@@ -225,7 +302,7 @@ static bool round_trip(const struct waiter *w, const struct sockaddr_in *server,
 
 static void call(struct sockaddr_in local, struct sockaddr_in server, const struct options *o)
 {
-    struct waiter w = waiter_open(local, o->wait);
+    struct waiter w = waiter_open(local, &server, o);
     struct timeval patience = {.tv_sec = ANSWER_MS / 1000};
     uint32_t warm = o->count / 10 < 1000 ? o->count / 10 : 1000, received = 0, strange = 0;
     double *rtt = calloc(o->count, sizeof *rtt);
@@ -262,7 +339,8 @@ static struct options parse(int argc, char **argv)
     static const struct option known[] = {
         {"wait", required_argument, NULL, 'w'},  {"cpu", required_argument, NULL, 'c'},
         {"count", required_argument, NULL, 'n'}, {"size", required_argument, NULL, 's'},
-        {"numbered", no_argument, NULL, 'v'},    {NULL, 0, NULL, 0},
+        {"numbered", no_argument, NULL, 'v'},    {"tcp", no_argument, NULL, 't'},
+        {NULL, 0, NULL, 0},
     };
     struct options o = {.wait = BLOCKING, .cpu = -1, .count = 10000, .size = 64};
     int option;
@@ -283,6 +361,9 @@ static struct options parse(int argc, char **argv)
             break;
         case 'v':
             o.numbered = true;
+            break;
+        case 't':
+            o.tcp = true;
             break;
         default:
             exit(2);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UDP ping-pong side by side: the same C program over veth + bridge and over rings.
+"""UDP or TCP ping-pong side by side: the same C program over veth + bridge and over rings.
 
-    .venv/bin/python -m bench.pingpong [--rounds N] [--count N] [--size N] [--wait W]...
+    .venv/bin/python -m bench.pingpong [--rounds N] [--count N] [--size N] [--wait W] [--tcp]...
 
 Every round runs each side once, in turn, so that a change of the machine's mood
 meets all of them. Figures are medians over the rounds; a ratio above 1 means
@@ -58,6 +58,7 @@ class Settings:
     sides: tuple[Side, ...] = tuple(Side)
     cpus: tuple[int, int] = (0, 1)
     numbered: bool = False
+    tcp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,12 @@ class Figures:
 def measure(settings: Settings) -> list[Figures]:
     """Run everything; raises LabError when a part does not run."""
     members = {CLIENT_HOST: "10.77.0.1/24", SERVER_HOST: "10.77.0.2/24"}
-    with Lab(members) as lab, running_controller(lab, "direct", lab.directory):
+    with (
+        Lab(members) as lab,
+        running_controller(
+            lab, "direct", lab.directory, promote="eager" if settings.tcp else "never"
+        ),
+    ):
         wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
         environments: dict[Side, Mapping[str, str]] = {
             Side.NATIVE: {},
@@ -97,7 +103,7 @@ def run_once(lab: Lab, wait: str, env: Mapping[str, str], settings: Settings) ->
     client_cpu, server_cpu = (cpu % (os.cpu_count() or 1) for cpu in settings.cpus)
     there = [str(lab[SERVER_HOST].address.ip), str(common.SERVER_PORT)]
     here = [str(lab[CLIENT_HOST].address.ip), str(common.CLIENT_PORT)]
-    ways = ["--wait", wait]
+    ways = ["--wait", wait, *(["--tcp"] if settings.tcp else [])]
     server = lab[SERVER_HOST].popen(
         [str(PROGRAM), "server", *there, *ways, "--cpu", str(server_cpu)],
         env=env,
@@ -156,6 +162,7 @@ def main() -> int:
     parser.add_argument("--wait", action="append", choices=WAITS)
     parser.add_argument("--side", action="append", type=Side, choices=list(Side))
     parser.add_argument("--numbered", action="store_true")
+    parser.add_argument("--tcp", action="store_true")
     options = parser.parse_args()
     settings = Settings(
         rounds=options.rounds,
@@ -164,6 +171,7 @@ def main() -> int:
         waits=tuple(options.wait or WAITS),
         sides=tuple(options.side or Side),
         numbered=options.numbered,
+        tcp=options.tcp,
     )
     with ended_by_signals():
         figures = measure(settings)

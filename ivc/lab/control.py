@@ -39,13 +39,15 @@ def wrapper_environment(library: Path, run_dir: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_controller(lab: Lab, path: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def running_controller(
+    lab: Lab, path: str, folder: Path, promote: str = "never"
+) -> Iterator[subprocess.Popen[str]]:
     """A controller in dom0, from files as a user has them; ready inside the `with` block.
 
-    `path` is what it does by default: direct, relay or network. Its run
-    directory is `folder`. Raises LabError if it does not get ready.
+    `path` is what it does by default: direct, relay or network; `promote` says when TCP
+    goes over rings. Its run directory is `folder`. Raises LabError if it does not get ready.
     """
-    configurations, mapping = _write_configuration(lab, folder)
+    configurations, mapping = _write_configuration(lab, folder, promote)
     words = folder / "controller.stderr"
     command = [sys.executable, "-m", "ivc", "controller", *configurations, "--mapping", mapping]
     command += ["--run-dir", str(folder), "--path", path]
@@ -63,7 +65,7 @@ def running_controller(lab: Lab, path: str, folder: Path) -> Iterator[subprocess
         stop(process)
 
 
-def _write_configuration(lab: Lab, folder: Path) -> tuple[list[str], str]:
+def _write_configuration(lab: Lab, folder: Path, promote: str) -> tuple[list[str], str]:
     """One vsomeip file a node and a mapping of the nodes to the laboratory's hosts."""
     files = []
     places = {}
@@ -74,13 +76,15 @@ def _write_configuration(lab: Lab, folder: Path) -> tuple[list[str], str]:
         place = f"netns:{host.netns}" if host.netns else "local"
         places[host.name] = (f'host = "{place}"',)
     path = folder / "mapping.toml"
-    path.write_text(mapping_file(places))
+    path.write_text(mapping_file(places, promote))
     return files, str(path)
 
 
-def mapping_file(places: Mapping[str, Sequence[str]]) -> str:
+def mapping_file(places: Mapping[str, Sequence[str]], promote: str = "never") -> str:
     """A mapping; `places` has for each node the lines that say where it is."""
     lines = ["version = 1"]
+    if promote != "never":
+        lines += ["[defaults]", f'promote = "{promote}"']
     for node, place in places.items():
         lines += ["", f"[nodes.{node}]", *place]
     return "\n".join(lines) + "\n"
@@ -92,6 +96,7 @@ def vsomeip_file(name: str, address: IPv4Interface) -> str:
         "service": f"0x{common.SERVICE:04x}",
         "instance": f"0x{common.INSTANCE:04x}",
         "unreliable": str(common.SERVER_PORT),
+        "reliable": str(common.SERVER_PORT),
         "events": [{"event": f"0x{common.EVENT:04x}", "is_field": "false"}],
         "eventgroups": [
             {"eventgroup": f"0x{common.EVENTGROUP:04x}", "events": [f"0x{common.EVENT:04x}"]}

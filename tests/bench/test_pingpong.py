@@ -33,3 +33,21 @@ def test_without_spinning_it_is_no_slower(figures: list[Figures], wait: str) -> 
 def test_damage_of_any_size_would_show() -> None:
     settings = Settings(rounds=1, count=2000, size=9000, numbered=True, sides=(Side.SPINNING,))
     assert [(one.lost, one.strange) for one in measure(settings)] == [(0, 0)] * len(WAITS)
+
+
+TCP_GAIN = 10.0
+
+
+def test_a_connection_gains_as_much() -> None:
+    figures = measure(Settings(count=3000, waits=("blocking", "epoll-et"), tcp=True))
+    assert [(one.lost, one.strange) for one in figures] == [(0, 0)] * len(figures)
+    for wait in ("blocking", "epoll-et"):
+        assert ratio(figures, wait, Side.SPINNING) >= TCP_GAIN
+        assert ratio(figures, wait, Side.BLOCKING) >= NOT_WORSE
+
+
+def test_damage_to_a_connections_bytes_would_show() -> None:
+    settings = Settings(
+        rounds=1, count=2000, size=60000, numbered=True, sides=(Side.SPINNING,), tcp=True
+    )
+    assert [(one.lost, one.strange) for one in measure(settings)] == [(0, 0)] * len(WAITS)
