@@ -93,7 +93,8 @@ static int bound(struct sockaddr_in local, int type)
 {
     int fd = socket(AF_INET, type, 0), on = 1;
 
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+    if (fd < 0 ||
+        (type == SOCK_STREAM && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) ||
         bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
         fail("bind");
     return fd;

@@ -22,6 +22,7 @@ from ivc.network import (
     Node,
     NodeMapping,
     Path,
+    Promote,
     Protocol,
     Rings,
     ServiceDiscovery,
@@ -135,12 +136,46 @@ def kernel(reason: Reason) -> Decision:
         # a source that is no node's
         (udp(WEB, 30512), udp(HMI, 30510), kernel(Reason.NO_NODE)),
         (Endpoint(IPv4Address("0.0.0.0"), 30490), SD_GROUP, kernel(Reason.NO_NODE)),
-        # TCP is a later step
+        # TCP stays where it is unless the mapping promotes it
         (tcp(HMI, 40000), tcp(ADAS, 30509), kernel(Reason.NOT_UDP)),
     ],
 )
 def test_decision(source: Endpoint, destination: Endpoint, decision: Decision) -> None:
     assert PLAN.decide(source, destination) == decision
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "decision"),
+    [
+        (tcp(HMI, 40000), tcp(ADAS, 30509), RING),
+        (tcp(ADAS, 30509), tcp(HMI, 40000), RING),
+        # a port that is a service's by UDP only, or nobody's
+        (tcp(HMI, 30510), tcp(ADAS, 40001), kernel(Reason.NOT_PLANNED)),
+        (tcp(HMI, 40000), tcp(ADAS, 30490), kernel(Reason.NOT_PLANNED)),
+        (tcp(HMI, 40000), tcp(HMI, 30510), kernel(Reason.SAME_NODE)),
+        (tcp(ADAS, 30509), tcp(TCU, 40000), kernel(Reason.EXTERNAL)),
+    ],
+)
+def test_decision_for_promoted_tcp(
+    source: Endpoint, destination: Endpoint, decision: Decision
+) -> None:
+    plan = build_plan(NETWORK, replace(mapping(), promote=Promote.LAZY))
+    assert plan.decide(source, destination) == decision
+
+
+def test_promoted_tcp_is_not_relayed() -> None:
+    plan = build_plan(NETWORK, replace(mapping(Path.RELAY), promote=Promote.EAGER))
+    decision = plan.decide(tcp(HMI, 40000), tcp(ADAS, 30509))
+    assert decision == kernel(Reason.STREAM_RELAY)
+
+
+@pytest.mark.parametrize("promote", Promote)
+def test_wrappers_hear_of_tcp_endpoints_only_if_it_is_promoted(promote: Promote) -> None:
+    plan = build_plan(NETWORK, replace(mapping(), promote=promote))
+    streams = [entry for entry in plan.match_entries() if entry.kind is MatchKind.STREAM]
+    eager = promote is Promote.EAGER
+    expected = MatchEntry(MatchKind.STREAM, udp(ADAS, 0).address, 30509, eager=eager)
+    assert streams == ([] if promote is Promote.NEVER else [expected])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ CONFIG = """{{
   "services": [{services}],
   "service-discovery": {{"enable": "true", "multicast": "224.224.224.245", "port": "30490"}}
 }}"""
-SERVICE = '{"service": "0x1234", "instance": "1", "unreliable": "30509"}'
+SERVICE = '{"service": "0x1234", "instance": "1", "unreliable": "30509", "reliable": "30509"}'
 
 
 class NumberedHosts(LinuxPlatform):

@@ -494,6 +494,12 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("unknown-key", WARNING, "/nodes/hmi/colour", mapped(LOCAL, LOCAL + '\ncolour = "red"')),
     ("bad-path", ERROR, "/defaults/path", mapping(MAPPING + '[defaults]\npath = "fast"')),
     (
+        "bad-promote",
+        ERROR,
+        "/defaults/promote",
+        mapping(MAPPING + '[defaults]\npromote = "soon"'),
+    ),
+    (
         "bad-fallback",
         ERROR,
         "/defaults/fallback",

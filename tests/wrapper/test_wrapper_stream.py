@@ -15,6 +15,8 @@ import pytest
 from remote import Remote, until
 from stream_lab import DONTROUTE, Ends, StreamNet, Way, stream_socket
 
+from ivc.controller.client import read_status
+
 RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
@@ -99,9 +101,8 @@ def test_a_peek_leaves_what_it_shows(stream_net: StreamNet) -> None:
     ends.client.send(b"by kernel, ", DONTROUTE)
     ends.client.send(b"by ring")
     assert ends.server.recv(3, socket.MSG_PEEK) == b"by "
-    assert (
-        ends.server.recv(27, socket.MSG_PEEK | socket.MSG_WAITALL) == b"by ring, by kernel, by ring"
-    )
+    everything = ends.server.recv(27, socket.MSG_PEEK | socket.MSG_WAITALL)
+    assert everything == b"by ring, by kernel, by ring"
     assert ends.server.recv(9) == b"by ring, "
     assert ends.server.recv(100) == b"by kernel, by ring"
     with pytest.raises(BlockingIOError):
@@ -206,11 +207,8 @@ def test_select_tells_what_can_be_read_and_written(stream_net: StreamNet) -> Non
     ends = stream_net.connect()
     ends.client.send(b"x")
     sets = ends.server.agent.module("select")
-    until(
-        lambda: (
-            [len(found) for found in sets.select([ends.server], [ends.server], [], 1)] == [1, 1, 0]
-        )
-    )
+    both = [ends.server], [ends.server], []
+    until(lambda: [len(found) for found in sets.select(*both, 1)] == [1, 1, 0])
 
 
 def test_a_connection_can_be_written_to(stream_net: StreamNet) -> None:
@@ -293,11 +291,7 @@ def test_a_send_timeout_ends_in_eagain(stream_net: StreamNet) -> None:
     ends = stream_net.connect()
     ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 100_000))
     _fill(ends.client)
-    seconds, error = (
-        ends.client.agent.module("routines").timed(ends.client.agent.module("os"), 0)
-        if False
-        else ends.client.agent.module("routines").timed_send(ends.client)
-    )
+    seconds, error = ends.client.agent.module("routines").timed_send(ends.client)
     assert error == errno.EAGAIN
     assert 0.09 < seconds < 1
 
@@ -434,20 +428,16 @@ def test_so_error_tells_of_a_reset_once(stream_net: StreamNet) -> None:
 
 
 def test_a_closed_connection_leaves_nothing_behind(wrapped_stream_net: StreamNet) -> None:
-    from ivc.controller.client import read_status
-
     ends = wrapped_stream_net.connect()
     local = "{}:{}".format(*ends.client.getsockname())
     ends.client.close()
     ends.server.close()
-    until(
-        lambda: (
-            not any(
-                local in (one["from"], one["to"])
-                for one in read_status(wrapped_stream_net.run_dir)["flows"]
-            )
-        )
-    )
+
+    def flows() -> list[str]:
+        found = read_status(wrapped_stream_net.run_dir)["flows"]
+        return [one["from"] for one in found if local in (one["from"], one["to"])]
+
+    until(lambda: not flows())
 
 
 # ---- life -----------------------------------------------------------------------------------
