@@ -235,8 +235,8 @@ static void serve(struct sockaddr_in local, const struct options *o)
     }
     for (;;) {
         n = receive(&w, data, &from, -1);
-        if (n == 0 && o->tcp)
-            return;
+        while (n == 0 && o->tcp)
+            pause(); /* the connection has ended; what was counted of it is still to be read */
         if (n >= 0)
             put(&w, data, (size_t)n, &from);
         else if (errno != EINTR && errno != EAGAIN)

@@ -50,7 +50,7 @@ class StreamNet:
     """Two agents, `left` and `right`, and a controller that promotes their connections."""
 
     def __init__(self, way: Way, lab: Lab, run_dir: Path, ports: Iterator[int]) -> None:
-        self.way, self._lab, self.run_dir, self._ports = way, lab, run_dir, ports
+        self.way, self.lab, self.run_dir, self._ports = way, lab, run_dir, ports
         self._agents: dict[str, Agent] = {}
 
     @property
@@ -80,7 +80,7 @@ class StreamNet:
 
     def fresh_agent(self, name: str) -> Agent:
         """One more; the caller closes it."""
-        return Agent(self._lab[name], self.env)
+        return Agent(self.lab[name], self.env)
 
     def listen(self, agent: Agent | None = None) -> tuple[Remote, Address]:
         """A socket that listens at a planned reliable endpoint."""

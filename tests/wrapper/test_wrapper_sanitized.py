@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from stream_lab import StreamNet, Way
 from wrapper_lab import FIRST_PORT, Mode, Net
 
 import build
+from ivc.controller.client import read_status
 from ivc.lab.hosts import stop
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g"]
@@ -34,7 +36,18 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_ping_pong(
     nets: Mapping[Mode, Net], tmp_path: Path, sanitized: str, path: Mode, wait: str, size: int
 ) -> None:
-    net = nets[path]
+    ping_pong(nets[path], tmp_path, sanitized, ["--wait", wait, "--size", str(size)])
+
+
+@pytest.mark.parametrize("wait", ["blocking", "poll", "select", "epoll", "epoll-et"])
+def test_ping_pong_over_a_connection(
+    stream_nets: Mapping[Way, StreamNet], tmp_path: Path, sanitized: str, wait: str
+) -> None:
+    options = ["--wait", wait, "--size", "60000", "--tcp"]
+    ping_pong(stream_nets[Way.EAGER], tmp_path, sanitized, options)
+
+
+def ping_pong(net: Net | StreamNet, tmp_path: Path, sanitized: str, options: list[str]) -> None:
     report = tmp_path / "report"
     env = net.env | {
         "LD_PRELOAD": sanitized,
@@ -45,20 +58,18 @@ def test_ping_pong(
     there = [str(right.address.ip), str(FIRST_PORT + 199)]
     here = [str(left.address.ip), str(FIRST_PORT + 198)]
     program = str(build.PINGPONG)
-    server = right.popen(
-        [program, "server", *there, "--wait", wait], env=env, stdout=subprocess.PIPE
-    )
+    server = right.popen([program, "server", *there, *options], env=env, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        command = [program, "client", *here, *there, "--wait", wait, "--numbered"]
-        command += ["--count", "1500", "--size", str(size)]
+        command = [program, "client", *here, *there, *options, "--numbered"]
+        command += ["--count", "1500"]
         client = left.popen(command, env=env, stdout=subprocess.PIPE)
         output, _ = client.communicate(timeout=20)
         assert (client.returncode, server.poll()) == (0, None)
         carried = [
             one["counters"]["rx_ring_msgs"]
-            for one in net.status()["sockets"]
+            for one in read_status(net.run_dir)["sockets"]
             if one["local"] == ":".join(there)
         ]
     finally:
