@@ -550,6 +550,8 @@ void sock_retire(struct sock *s, uint32_t reason)
     struct ivc_msg msg = {.type = IVC_MSG_UNBOUND, .socket = s->id};
     (void)control_send(&msg, &ATTACHED_NOTHING);
     s->announced = 0;
+    if (s->stream)
+        reg_sync_out(s);
 }
 
 /* ---- options ----------------------------------------------------------------------------------- */

@@ -451,3 +451,47 @@ def stream_in(sock: socket.socket, total: int, seed: int, how: str) -> str:
                 time.sleep(dice.random() * 0.02)
     epoll.close()
     return ""
+
+
+def answer_connections(listener: socket.socket, count: int) -> list[int]:
+    """Accept `count` connections, echo each to its end; the first number each began with."""
+    numbers = []
+    for _ in range(count):
+        sock, _address = listener.accept()
+        first = b""
+        try:
+            while data := sock.recv(4096):
+                first = first or data[:4]
+                sock.sendall(data)
+        except ConnectionError:
+            pass
+        sock.close()
+        numbers.append(int.from_bytes(first, "big"))
+    return numbers
+
+
+def reconnect(address: str, port: int, to: Any, count: int) -> int:
+    """Connect from one port, exchange numbered bytes, reset; `count` times. How many went well."""
+    good = 0
+    for number in range(count):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.settimeout(5)
+        sock.bind((address, port))
+        sock.connect(tuple(to))
+        expected = b""
+        for piece in range(4):
+            data = number.to_bytes(4, "big") * (1 + piece * 100)
+            sock.sendall(data)
+            expected += data
+        got = b""
+        while len(got) < len(expected):
+            data = sock.recv(4096)
+            if not data:
+                break
+            got += data
+        good += got == expected
+        sock.sendall(b"never read")
+        sock.close()
+    return good

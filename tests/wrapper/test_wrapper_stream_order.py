@@ -127,6 +127,24 @@ def expect_poll(receiver: Remote, readable: bool) -> None:
         assert sets.select([receiver], [], [], 0)[0] == []
 
 
+# ---- the same addresses again ------------------------------------------------------------------
+
+RECONNECTS = 2000 if os.environ.get("IVC_FULL") else 40
+
+
+def test_no_stream_crosses_into_the_next_one_of_the_same_addresses(stream_net: StreamNet) -> None:
+    listener, address = stream_net.listen()
+    routines = stream_net.right.module("routines")
+    answering = routines.start.answer_connections(listener, RECONNECTS)
+    client = stream_net.left
+    connecting = client.module("routines").start.reconnect(
+        client.address, 29999, address, RECONNECTS
+    )
+    until(lambda: not connecting.pending(1), 600)
+    assert connecting.join() == RECONNECTS
+    assert answering.join() == list(range(RECONNECTS))
+
+
 # ---- the controller -------------------------------------------------------------------------
 
 
