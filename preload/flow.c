@@ -124,7 +124,9 @@ void flow_want(struct sock *s, struct dest *d)
         .local = {.ip = s->local.ip, .port = s->local.port},
         .peer = {.ip = d->ep.ip, .port = d->ep.port},
     };
-    d->planned = control_send(&msg, &ATTACHED_NOTHING);
+    /* Not before BOUND: of a socket it does not know the controller wants to hear nothing, and
+     * whoever announces it asks again. */
+    d->planned = s->announced == era() && control_send(&msg, &ATTACHED_NOTHING);
     d->reason = d->planned ? IVC_REASON_PENDING : IVC_REASON_NO_CONTROLLER;
 }
 
