@@ -175,6 +175,6 @@ def test_unmodified_stacks_do_not_notice_either(field: Field, server: str, clien
         reports.append(json.loads(serves.line()))
         for each in reports:
             counts = {name: each[name] for name in ("twice", "out_of_order", "lost", "events_lost")}
-            assert set(counts.values()) == {0}, each
+            assert set(counts.values()) == {0}, json.dumps(each)
             assert each["reboots_detected"] in (0, None), each  # opensomeip does not tell
         assert changes >= size(3, 100), "the calls were over before anything changed"
