@@ -519,10 +519,7 @@ static ssize_t rx_try(struct sock *s, int fd, struct msghdr *msg, int flags, boo
                                     : deliver_stash(s, &pick, msg, flags);
 }
 
-#define RING_FLAGS                                                                        \
-    (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
-
-static ssize_t native(int fd, struct msghdr *msg, int flags)
+ssize_t recv_native(int fd, struct msghdr *msg, int flags)
 {
     int saved = errno;
     ssize_t n = real(recvmsg)(fd, msg, flags);
@@ -535,8 +532,8 @@ static ssize_t native(int fd, struct msghdr *msg, int flags)
 
 ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
 {
-    if (flags & ~RING_FLAGS)
-        return native(fd, msg, flags);
+    if (flags & ~RECV_RING_FLAGS)
+        return recv_native(fd, msg, flags);
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
     struct wait wait = {.s = s, .fd = fd};
     const uint32_t id = s->id;
@@ -544,11 +541,11 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
     for (bool look = false;; look = wait.kernel) {
         control_poll();
         if (!ivc_lock(&s->rx_lock))
-            return native(fd, msg, flags);
+            return recv_native(fd, msg, flags);
         if (!sock_is(s, fd) || s->id != id) {
             ivc_unlock(&s->rx_lock);
             /* Closed while we waited: the number may be another's by now. */
-            return waited ? -EBADF : native(fd, msg, flags);
+            return waited ? -EBADF : recv_native(fd, msg, flags);
         }
         ssize_t n = rx_try(s, fd, msg, flags, look);
         bool pass_on = n != -EAGAIN && wait.consumed && s->rx_flows != NULL;
@@ -560,7 +557,7 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
         if (n != -EAGAIN || !block)
             return n;
         if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))
-            return native(fd, msg, flags); /* returns 0 at once, as the kernel does */
+            return recv_native(fd, msg, flags); /* returns 0 at once, as the kernel does */
         int error = wait_one(&wait);
         if (error)
             return error;

@@ -17,6 +17,13 @@
 /* How long a twin may be late. */
 #define TWIN_LIFE_NS IVC_NS_PER_S
 
+/* Flags of a receive that rings know how to honour. */
+#define RECV_RING_FLAGS \
+    (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+
+/* The kernel's recvmsg(), -errno on failure. */
+ssize_t recv_native(int fd, struct msghdr *msg, int flags);
+
 /* recvmsg() on a matched socket: what the kernel would return, or -errno. */
 ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags);
 

@@ -336,20 +336,6 @@ static ssize_t take_all(struct sock *s, int fd, struct cursor *c, bool look)
 
 /* ---- recvmsg ------------------------------------------------------------------------------ */
 
-#define RING_FLAGS \
-    (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
-
-static ssize_t native(int fd, struct msghdr *msg, int flags)
-{
-    int saved = errno;
-    ssize_t n = real(recvmsg)(fd, msg, flags);
-    if (n < 0) {
-        n = -errno;
-        errno = saved;
-    }
-    return n;
-}
-
 static bool satisfied(const struct cursor *c, int flags, bool block)
 {
     return c->left == 0 || c->end || (c->got > 0 && !((flags & MSG_WAITALL) && block));
@@ -370,8 +356,8 @@ static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, bool
 ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
 {
     struct cursor c = cursor_of(msg->msg_iov, msg->msg_iovlen);
-    if ((flags & ~RING_FLAGS) || c.left == 0)
-        return native(fd, msg, flags);
+    if ((flags & ~RECV_RING_FLAGS) || c.left == 0)
+        return recv_native(fd, msg, flags);
     c.discard = (flags & MSG_TRUNC) && !(flags & MSG_PEEK);
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
     struct wait wait = {.s = s, .fd = fd};
@@ -385,10 +371,10 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
     for (bool look = false;; look = wait.kernel) {
         control_poll();
         if (!ivc_lock(&s->rx_lock))
-            return native(fd, msg, flags);
+            return recv_native(fd, msg, flags);
         if (!sock_is(s, fd) || s->id != id) {
             ivc_unlock(&s->rx_lock);
-            return c.got ? (ssize_t)c.got : waited ? -EBADF : native(fd, msg, flags);
+            return c.got ? (ssize_t)c.got : waited ? -EBADF : recv_native(fd, msg, flags);
         }
         ssize_t n = attempt(s, fd, &c, flags, look);
         leave_ring(s);
@@ -400,7 +386,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
             return c.got ? (ssize_t)c.got : n;
         }
         if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))
-            return c.got ? (ssize_t)c.got : native(fd, msg, flags | MSG_DONTWAIT);
+            return c.got ? (ssize_t)c.got : recv_native(fd, msg, flags | MSG_DONTWAIT);
         int error = wait_one(&wait);
         if (error)
             return c.got ? (ssize_t)c.got : error;
