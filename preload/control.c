@@ -303,7 +303,7 @@ static void read_all(void)
             break;
         handle(&mail);
     }
-    flows_retry_acks();
+    flows_retry();
     reg_sync_all();
 }
 

@@ -88,7 +88,7 @@ void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason)
 void flow_end_tx(struct sock *s, struct dest *d, struct tx_flow *f, uint32_t reason)
 {
     if (f->relay && f->ring.own) {
-        send_settle(f);
+        (void)send_settle(f);
         if (ivc_tx_peer_state(&f->ring) == IVC_REGION_CLOSED)
             send_unread(s, f);
     }
@@ -388,7 +388,11 @@ void flow_active(const struct ivc_msg *msg)
 
 static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
-    flow_end_tx(s, d, f, *(const uint32_t *)arg);
+    uint32_t reason = *(const uint32_t *)arg;
+    if (send_settle(f))
+        flow_end_tx(s, d, f, reason);
+    else
+        f->leaving = reason; /* what is sent meanwhile queues behind the rest, on the ring */
     if (s->stream)
         stream_update(s);
 }
@@ -424,11 +428,27 @@ void flow_route(const struct ivc_msg *msg)
     ivc_unlock(&s->tx_lock);
 }
 
-void flows_retry_acks(void)
+static void leave_late(struct sock *s)
+{
+    for (struct dest *d = s->dests; d; d = d->next) {
+        struct tx_flow *next;
+        for (struct tx_flow *f = d->flows; f; f = next) {
+            next = f->next;
+            if (f->leaving && send_passed_on(f))
+                flow_end_tx(s, d, f, f->leaving);
+        }
+    }
+}
+
+void flows_retry(void)
 {
     if (!ivc_lock(&ivc_reg_lock))
         return;
     for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (s->dests && ivc_lock(&s->tx_lock)) {
+            leave_late(s);
+            ivc_unlock(&s->tx_lock);
+        }
         if (s->rx_flows == NULL || !ivc_lock(&s->rx_lock))
             continue;
         for (struct rx_flow *f = s->rx_flows; f; f = f->next)

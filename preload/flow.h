@@ -16,8 +16,9 @@ void flow_active(const struct ivc_msg *msg);
 void flow_close(const struct ivc_msg *msg);
 void flow_route(const struct ivc_msg *msg);
 
-/* ACKs that waited for a thread to leave a kernel wait without our bell. */
-void flows_retry_acks(void);
+/* What waited: ACKs for a thread to leave a kernel wait without our bell, ends of flows for a late
+ * relay. */
+void flows_retry(void);
 
 /* The controller has died: what ends in it is dead, direct flows go on. */
 void flows_controller_lost(void);

@@ -583,7 +583,7 @@ static struct sock *enter_native(int fd)
 static void leave_native(struct sock *s)
 {
     if (s && atomic_fetch_sub(&s->native_waits, 1) == 1 && sock_matched(s))
-        flows_retry_acks(); /* matched meanwhile; flows may have waited for us */
+        flows_retry(); /* matched meanwhile; flows may have waited for us */
 }
 
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,

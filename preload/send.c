@@ -30,6 +30,8 @@ struct outgoing {
     bool ring_able;  /* nothing about it needs the kernel */
     bool kernel;     /* goes through the kernel (too) */
     bool unicast_done;
+    struct tx_flow *fence;  /* on whose ring it has just been put as the fence, */
+    uint64_t fence_at;      /* and where */
     bool ask_controller; /* a relay's ring is full: is anybody there? */
     uint64_t hash;
     bool hashed;
@@ -98,6 +100,17 @@ static uint8_t fence_flags(struct dest *d, struct outgoing *o)
     return IVC_RECORD_FENCE;
 }
 
+/* Its reader has left, or it was told to end and nothing of it is under way any more. */
+static bool gone(const struct tx_flow *f)
+{
+    return ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN || (f->leaving && send_passed_on(f));
+}
+
+static void leave(struct sock *s, struct dest *d, struct tx_flow *f)
+{
+    flow_end_tx(s, d, f, f->leaving ? f->leaving : IVC_REASON_PEER_GONE);
+}
+
 /* What is to become of the datagram on one flow. */
 enum verdict { FLOW_SKIP, FLOW_RING, FLOW_FENCE, FLOW_GONE };
 
@@ -106,7 +119,7 @@ static enum verdict judge(struct dest *d, struct tx_flow *f, struct outgoing *o,
     uint32_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
     if (state == TX_SETUP)
         return FLOW_SKIP;
-    if (ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN)
+    if (gone(f))
         return FLOW_GONE;
     if (!o->ring_able || o->length > ivc_ring_max_payload(f->ident.order))
         return FLOW_SKIP;
@@ -150,8 +163,13 @@ static void ring_out(struct tx_flow *f)
 static void to_flow(struct dest *d, struct tx_flow *f, struct outgoing *o, uint8_t flags)
 {
     struct ivc_stats_slot *stats = o->s->stats;
+    uint64_t at = f->ring.tail;
     int result = write_record(f, o, flags);
     if (result == 0) {
+        if (flags & IVC_RECORD_FENCE) {
+            o->fence = f;
+            o->fence_at = at;
+        }
         atomic_store_explicit(&f->state, TX_RUN, memory_order_relaxed);
         count(&stats->tx_ring_msgs, 1);
         count(&stats->tx_ring_bytes, o->length);
@@ -185,7 +203,7 @@ static void to_flows_unicast(struct dest *d, struct outgoing *o)
             to_flow(d, f, o, flags);
             break;
         case FLOW_GONE:
-            flow_end_tx(o->s, d, f, IVC_REASON_PEER_GONE);
+            leave(o->s, d, f);
             break;
         case FLOW_SKIP:
             break;
@@ -204,8 +222,8 @@ static void decide_multicast(struct dest *d, struct outgoing *o)
     for (struct tx_flow *f = d->flows; f; f = next) {
         next = f->next;
         uint32_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
-        if (state != TX_SETUP && ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
-            flow_end_tx(o->s, d, f, IVC_REASON_PEER_GONE);
+        if (state != TX_SETUP && gone(f)) {
+            leave(o->s, d, f);
             continue;
         }
         if (state != TX_RUN || o->length > ivc_ring_max_payload(f->ident.order))
@@ -238,24 +256,51 @@ static void count_kernel_only(struct dest *d)
             f->kseq++;
 }
 
-void send_settle(const struct tx_flow *f)
+bool send_passed_on(const struct tx_flow *f)
 {
     if (!f->relay || !f->ring.own || f->ring.poisoned)
-        return;
+        return true;
+    /* acquire: pairs with the release of the relay, which passes on before it publishes */
+    return atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) == f->ring.published;
+}
+
+bool send_settle(const struct tx_flow *f)
+{
     const struct timespec nap = {.tv_nsec = RELAY_NAP_NS};
     uint64_t end = ivc_now() + RELAY_SETTLE_NS;
-    while (ivc_tx_peer_state(&f->ring) == IVC_REGION_OPEN && control_alive() && ivc_now() < end) {
-        /* acquire: pairs with the release of the relay, which passes on before it publishes */
-        if (atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) == f->ring.published)
-            return;
+    while (!send_passed_on(f)) {
+        if (ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN || !control_alive())
+            return true;
+        if (ivc_now() >= end)
+            return false;
         (void)ivc_sys(SYS_nanosleep, &nap, NULL);
     }
+    return true;
+}
+
+static bool settle_all(const struct dest *d)
+{
+    bool settled = true;
+    for (const struct tx_flow *f = d->flows; f; f = f->next)
+        settled = send_settle(f) && settled;
+    return settled;
+}
+
+/* The fence's twin would overtake it, and be delivered a second time: the record stays alone, and
+ * says so to `send_unread`. A relay that has just copied it waits for the twin in vain, no more. */
+static void untwin(const struct outgoing *o)
+{
+    struct ivc_tx *ring = &o->fence->ring;
+    uint8_t *record = ring->data + (o->fence_at & (ring->size - 1));
+    record[offsetof(struct ivc_record, flags)] &= (uint8_t)~IVC_RECORD_TWIN;
 }
 
 static ssize_t by_kernel(struct dest *d, struct outgoing *o, bool on_ring)
 {
-    for (struct tx_flow *f = d->flows; f; f = f->next)
-        send_settle(f);
+    if (!settle_all(d) && o->fence && !ip_is_multicast(o->to.ip)) {
+        untwin(o);
+        return (ssize_t)o->length;
+    }
     ssize_t n = kernel_send(o);
     if (n >= 0) {
         count(&o->s->stats->tx_net_msgs, 1);

@@ -18,8 +18,11 @@ ssize_t send_dgram(struct sock *s, int fd, const struct msghdr *msg, int flags);
  * tx lock held. */
 void send_unread(struct sock *s, struct tx_flow *f);
 
+/* Has the relay passed on all that was written? True if there is no relay. */
+bool send_passed_on(const struct tx_flow *f);
+
 /* A relay passes on later than its ring is written: wait (bounded) until it has, before anything
- * goes by a road on which it would overtake; tx lock held. */
-void send_settle(const struct tx_flow *f);
+ * goes by a road on which it would overtake; tx lock held. False: it lives, and is late. */
+bool send_settle(const struct tx_flow *f);
 
 #endif

@@ -120,6 +120,7 @@ struct tx_flow {
     bool relay;
     _Atomic uint32_t state; /* enum tx_state */
     uint32_t kseq;          /* datagrams given to the kernel alone */
+    uint32_t leaving;       /* why it ends as soon as its relay has passed on the rest; 0: stays */
 };
 
 #define HISTORY_SLOTS 16u

@@ -209,7 +209,7 @@ void stream_heard(struct sock *s)
     if (atomic_load_explicit(&st->heard, memory_order_relaxed))
         return;
     atomic_store(&st->heard, true);
-    flows_retry_acks();
+    flows_retry();
 }
 
 void stream_update(struct sock *s)
