@@ -101,7 +101,7 @@ static uint8_t fence_flags(struct dest *d, struct outgoing *o)
 }
 
 /* Its reader has left, or it was told to end and nothing of it is under way any more. */
-static bool gone(const struct tx_flow *f)
+static bool gone(struct tx_flow *f)
 {
     return ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN || (f->leaving && send_passed_on(f));
 }
@@ -109,6 +109,15 @@ static bool gone(const struct tx_flow *f)
 static void leave(struct sock *s, struct dest *d, struct tx_flow *f)
 {
     flow_end_tx(s, d, f, f->leaving ? f->leaving : IVC_REASON_PEER_GONE);
+}
+
+/* What an older flow still has under way would be overtaken by the first of a newer one. */
+static bool waits_for_older(const struct dest *d)
+{
+    for (struct tx_flow *f = d->flows; f; f = f->next)
+        if (f->leaving && !send_passed_on(f))
+            return true;
+    return false;
 }
 
 /* What is to become of the datagram on one flow. */
@@ -125,6 +134,8 @@ static enum verdict judge(struct dest *d, struct tx_flow *f, struct outgoing *o,
         return FLOW_SKIP;
     if (state == TX_RUN)
         return FLOW_RING;
+    if (waits_for_older(d))
+        return FLOW_SKIP;
     *flags = fence_flags(d, o);
     return *flags ? FLOW_FENCE : FLOW_SKIP;
 }
@@ -256,15 +267,27 @@ static void count_kernel_only(struct dest *d)
             f->kseq++;
 }
 
-bool send_passed_on(const struct tx_flow *f)
+/* For the twin of a fence that stayed alone the receiver waits in vain, and what comes by the
+ * kernel meanwhile would pass. */
+static bool fence_passed(struct tx_flow *f)
+{
+    uint64_t now = ivc_now();
+    if (f->alone_since == 0)
+        f->alone_since = now;
+    f->alone = now - f->alone_since < 2 * ivc_host->kernel_late_ns;
+    return !f->alone;
+}
+
+bool send_passed_on(struct tx_flow *f)
 {
     if (!f->relay || !f->ring.own || f->ring.poisoned)
         return true;
     /* acquire: pairs with the release of the relay, which passes on before it publishes */
-    return atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) == f->ring.published;
+    return atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) == f->ring.published &&
+           (!f->alone || fence_passed(f));
 }
 
-bool send_settle(const struct tx_flow *f)
+bool send_settle(struct tx_flow *f)
 {
     const struct timespec nap = {.tv_nsec = RELAY_NAP_NS};
     uint64_t end = ivc_now() + RELAY_SETTLE_NS;
@@ -278,10 +301,10 @@ bool send_settle(const struct tx_flow *f)
     return true;
 }
 
-static bool settle_all(const struct dest *d)
+static bool settle_all(struct dest *d)
 {
     bool settled = true;
-    for (const struct tx_flow *f = d->flows; f; f = f->next)
+    for (struct tx_flow *f = d->flows; f; f = f->next)
         settled = send_settle(f) && settled;
     return settled;
 }
@@ -291,6 +314,7 @@ static bool settle_all(const struct dest *d)
 static void untwin(const struct outgoing *o)
 {
     struct ivc_tx *ring = &o->fence->ring;
+    o->fence->alone = true;
     uint8_t *record = ring->data + (o->fence_at & (ring->size - 1));
     record[offsetof(struct ivc_record, flags)] &= (uint8_t)~IVC_RECORD_TWIN;
 }

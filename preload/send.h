@@ -18,11 +18,12 @@ ssize_t send_dgram(struct sock *s, int fd, const struct msghdr *msg, int flags);
  * tx lock held. */
 void send_unread(struct sock *s, struct tx_flow *f);
 
-/* Has the relay passed on all that was written? True if there is no relay. */
-bool send_passed_on(const struct tx_flow *f);
+/* Has the relay passed on all that was written, so that nothing overtakes it any more? True if
+ * there is no relay; tx lock held. */
+bool send_passed_on(struct tx_flow *f);
 
 /* A relay passes on later than its ring is written: wait (bounded) until it has, before anything
  * goes by a road on which it would overtake; tx lock held. False: it lives, and is late. */
-bool send_settle(const struct tx_flow *f);
+bool send_settle(struct tx_flow *f);
 
 #endif

@@ -6,6 +6,8 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from endurance_field import (
@@ -94,6 +96,65 @@ def test_rubbish_in_shared_memory_costs_only_its_author_the_rings(
         time.sleep(0.3)
         assert_whole(bystander, friend)
         assert_whole(friend, bystander)
+
+
+LATE_S = 0.3
+"""Longer than the wrapper waits for a relay (RELAY_SETTLE_NS)."""
+
+
+@contextmanager
+def stopped_controller(field: Field) -> Iterator[None]:
+    """The controller does nothing for longer than anybody waits for it."""
+    assert field.controller is not None
+    field.controller.send_signal(signal.SIGSTOP)
+    yield
+    time.sleep(LATE_S)
+    field.controller.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def two_ways(field: Field, rate: int) -> Iterator[list[Traffic]]:
+    """Two programs that send to each other."""
+    adas, hmi = (f"{ADDRESSES[name]}:{port}" for name, port in (("adas", 30509), ("hmi", 30510)))
+    with (
+        field.traffic("adas", 30509, "--rate", rate, "--to", hmi) as one,
+        field.traffic("hmi", 30510, "--rate", rate, "--to", adas) as other,
+    ):
+        for each in (one, other):
+            each.order("go")
+        yield [one, other]
+        for each in (one, other):
+            each.order("pause")
+        time.sleep(LATE_S)
+        assert_whole(one, other)
+        assert_whole(other, one)
+
+
+def test_a_relay_that_stops_at_the_first_record_costs_only_time(field_maker: FieldMaker) -> None:
+    """The first record is the fence, whose second copy must not come before it."""
+    with field_maker(path="network") as field, two_ways(field, rate=20) as (adas, hmi):
+        for _ in range(size(4, 40)):
+            field.replan("relay")
+            field.await_path("relay", [(adas, hmi.address), (hmi, adas.address)])
+            with stopped_controller(field):  # before the next datagrams, 50 ms apart
+                pass
+            adas.await_arrivals("going on", hmi)
+            field.replan("network")
+            field.await_path("network", [(adas, hmi.address), (hmi, adas.address)])
+
+
+def test_a_controller_that_stops_in_a_change_of_paths_costs_only_time(
+    field_maker: FieldMaker,
+) -> None:
+    choose = random.Random(SEED)
+    with field_maker(path="relay", ring="1MiB") as field, two_ways(field, rate=RATE) as (adas, hmi):
+        for _ in range(size(12, 200)):
+            path = choose.choice(("relay", "network", "direct"))
+            field.replan(path)
+            time.sleep(choose.uniform(0, 0.03))
+            with stopped_controller(field):
+                pass
+            field.await_path(path, [(adas, hmi.address), (hmi, adas.address)])
 
 
 def spoil(field: Field, hostile: Traffic, peer: Traffic, seed: int) -> None:
