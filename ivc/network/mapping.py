@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
+from typing import TypeVar
 from uuid import UUID
 
 from ivc.network import fields
@@ -55,6 +56,9 @@ class Promote(StrEnum):
     NEVER = "never"
     LAZY = "lazy"
     EAGER = "eager"
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,29 +130,21 @@ def _defaults(value: Value | None, report: Report) -> tuple[Path, Promote]:
         return Path.DIRECT, Promote.NEVER
     fields.warn_unknown(table, frozenset({"path", "fallback", "promote"}), "[defaults]", report)
     _check_fallback(table.get("fallback"), report)
-    return _path(table.get("path"), report), _promote(table.get("promote"), report)
+    path = _choice(table.get("path"), Path.DIRECT, "bad-path", report)
+    return path, _choice(table.get("promote"), Promote.NEVER, "bad-promote", report)
 
 
-def _promote(value: Value | None, report: Report) -> Promote:
+def _choice(value: Value | None, default: Choice, kind: str, report: Report) -> Choice:
+    """One of the names `default` is one of; what is no such name is noted as of `kind`."""
     if value is None:
-        return Promote.NEVER
+        return default
+    names = type(default)
     try:
-        return Promote(value.text if isinstance(value, Scalar) else "")
+        return names(value.text if isinstance(value, Scalar) else "")
     except ValueError:
-        names = " | ".join(Promote)
-        report.error(value.place, "bad-promote", describe(value), names, "write one of these")
-        return Promote.NEVER
-
-
-def _path(value: Value | None, report: Report) -> Path:
-    if value is None:
-        return Path.DIRECT
-    try:
-        return Path(value.text if isinstance(value, Scalar) else "")
-    except ValueError:
-        names = " | ".join(Path)
-        report.error(value.place, "bad-path", describe(value), names, "write one of these")
-        return Path.DIRECT
+        expected = " | ".join(names)
+        report.error(value.place, kind, describe(value), expected, "write one of these")
+        return default
 
 
 def _check_fallback(value: Value | None, report: Report) -> None:

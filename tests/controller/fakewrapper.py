@@ -25,6 +25,7 @@ from ivc.controller.protocol import (
     SocketFlag,
     Type,
 )
+from ivc.platform import Bell as AnyBell
 from ivc.reasons import Reason
 from ivc.shm.bell import Bell
 from ivc.shm.layout import (
@@ -153,9 +154,9 @@ class FakeWrapper:
         found: list[tuple[Record, bytes]] = []
 
         def look() -> bool:
-            self.bells[number].consume()
             for end in self.ends.values():
                 if isinstance(end.ring, Receiver) and end.attach.socket == number:
+                    self.bell_of(end).consume()
                     taken = end.ring.read()
                     if taken is not None:
                         found.append(taken)
@@ -165,6 +166,10 @@ class FakeWrapper:
 
         self.until(look, f"a datagram on socket {number}")
         return found[0]
+
+    def bell_of(self, end: End) -> AnyBell:
+        """What a receiving end is woken by: here one bell for all flows of a socket."""
+        return self.bells[end.attach.socket]
 
     def active(self, destination: str) -> list[End]:
         """Active sending ends for a destination."""

@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from fake_xen import FakeDevices, Hypervisor, StoreClient
+from fake_xen import FakeChannel, FakeDevices, Hypervisor, StoreClient
 from fakewrapper import DEFAULT_FLAGS, PATIENCE_S, End, FakeWrapper, address
 
 from ivc.controller.protocol import (
@@ -140,23 +140,8 @@ class XenWrapper(FakeWrapper):
         self._take(message, words)
         return True
 
-    def receive(self, number: int) -> tuple[Record, bytes]:
-        """The next datagram of a socket, by any of its flows."""
-        found: list[tuple[Record, bytes]] = []
-
-        def look() -> bool:
-            for end in self.ends.values():
-                if isinstance(end.ring, Receiver) and end.attach.socket == number:
-                    end.bell.consume()
-                    taken = end.ring.read()
-                    if taken is not None:
-                        found.append(taken)
-                        return True
-                    end.ring.arm()
-            return False
-
-        self.until(look, f"a datagram on socket {number}")
-        return found[0]
+    def bell_of(self, end: End) -> FakeChannel:
+        return end.bell  # a channel for each flow
 
     def kill(self) -> None:
         """As kill -9: what its kernel does then."""

@@ -604,6 +604,7 @@ def test_link_to_itself_in_a_folder(project: Project) -> None:
 def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
     kinds = {"repeated-key", "syntax", "bad-e2e", "bad-port-type"}  # told by helpers
+    kinds |= {"bad-path", "bad-promote"}
     for file in Path(ivc.network.__file__).parent.rglob("*.py"):
         if file.parent.name in {"arxml", "neutral"}:  # which have tables of their own
             continue

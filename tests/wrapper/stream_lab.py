@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
-import enum
 import socket
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from agents import Agents, Run
 from remote import Agent, Remote, until
-from wrapper_lab import ROOT, Address
+from wrapper_lab import Address
 
 from ivc.controller.client import read_status
-from ivc.lab.control import wrapper_environment, wrapper_library
-from ivc.lab.hosts import Lab
 
 DONTROUTE = socket.MSG_DONTROUTE
 """A flag no ring honours and no network minds: the send that has it goes through the kernel."""
 
 
-class Way(enum.StrEnum):
+class Way(Run):
     """How both programs are run."""
 
     NATIVE = "native"
@@ -30,12 +26,6 @@ class Way(enum.StrEnum):
     CHANNEL = "channel"
     BLOCKING = "blocking"
     LAZY = "lazy"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        if self is Way.CHANNEL:
-            return {"IVC_BELL": "channel"}
-        return {"IVC_SPIN_US": "0"} if self is Way.BLOCKING else {}
 
 
 @dataclass(frozen=True)
@@ -46,46 +36,13 @@ class Ends:
     server: Remote
 
 
-class StreamNet:
+class StreamNet(Agents):
     """Two agents, `left` and `right`, and a controller that promotes their connections."""
-
-    def __init__(self, way: Way, lab: Lab, run_dir: Path, ports: Iterator[int]) -> None:
-        self.way, self.lab, self.run_dir, self._ports = way, lab, run_dir, ports
-        self._agents: dict[str, Agent] = {}
-
-    @property
-    def native(self) -> bool:
-        return self.way is Way.NATIVE
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of a program."""
-        if self.native:
-            return {}
-        return wrapper_environment(wrapper_library(ROOT), self.run_dir) | self.way.variables
-
-    @property
-    def left(self) -> Agent:
-        return self.agent("left")
-
-    @property
-    def right(self) -> Agent:
-        return self.agent("right")
-
-    def agent(self, name: str) -> Agent:
-        """The agent on a host; started when first asked for."""
-        if name not in self._agents:
-            self._agents[name] = self.fresh_agent(name)
-        return self._agents[name]
-
-    def fresh_agent(self, name: str) -> Agent:
-        """One more; the caller closes it."""
-        return Agent(self.lab[name], self.env)
 
     def listen(self, agent: Agent | None = None) -> tuple[Remote, Address]:
         """A socket that listens at a planned reliable endpoint."""
         agent = agent or self.right
-        address = (agent.address, next(self._ports))
+        address = (agent.address, self.port())
         listener = stream_socket(agent)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -135,21 +92,6 @@ class StreamNet:
     def counters(self, sock: Remote) -> dict[str, int]:
         """Its counters; zeros before the controller knows the process."""
         return defaultdict(int, self.described(sock)["counters"])
-
-    def reset(self) -> None:
-        """Close what a test has left open; replace agents that are not well."""
-        for name, agent in list(self._agents.items()):
-            try:
-                agent.reset()
-            except AssertionError:
-                agent.healthy = False
-            if not agent.healthy:
-                agent.close()
-                del self._agents[name]
-
-    def close(self) -> None:
-        for agent in self._agents.values():
-            agent.close()
 
 
 def stream_socket(agent: Agent) -> Remote:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from agents import Agents
 from stream_lab import StreamNet, Way
 from wrapper_lab import FIRST_PORT, Mode, Net
 
@@ -47,7 +48,7 @@ def test_ping_pong_over_a_connection(
     ping_pong(stream_nets[Way.EAGER], tmp_path, sanitized, options)
 
 
-def ping_pong(net: Net | StreamNet, tmp_path: Path, sanitized: str, options: list[str]) -> None:
+def ping_pong(net: Agents, tmp_path: Path, sanitized: str, options: list[str]) -> None:
     report = tmp_path / "report"
     env = net.env | {
         "LD_PRELOAD": sanitized,

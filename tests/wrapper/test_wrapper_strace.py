@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from wrapper_lab import MEMBERS, ROOT, Mode, Net
+from agents import ROOT
+from wrapper_lab import MEMBERS, Mode, Net
 
 from ivc.lab.control import wrapper_environment, wrapper_library
 from ivc.lab.hosts import Host, Lab

@@ -16,17 +16,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents import ROOT, Agents, Run
 from remote import Agent, Remote
 
 from ivc.controller.client import read_status
-from ivc.lab.control import wrapper_environment, wrapper_library
 from ivc.lab.hosts import Host, Lab, LabError, stop
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MEMBERS = {"left": "10.78.0.1/24", "right": "10.78.0.2/24", "third": "10.78.0.3/24"}
 FIRST_PORT, PORTS = 31000, 200
 FIRST_GROUP_PORT, GROUPS = 32000, 60
@@ -35,7 +34,7 @@ RING_BYTES = 64 * 1024  # the plan's class of events
 Address = tuple[str, int]
 
 
-class Mode(enum.StrEnum):
+class Mode(Run):
     """How a program under test is run."""
 
     NATIVE = "native"
@@ -50,12 +49,6 @@ class Mode(enum.StrEnum):
     @property
     def path(self) -> str:
         return "relay" if self is Mode.RELAY else "direct"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        if self is Mode.CHANNEL:
-            return {"IVC_BELL": "channel"}
-        return {"IVC_SPIN_US": "0"} if self is Mode.BLOCKING else {}
 
 
 class Carried(enum.Enum):
@@ -170,56 +163,18 @@ class Warmed:
     claim: Carried
 
 
-@dataclass
-class Net:
+class Net(Agents):
     """What a test gets: agents on hosts, all in one mode."""
 
-    mode: Mode
-    lab: Lab
-    run_dir: Path
-    ports: Iterator[int]
-    groups: Iterator[int]
-    agents: dict[str, Agent] = field(default_factory=dict)
-    warmed: list[Warmed] = field(default_factory=list)
-
-    @property
-    def native(self) -> bool:
-        return self.mode is Mode.NATIVE
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of a program in this mode."""
-        if self.native:
-            return {}
-        return wrapper_environment(wrapper_library(ROOT), self.run_dir) | self.mode.variables
-
-    @property
-    def left(self) -> Agent:
-        return self.agent("left")
-
-    @property
-    def right(self) -> Agent:
-        return self.agent("right")
-
-    @property
-    def third(self) -> Agent:
-        return self.agent("third")
-
-    def agent(self, name: str) -> Agent:
-        """The agent on a host; started when first asked for."""
-        if name not in self.agents:
-            self.agents[name] = self.fresh_agent(name)
-        return self.agents[name]
-
-    def fresh_agent(self, name: str) -> Agent:
-        """One more agent on a host; the caller closes it."""
-        return Agent(self.lab[name.rstrip("2")], self.env)
+    def __init__(
+        self, mode: Mode, lab: Lab, run_dir: Path, ports: Iterator[int], groups: Iterator[int]
+    ) -> None:
+        super().__init__(mode, lab, run_dir, ports)
+        self.mode = mode
+        self.groups = groups
+        self.warmed: list[Warmed] = []
 
     # -- sockets
-
-    def port(self) -> int:
-        """A planned service port not used for a long time."""
-        return next(self.ports)
 
     def group(self) -> Address:
         """A planned multicast group not used for a long time."""
@@ -353,21 +308,9 @@ class Net:
             total["rx_twins"] += counters["rx_twins"]
         return total
 
-    # -- life
-
     def reset(self) -> None:
-        """Close what a test has left open; replace agents that are not well."""
         self.warmed = []
-        for name, agent in list(self.agents.items()):
-            with contextlib.suppress(AssertionError):
-                agent.reset()
-            if not agent.healthy:
-                agent.close()
-                del self.agents[name]
-
-    def close(self) -> None:
-        for agent in self.agents.values():
-            agent.close()
+        super().reset()
 
 
 def _await(receiver: Remote, data: bytes) -> None:
