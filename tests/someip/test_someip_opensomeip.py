@@ -12,15 +12,18 @@ from hypothesis import given
 from someip_strategies import Blob, blobs, message_bytes
 
 from ivc.someip import (
+    TP_FLAG,
     Header,
     Message,
     MessageType,
+    ParseError,
     ReturnCode,
     TpHeader,
     TpReassembler,
     parse_datagram,
     segment,
 )
+from ivc.someip.schema import TP_SIZE
 
 LOCALHOST = "127.0.0.1"
 
@@ -60,8 +63,21 @@ def test_messages_are_read_and_built_alike(blob: Blob) -> None:
 @given(message_bytes)
 def test_bytes_they_accept_are_read_alike(data: bytes) -> None:
     read = theirs(data)
-    if read is not None:
+    if read is not None and not is_torn_segment(read):
         assert (message_from(read), b"") == Message.parse(data)
+
+
+def is_torn_segment(read: cpp.Message) -> bool:
+    return bool(read.message_type.value & TP_FLAG) and len(read.payload) < TP_SIZE
+
+
+@pytest.mark.req("feat_req_someiptp_766")
+def test_they_take_a_segment_that_ends_within_its_tp_header_and_we_do_not() -> None:
+    data = Header(1, 0, 0, 0, message_type=TP_FLAG).build(TP_SIZE - 1) + bytes(TP_SIZE - 1)
+    read = theirs(data)
+    assert read is not None and is_torn_segment(read)
+    with pytest.raises(ParseError, match="tp: 3 bytes"):
+        Message.parse(data)
 
 
 @pytest.mark.parametrize("code", ReturnCode)
