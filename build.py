@@ -27,6 +27,8 @@ BUILD = ROOT / "build"
 LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
+# Of core/ what is in the wrapper, too: no heap, no locks, no threads.
+WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "relay")]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 _PASSED_ON = ("demo", "xen", "test", "full")  # verbs whose arguments are another's
@@ -292,7 +294,7 @@ def wrapper_arguments() -> list[str | Path]:
     exports = ROOT / "preload" / "exports.map"
     flags = ["-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,nodelete", "-Wl,-z,now"]
     flags += [f"-Wl,--version-script={exports}", f"-I{ROOT / 'core'}"]
-    sources = [*sorted((ROOT / "preload").glob("*.c")), *CORE_SOURCES]
+    sources = [*sorted((ROOT / "preload").glob("*.c")), *WRAPPER_SOURCES]
     # Before glibc 2.34 dlsym is in libdl, whatever the library was built with.
     return [*flags, *sources, "-Wl,--no-as-needed", "-l:libdl.so.2"]
 

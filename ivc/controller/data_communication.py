@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Data Communication Controller: which path a flow takes, and the relay.
+"""The Data Communication Controller: which path a flow takes, and what relays let through.
 
-A relayed flow is two rings with the controller between them. The first message of a kind
-(service, method, client, type) is decoded with `construct` and routed; the answer is kept in a
-table, and the rest of that kind goes by the table. Records are passed on as they are: only what
-belongs to a hop (sequence, epoch) is new.
+A relayed flow is two rings with the controller between them. Records are passed on as they are by
+the C loop of core/relay.h, which goes by a table of kinds (service, method, client, type). The
+first message of a kind comes here: its header is decoded with `construct`, it is decided what
+becomes of the kind, and the loop goes on by the table until there is a new plan.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Final
 
 from ivc import someip
 from ivc.controller.event_handler import EventHandler
@@ -21,64 +18,46 @@ from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
 from ivc.network import Endpoint, Path, Protocol
 from ivc.plan import Decision, Plan
-from ivc.platform import Bell
-from ivc.shm.errors import RingFull, RingPoisoned, TooLarge
-from ivc.shm.layout import RegionState
+from ivc.shm.layout import RECORD_ALIGN, RegionState
+from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result
 from ivc.shm.ring import Receiver, Sender
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 64
-"""Records one relay passes on before others get their turn."""
 
-KINDS_MAX: Final = 4096
-"""Entries of the routing table; kinds beyond it are decoded every time, as strangers may be."""
-
-_HEADER: Final = 16
-_HEADER_OF_RECORD: Final = 32
-"""Bytes of the smallest record (core/layout.h)."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Kind:
-    """A routing table entry. `header` is None for what is no SOME/IP message."""
+    """What was decided on. `header` is that of the first message; None: no SOME/IP message."""
 
     header: someip.Header | None
-    messages: int = 0
-    bytes: int = 0
+    counts: Counts
 
 
 @dataclass(slots=True, eq=False)
 class Relay:
     """The controller's part of one relayed flow: the rings of both hops.
 
-    `bell` is what the sender rings, `target` what we ring; there is one as soon as both hops are
-    linked.
+    The ends of ours are there as soon as both hops are linked, and then the loop's.
     """
 
     flow: int
     first: Ring
     second: Ring
-    bell: Bell
-    target: Bell | None = None
     receiver: Receiver | None = None
     sender: Sender | None = None
+    relayed: Relayed | None = None
     poisoned: Callable[[], None] = lambda: None
-    messages: int = 0
-    bytes: int = 0
-    full: int = 0
-    not_someip: int = 0
 
 
 class DataCommunicationController:
-    """Decides paths by the plan and runs every relay."""
+    """Decides paths by the plan, and about every kind of message that is relayed."""
 
     def __init__(self, plan: Plan, events: EventHandler) -> None:
         self.plan = plan
-        self.kinds: dict[bytes, Kind] = {}
-        self.totals: Counter[str] = Counter()
+        self.kinds: dict[int, Kind] = {}
         self._events = events
-        self._ready: dict[Relay, None] = {}
+        self._relays: dict[int, Relay] = {}
+        self._dropped = 0
 
     # ---- paths
 
@@ -100,131 +79,109 @@ class DataCommunicationController:
         """Whether the payload shall come by here."""
         return decision.path is Path.RELAY
 
+    def replan(self, plan: Plan) -> None:
+        """From now on decide by `plan`, also about kinds decided on before."""
+        self.plan = plan
+        if self._events.loop is not None:
+            self._events.loop.ask_again()
+
     # ---- life of a relay
 
     def open(self, flow: int, first: Ring, second: Ring) -> Relay:
         """Take our regions of both hops: read from `first`, write to `second`.
 
-        The rings are the relay's then. Raises `PlatformError`.
+        The rings are the relay's then. Raises `PlatformError` or `OSError`.
         """
+        self._start()
         first.receiver.map()
         second.sender.map()
-        return Relay(flow, first, second, first.receiver.bell())
+        first.receiver.bell()
+        return Relay(flow, first, second)
 
     def link(self, relay: Relay, poisoned: Callable[[], None]) -> None:
-        """Both wrappers have mapped theirs: attach and begin to look.
+        """Both wrappers have mapped theirs: attach and let the loop have it.
 
         `poisoned` is called when an end breaks the rules. Raises `RingError`, `PlatformError`
         or `OSError`; `close` it then.
         """
         first, second = relay.first, relay.second
-        relay.target = second.receiver.bell()
+        heard, rung = first.receiver.bell(), second.receiver.bell()
         relay.receiver = Receiver(first.receiver.map(), first.sender.map(), first.ident)
         relay.sender = Sender(second.sender.map(), second.receiver.map(), second.ident)
         relay.poisoned = poisoned
-        self._events.watch(relay.bell, lambda: self._look(relay))
-        self._look(relay)
+        relay.relayed = Relayed(relay.flow, relay.receiver, relay.sender, heard, rung)
+        self._relays[relay.flow] = relay
+        self._start().add(relay.relayed)
 
     def close(self, relay: Relay) -> None:
         """Pass on what is still there, then let go of everything. Idempotent."""
-        self._ready.pop(relay, None)
-        if relay.receiver is not None and relay.sender is not None:
-            with suppress(RingPoisoned):
-                # What a ring can hold, and no more of what a sender adds meanwhile.
-                self._forward(relay, (1 << relay.first.ident.order) // _HEADER_OF_RECORD)
+        relayed, relay.relayed = relay.relayed, None
+        if relayed is not None:
+            del self._relays[relay.flow]
+            loop = self._start()
+            loop.remove(relayed)
+            self._drain(loop, relayed, 1 << relay.first.ident.order)
+            self._dropped += relayed.full
         for end in (relay.receiver, relay.sender):
             if end is not None:
                 end.set_state(RegionState.CLOSED)
                 end.close()
-        relay.receiver = relay.sender = relay.target = None
-        self._events.forget(relay.bell)
+        relay.receiver = relay.sender = None
         relay.first.close()
         relay.second.close()
 
-    # ---- work
+    def stop(self) -> None:
+        """End the loop; all relays are closed. Idempotent."""
+        self._events.close()
+
+    # ---- kinds
+
+    def judge(self, header: someip.Header | None) -> Action:
+        """What becomes of messages of a kind on relayed flows; None: of what is no message."""
+        return Action.RELAY
 
     @property
-    def busy(self) -> bool:
-        """Whether `run` has something to do right now."""
-        return bool(self._ready)
+    def dropped(self) -> int:
+        """Records no relay had room for, ever."""
+        return self._dropped + sum(
+            relay.relayed.full for relay in self._relays.values() if relay.relayed is not None
+        )
 
-    def run(self) -> None:
-        """Give each relay that has something one turn of at most `BATCH` records."""
-        for relay in list(self._ready):
-            if relay.receiver is None:
-                continue
-            try:
-                more = self._forward(relay, BATCH)
-                if not more and relay.receiver.arm():
-                    self._ready.pop(relay, None)
-            except RingPoisoned:
-                self._ready.pop(relay, None)
-                relay.poisoned()
+    @property
+    def forgotten(self) -> Counts | None:
+        """What kinds had counted that are not in the table any more."""
+        return self._events.loop.cleared if self._events.loop is not None else None
 
-    def _look(self, relay: Relay) -> None:
-        self._ready[relay] = None
+    def _start(self) -> Loop:
+        return self._events.start(self._called)
 
-    def _forward(self, relay: Relay, limit: int) -> bool:
-        """Pass on up to `limit` records. True: there may be more. Raises `RingPoisoned`."""
-        assert relay.receiver is not None and relay.sender is not None
-        assert relay.target is not None
-        passed = 0
-        while passed < limit and (taken := relay.receiver.read()) is not None:
-            record, payload = taken
-            passed += 1
-            self._account(relay, payload)
-            try:
-                relay.sender.write(record, payload)
-            except (RingFull, TooLarge):
-                relay.full += 1
-                self.totals["full"] += 1
-            if relay.sender.publish():
-                relay.target.ring()
-        if passed:
-            # Last: what the sender sees as read has been passed on, also if we die in between.
-            relay.receiver.publish()
-        return passed == limit
+    def _called(self, call: Call) -> None:
+        if call.why is Result.POISONED:
+            self._relays[call.flow].poisoned()
+        else:
+            self._settle(self._start(), call)
 
-    def _account(self, relay: Relay, payload: bytes) -> None:
-        kind = self.route(payload)
-        kind.messages += 1
-        kind.bytes += len(payload)
-        relay.messages += 1
-        relay.bytes += len(payload)
-        if kind.header is None:
-            relay.not_someip += 1
+    def _settle(self, loop: Loop, call: Call) -> None:
+        """Decide on a new kind and tell the loop. A table that is full is begun anew."""
+        header = someip.parse_header(call.header)[0] if call.key else None
+        action = self.judge(header)
+        counts = loop.decide(call.key, action)
+        if counts is None:
+            loop.clear()
+            self.kinds.clear()
+            counts = loop.decide(call.key, action)
+            assert counts is not None
+        self.kinds[call.key] = Kind(header, counts)
 
-    def route(self, payload: bytes) -> Kind:
-        """The routing table's entry for a datagram; decoded if its kind is new.
-
-        What is no SOME/IP message is counted as such and passed on with its flow. A datagram
-        with several messages goes by its first one.
-        """
-        key = _key(payload)
-        kind = self.kinds.get(key)
-        if kind is None:
-            kind = Kind(_decode(payload))
-            if len(self.kinds) < KINDS_MAX:
-                self.kinds[key] = kind
-        return kind
-
-
-def _key(payload: bytes) -> bytes:
-    """Service, method, client, protocol version and type as they lie there; b"" if malformed."""
-    if len(payload) < _HEADER:
-        return b""
-    length = int.from_bytes(payload[4:8], "big")
-    if not 8 <= length <= len(payload) - 8:
-        return b""
-    return payload[0:4] + payload[8:10] + payload[12:13] + payload[14:15]
-
-
-def _decode(payload: bytes) -> someip.Header | None:
-    try:
-        header = someip.peek(payload)
-    except someip.ParseError:
-        return None
-    return header if header.protocol_version == 1 else None
+    def _drain(self, loop: Loop, relayed: Relayed, size: int) -> None:
+        """Pass on what a ring of `size` bytes can hold, and no more of what is added meanwhile."""
+        end = relayed.messages + size // RECORD_ALIGN
+        while relayed.messages < end:
+            result = loop.turn(relayed)
+            if isinstance(result, Call):
+                self._settle(loop, result)
+            elif result is not Result.MORE:
+                break
 
 
 def _endpoint(address: Address, protocol: Protocol = Protocol.UDP) -> Endpoint:

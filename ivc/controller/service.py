@@ -121,11 +121,10 @@ class Service:
         rest = max(0.0, self._next_tick - time.monotonic())
         if self._behind:
             rest = min(rest, FLUSH_S)
-        for key, mask in self._selector.select(0.0 if self._dcc.busy else rest):
+        for key, mask in self._selector.select(rest):
             # Something handled before it may have taken this one away.
             if self._selector.get_map().get(key.fd) is key:
                 key.data(mask)
-        self._dcc.run()
         self._flush()
         if time.monotonic() >= self._next_tick:
             self._tick()
@@ -152,6 +151,7 @@ class Service:
             process.link.close()
         for process in list(self._dispatcher.registry.processes.values()):
             self._dispatcher.disconnect(process)
+        self._dcc.stop()
         self._platform.close()
         self._selector.close()
         self._run_dir.close()
@@ -166,7 +166,8 @@ class Service:
         if plan == self._plan:
             log.info("the plan has not changed")
             return
-        self._plan = self._dcc.plan = plan
+        self._plan = plan
+        self._dcc.replan(plan)
         self._apply(locate(plan, self._platform))
         log.info("a new plan: %s", self._summary())
 

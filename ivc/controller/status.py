@@ -14,6 +14,7 @@ from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
 from ivc.controller.registry import Process, Socket
 from ivc.reasons import Reason
 from ivc.shm.layout import StatsHeader, StatsSlot
+from ivc.shm.relay import Counts, Relayed
 
 Document = dict[str, Any]
 
@@ -45,8 +46,9 @@ def build_status(dispatcher: Dispatcher, dcc: DataCommunicationController) -> Do
         ],
         "flows": [_flow(flow) for flow in dispatcher.flows.flows.values()],
         "relay": {
-            "dropped_full": dcc.totals["full"],
+            "dropped_full": dcc.dropped,
             "kinds": [_kind(kind) for kind in dcc.kinds.values()],
+            "forgotten": _counts(dcc.forgotten),
         },
     }
 
@@ -194,7 +196,7 @@ def _flow(flow: Flow) -> Document:
         "state": flow.state.value,
         "ring_bytes": flow.bytes,
         **(
-            {"messages": relay.messages, "bytes": relay.bytes, "dropped_full": relay.full}
+            {**_counts(relay.relayed), "dropped_full": relay.relayed.full if relay.relayed else 0}
             if relay is not None
             else {}
         ),
@@ -208,6 +210,12 @@ def _kind(kind: Kind) -> Document:
         "method": header.method_id if header is not None else None,
         "client": header.client_id if header is not None else None,
         "type": header.message_type if header is not None else None,
-        "messages": kind.messages,
-        "bytes": kind.bytes,
+        **_counts(kind.counts),
+    }
+
+
+def _counts(counted: Counts | Relayed | None) -> Document:
+    return {
+        "messages": counted.messages if counted is not None else 0,
+        "bytes": counted.bytes if counted is not None else 0,
     }

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from ivc.errors import IvcError
 from ivc.network import Domain
+from ivc.shm.bell import Doorbell
 from ivc.shm.layout import RECEIVER_REGION_SIZE, Role, sender_region_size
 from ivc.shm.record import Buffer
 from ivc.shm.region import Flow, receiver_page, sender_page
@@ -80,19 +81,6 @@ class Identity:
     command: str
 
 
-class Bell(Protocol):
-    """A doorbell, to be heard or to be rung (core/doorbell.h)."""
-
-    def fileno(self) -> int:
-        """Readable when it has been rung."""
-
-    def ring(self) -> None:
-        """Wake whoever hears it. Never blocks, never fails."""
-
-    def consume(self) -> bool:
-        """Clear it. True if it had been rung. Look at the rings after it."""
-
-
 @dataclass(frozen=True, slots=True)
 class RegionSpec:
     """One of the two regions of a ring: `owner` writes it, `peer` reads it.
@@ -144,7 +132,7 @@ class Region(Protocol):
         It goes with the region. Raises `PlatformError`.
         """
 
-    def bell(self) -> Bell:
+    def bell(self) -> Doorbell:
         """The controller's own end of the doorbell: to hear if it owns the region, else to ring.
 
         It goes with the region. Raises `PlatformError`.

@@ -33,11 +33,15 @@ class Pages(Protocol):
 
 
 class Channel(Protocol):
-    """One end of an event channel, on a descriptor of its own. Satisfies `ivc.platform.Bell`."""
+    """One end of an event channel, on a descriptor of its own. Satisfies `Doorbell`."""
 
     @property
     def port(self) -> int:
         """Our port."""
+
+    @property
+    def c(self) -> Any:
+        """See `Doorbell`."""
 
     def fileno(self) -> int:
         """Readable when it has been rung; -1 once closed."""
@@ -99,6 +103,7 @@ class _Channel:
         except PlatformError:
             self.close()
             raise
+        self.c = ffi.new("struct ivc_bell *", {"fd": self._fd, "port": self.port})
 
     def fileno(self) -> int:
         """The descriptor."""

@@ -2,8 +2,17 @@
 """The doorbell for Python: a typed class over core/doorbell.h."""
 
 import os
+from typing import Any, Protocol
 
 from ivc.shm.library import ffi, lib
+
+
+class Doorbell(Protocol):
+    """Whatever C can hear or ring."""
+
+    @property
+    def c(self) -> Any:
+        """The bell as C knows it: ``struct ivc_bell *``. It goes with this one."""
 
 
 class Bell:
@@ -24,6 +33,11 @@ class Bell:
                 raise OSError(-rc, os.strerror(-rc))
         if channel is not None:
             self._bell.channel = channel
+
+    @property
+    def c(self) -> Any:
+        """See ``Doorbell``."""
+        return self._bell
 
     def fileno(self) -> int:
         """Return the descriptor to poll for reading; -1 after ``close()``."""

@@ -21,15 +21,24 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "core"
 BUILD = ROOT / "build" / "cffi"
 
-HEADERS = ("layout.h", "pages.h", "protocol.h", "ring.h", "doorbell.h", "platform_xen.h")
-SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c")
+HEADERS = (
+    "layout.h",
+    "pages.h",
+    "protocol.h",
+    "ring.h",
+    "doorbell.h",
+    "platform_xen.h",
+    "kinds.h",
+    "relay.h",
+)
+SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c", "kinds.c", "relay.c")
 LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _NUMBER = re.compile(r"^#define (IVC_\w+) (\S.*)$", re.MULTILINE)
 _LITERAL = re.compile(r"\b(0x[0-9a-fA-F]+|\d+)u?\b")
 _TYPE = re.compile(r"^(?:struct|enum) \w+ \{.*?^\};", re.MULTILINE | re.DOTALL)
-_FUNCTION = re.compile(r"^[a-z][\w ]*?\bivc_\w+\([^;{}]*\);", re.MULTILINE)
+_FUNCTION = re.compile(r"^[a-z][\w *]*?\bivc_\w+\([^;{}]*\);", re.MULTILINE)
 
 _SYSTEM = """
 struct iovec { void *iov_base; size_t iov_len; };
@@ -86,8 +95,9 @@ def builder() -> FFI:
 def assertions(ffi: FFI) -> str:
     """Return C that compiles only if cffi sees every struct as the compiler does."""
     lines = [*(f'#include "{name}"' for name in HEADERS), "#include <sys/uio.h>"]
-    for name in ffi.list_types()[1]:
-        struct = f"struct {name}"
+    for struct in (f"struct {name}" for name in ffi.list_types()[1]):
+        if ffi.typeof(struct).fields is None:
+            continue  # only ever pointed at
         lines.append(f'static_assert(sizeof({struct}) == {ffi.sizeof(struct)}, "{struct}");')
         lines += [
             f'static_assert(offsetof({struct}, {field}) == {info.offset}, "{struct}.{field}");'
@@ -99,7 +109,16 @@ def assertions(ffi: FFI) -> str:
 def _compile(ffi: FFI, target: Path, compiler: Sequence[str]) -> None:
     check = BUILD / "assertions.c"
     check.write_text(assertions(ffi), encoding="utf-8")
-    command = [*compiler, "-fPIC", "-shared", f"-I{CORE}", "-o", str(target), str(check)]
+    command = [
+        *compiler,
+        "-fPIC",
+        "-shared",
+        "-pthread",
+        f"-I{CORE}",
+        "-o",
+        str(target),
+        str(check),
+    ]
     command += [str(CORE / name) for name in SOURCES]
     subprocess.run(command, check=True)
 

@@ -44,6 +44,11 @@ class _End:
             raise AttachError(_ATTACH_ERRORS[rc])
 
     @property
+    def c(self) -> Any:
+        """The end as C knows it: ``struct ivc_tx *`` or ``struct ivc_rx *``."""
+        return self._end
+
+    @property
     def max_payload(self) -> int:
         """The largest payload in bytes this ring takes."""
         return int(self._end.size) // 2 - int(ffi.sizeof("struct ivc_record"))
@@ -115,8 +120,8 @@ class Receiver(_End):
     def __init__(self, own: Buffer, peer: Buffer, ident: Ident) -> None:
         super().__init__("ivc_rx", lib.ivc_rx_attach, own, peer, ident)
         self._header = ffi.new("struct ivc_record *")
-        self._room = ffi.new("uint8_t[]", self.max_payload)
-        self._iov = ffi.new("struct iovec *", [self._room, self.max_payload])
+        self._room: Any = None
+        self._iov = ffi.new("struct iovec *")
 
     def ready(self) -> bool:
         """True if ``read()`` has something to return or to raise."""
@@ -125,6 +130,9 @@ class Receiver(_End):
     def read(self) -> tuple[Record, bytes] | None:
         """Take the next record; None if the ring is empty. Raises ``RingPoisoned``."""
         header = self._header
+        if self._room is None:  # only now: the rings of a relay are read in C
+            self._room = ffi.new("uint8_t[]", self.max_payload)
+            self._iov.iov_base, self._iov.iov_len = self._room, self.max_payload
         rc = lib.ivc_rx_peek(self._end, header)
         if rc == 0:
             return None

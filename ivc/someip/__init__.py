@@ -2,7 +2,7 @@
 """SOME/IP on the wire, without any I/O: bytes to values and back."""
 
 from ivc.someip.errors import BuildError, CodecError, ParseError
-from ivc.someip.header import TP_FLAG, Header, MessageType, ReturnCode, peek
+from ivc.someip.header import TP_FLAG, Header, MessageType, ReturnCode, parse_header, peek
 from ivc.someip.message import (
     UDP_LIMIT,
     Message,
@@ -80,6 +80,7 @@ __all__ = [
     "UnknownOption",
     "build_datagrams",
     "parse_datagram",
+    "parse_header",
     "peek",
     "segment",
 ]

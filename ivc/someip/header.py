@@ -115,10 +115,16 @@ def read_header(data: Buffer, offset: int) -> tuple[Header, int]:
     head = bytes(data[offset : offset + HEADER_SIZE])
     if len(head) < HEADER_SIZE:
         raise ParseError("header", f"{len(head)} bytes, expected at least {HEADER_SIZE}")
-    fields = FAST_HEADER.parse(head)
-    length, there = fields.length, len(data) - offset - (HEADER_SIZE - LENGTH_COVERED)
+    header, length = parse_header(head)
+    there = len(data) - offset - (HEADER_SIZE - LENGTH_COVERED)
     if not LENGTH_COVERED <= length <= there:
         raise ParseError("header.length", f"{length}, expected {LENGTH_COVERED} to {there}")
+    return header, offset + HEADER_SIZE - LENGTH_COVERED + length
+
+
+def parse_header(head: bytes) -> tuple[Header, int]:
+    """The fields of the 16 bytes of a header, and its length field, whatever that says."""
+    fields = FAST_HEADER.parse(head)
     header = Header(
         fields.service_id,
         fields.method_id,
@@ -129,4 +135,4 @@ def read_header(data: Buffer, offset: int) -> tuple[Header, int]:
         fields.message_type,
         fields.return_code,
     )
-    return header, offset + HEADER_SIZE - LENGTH_COVERED + length
+    return header, fields.length

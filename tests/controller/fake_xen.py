@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ivc.platform import PlatformError
 from ivc.shm.layout import PAGE
+from ivc.shm.library import ffi
 
 
 @dataclass(eq=False)
@@ -132,6 +133,10 @@ class FakeChannel:
         self.xen = xen
         self.end = end
         self.port = end.number
+        # C hears the end that listens and rings by the one that binds, which may outlive the other.
+        self.far = os.dup(end.peer.fd) if end.peer is not None else -1
+        fd = end.fd if end.peer is None else self.far
+        self.c = ffi.new("struct ivc_bell *", {"fd": fd})
 
     def fileno(self) -> int:
         return self.end.fd
@@ -147,6 +152,9 @@ class FakeChannel:
 
     def close(self) -> None:
         self.xen.close_port(self.end)
+        far, self.far = self.far, -1
+        if far >= 0:
+            os.close(far)
 
 
 class FakeDevices:

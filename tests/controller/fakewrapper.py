@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fake_xen import FakeChannel
+
 from ivc.controller.protocol import (
     FROM_CONTROLLER,
     MESSAGE_SIZE,
@@ -25,7 +27,6 @@ from ivc.controller.protocol import (
     SocketFlag,
     Type,
 )
-from ivc.platform import Bell as AnyBell
 from ivc.reasons import Reason
 from ivc.shm.bell import Bell
 from ivc.shm.layout import (
@@ -167,7 +168,7 @@ class FakeWrapper:
         self.until(look, f"a datagram on socket {number}")
         return found[0]
 
-    def bell_of(self, end: End) -> AnyBell:
+    def bell_of(self, end: End) -> Bell | FakeChannel:
         """What a receiving end is woken by: here one bell for all flows of a socket."""
         return self.bells[end.attach.socket]
 

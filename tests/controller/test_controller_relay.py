@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 from controller_lab import REQUEST, Lab, Starter
 from fakewrapper import FakeWrapper
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ivc.controller.data_communication import KINDS_MAX, DataCommunicationController
-from ivc.controller.event_handler import EventHandler
+from ivc import someip
+from ivc.controller.data_communication import DataCommunicationController
 from ivc.network import Path as FlowPath
-from ivc.plan import Plan
 from ivc.shm.layout import RecordFlag
+from ivc.shm.relay import KINDS_MAX, Action
 
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
 
@@ -27,13 +25,6 @@ def relayed(lab: Lab) -> tuple[FakeWrapper, FakeWrapper]:
     client.want(1, CLIENT, SERVER)
     client.await_active(SERVER)
     return client, server
-
-
-@pytest.fixture
-def dcc() -> DataCommunicationController:
-    """One without plan or doorbells: only its routing table is used."""
-    plan = Plan.__new__(Plan)
-    return DataCommunicationController(plan, EventHandler.__new__(EventHandler))
 
 
 def test_every_message_is_counted_by_service_and_method(start: Starter) -> None:
@@ -116,30 +107,59 @@ def resources() -> tuple[int, int]:
     return len(list(Path("/proc/self/fd").iterdir())), maps
 
 
-@given(payload=st.binary(max_size=40))
-def test_any_payload_has_a_kind(payload: bytes) -> None:
-    table = DataCommunicationController(Plan.__new__(Plan), EventHandler.__new__(EventHandler))
-    kind = table.route(payload)
-    assert table.route(payload) is kind
-    if kind.header is not None:
-        assert kind.header.service_id == int.from_bytes(payload[:2], "big")
-
-
-def test_session_and_payload_do_not_make_a_new_kind(dcc: DataCommunicationController) -> None:
-    other = REQUEST[:10] + b"\x77\x77" + REQUEST[12:16] + b"different"
-    assert dcc.route(other) is dcc.route(REQUEST)
-
-
-@pytest.mark.parametrize("offset", [0, 2, 8, 12, 14])
-def test_service_method_client_version_and_type_do(
-    dcc: DataCommunicationController, offset: int
+def test_a_kind_is_asked_about_once_and_again_after_a_new_plan(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = bytearray(REQUEST)
-    other[offset] ^= 0x02
-    assert dcc.route(bytes(other)) is not dcc.route(REQUEST)
+    asked: list[someip.Header | None] = []
+
+    def judge(dcc: DataCommunicationController, header: someip.Header | None) -> Action:
+        asked.append(header)
+        return Action.RELAY
+
+    monkeypatch.setattr(DataCommunicationController, "judge", judge)
+    lab = start(FlowPath.RELAY)
+    client, server = relayed(lab)
+    for plan in range(2):
+        for _ in range(3):
+            client.send(SERVER, REQUEST)
+            server.receive(1)
+        assert asked == [someip.peek(REQUEST)] * (plan + 1)
+        dcc(lab).replan(dcc(lab).plan)
+    assert lab.status()["relay"]["kinds"][0]["messages"] == 6
 
 
-def test_the_table_is_bounded(dcc: DataCommunicationController) -> None:
-    for number in range(KINDS_MAX + 10):
-        dcc.route(number.to_bytes(4, "big") + REQUEST[4:])
-    assert len(dcc.kinds) == KINDS_MAX
+def test_what_is_denied_is_counted_and_goes_nowhere(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(dcc: DataCommunicationController, header: someip.Header | None) -> Action:
+        return Action.DENY if header and header.method_id == 0x666 else Action.RELAY
+
+    monkeypatch.setattr(DataCommunicationController, "judge", judge)
+    lab = start(FlowPath.RELAY)
+    client, server = relayed(lab)
+    denied = REQUEST[:2] + b"\x06\x66" + REQUEST[4:]
+    client.send(SERVER, denied)
+    client.send(SERVER, denied + REQUEST + denied)
+    client.send(SERVER, b"end")
+    assert [server.receive(1)[1] for _ in range(2)] == [REQUEST, b"end"]
+    counts = {kind["method"]: kind["messages"] for kind in lab.status()["relay"]["kinds"]}
+    assert counts == {0x666: 3, 0x421: 1, None: 1}
+
+
+def test_a_table_that_is_full_is_begun_anew_and_nothing_is_lost(start: Starter) -> None:
+    lab = start(FlowPath.RELAY)
+    client, server = relayed(lab)
+    datagrams = KINDS_MAX // 5
+    for number in range(datagrams):
+        kinds = [(number * 10 + i).to_bytes(4, "big") + REQUEST[4:] for i in range(10)]
+        client.send(SERVER, b"".join(kinds))
+        assert server.receive(1)[1] == b"".join(kinds)
+    relay = lab.status()["relay"]
+    assert len(relay["kinds"]) < KINDS_MAX
+    counted = sum(kind["messages"] for kind in relay["kinds"])
+    assert counted + relay["forgotten"]["messages"] == datagrams * 10
+
+
+def dcc(lab: Lab) -> DataCommunicationController:
+    """The one of the running service."""
+    return lab.service._dcc

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kinds.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define LENGTH_COVERS 8u /* bytes of the header the length field counts */
+#define PROTOCOL_VERSION 1u
+
+static_assert(IVC_KINDS_SLOTS == 1u << IVC_KINDS_BITS, "slots");
+
+static uint64_t big_endian(const uint8_t *at, unsigned bytes)
+{
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < bytes; i++) {
+        value = value << 8 | at[i];
+    }
+    return value;
+}
+
+size_t ivc_someip_key(const uint8_t *data, size_t size, uint64_t *key)
+{
+    uint64_t length;
+
+    *key = 0;
+    if (size < IVC_SOMEIP_HEADER || data[12] != PROTOCOL_VERSION) {
+        return size;
+    }
+    length = big_endian(data + 4, 4);
+    if (length < LENGTH_COVERS || length > size - (IVC_SOMEIP_HEADER - LENGTH_COVERS)) {
+        return size;
+    }
+    *key = big_endian(data, 4) << 32 | big_endian(data + 8, 2) << 16 |
+           (uint64_t)data[12] << 8 | data[14];
+    return (size_t)length + IVC_SOMEIP_HEADER - LENGTH_COVERS;
+}
+
+void ivc_kinds_init(struct ivc_kinds *kinds, uint64_t seed)
+{
+    memset(kinds, 0, sizeof(*kinds));
+    kinds->seed = seed | 1;
+}
+
+/* The slot of a key, or the empty one where it would go. */
+static struct ivc_kind *slot_of(struct ivc_kinds *kinds, uint64_t key)
+{
+    /* The top bits of the product are those all bits of the key have a part in. */
+    uint64_t at = key * kinds->seed >> (64 - IVC_KINDS_BITS);
+
+    while (kinds->slots[at % IVC_KINDS_SLOTS].key != key &&
+           kinds->slots[at % IVC_KINDS_SLOTS].key != 0) {
+        at++;
+    }
+    return &kinds->slots[at % IVC_KINDS_SLOTS];
+}
+
+struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint64_t key)
+{
+    struct ivc_kind *kind = key == 0 ? &kinds->rubbish : slot_of(kinds, key);
+
+    return kind->key == key ? kind : NULL;
+}
+
+struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint64_t key, uint32_t action)
+{
+    struct ivc_kind *kind = key == 0 ? &kinds->rubbish : slot_of(kinds, key);
+
+    if (kind->key != key) {
+        if (kinds->count == IVC_KINDS_MOST) {
+            return NULL;
+        }
+        kinds->count++;
+        kind->key = key;
+    }
+    kind->action = action;
+    return kind;
+}
+
+void ivc_kinds_ask_again(struct ivc_kinds *kinds)
+{
+    kinds->rubbish.action = IVC_ACTION_ASK;
+    for (size_t i = 0; i < IVC_KINDS_SLOTS; i++) {
+        kinds->slots[i].action = IVC_ACTION_ASK;
+    }
+}
+
+static void add(_Atomic uint64_t *count, uint64_t more)
+{
+    /* One thread counts: no read-modify-write needed, only that no reader sees half of it. */
+    uint64_t now = atomic_load_explicit(count, memory_order_relaxed);
+
+    atomic_store_explicit(count, now + more, memory_order_relaxed);
+}
+
+static void clear(struct ivc_kinds *kinds, struct ivc_kind *kind)
+{
+    add(&kinds->cleared.messages, kind->messages);
+    add(&kinds->cleared.bytes, kind->bytes);
+    memset(kind, 0, sizeof(*kind));
+}
+
+void ivc_kinds_clear(struct ivc_kinds *kinds)
+{
+    clear(kinds, &kinds->rubbish);
+    for (size_t i = 0; i < IVC_KINDS_SLOTS; i++) {
+        clear(kinds, &kinds->slots[i]);
+    }
+    kinds->count = 0;
+}
+
+void ivc_kind_count(struct ivc_kind *kind, size_t bytes)
+{
+    add(&kind->messages, 1);
+    add(&kind->bytes, bytes);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kinds of SOME/IP messages, and what is to become of each: the table the first
+ * message of a kind enters and all others go by.
+ *
+ * Memory only: no system calls, no allocation, no locks. The message is looked
+ * at where it lies, so it has to lie where nobody else can change it.
+ */
+#ifndef IVC_KINDS_H
+#define IVC_KINDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define IVC_KINDS_MOST 4096u
+#define IVC_KINDS_BITS 13u
+#define IVC_KINDS_SLOTS 8192u /* 2^13, more than IVC_KINDS_MOST: a search ends */
+#define IVC_SOMEIP_HEADER 16u
+
+enum ivc_action {
+    IVC_ACTION_ASK = 0, /* not decided yet */
+    IVC_ACTION_RELAY = 1,
+    IVC_ACTION_DENY = 2, /* count it, and no more */
+};
+
+/* Counted by one thread; whoever else reads the counts sees them a little late. */
+struct ivc_kind {
+    uint64_t key;    /* ivc_someip_key; 0: what is no SOME/IP message */
+    uint32_t action; /* enum ivc_action */
+    uint32_t reserved;
+    _Atomic uint64_t messages;
+    _Atomic uint64_t bytes;
+};
+
+struct ivc_kinds {
+    uint64_t seed; /* odd and secret, so that nobody can make keys that collide */
+    uint32_t count;
+    uint32_t reserved;
+    struct ivc_kind rubbish; /* key 0 */
+    struct ivc_kind cleared; /* the counts of all there were before ivc_kinds_clear */
+    struct ivc_kind slots[IVC_KINDS_SLOTS];
+};
+
+/*
+ * The message at the start of `size` bytes of a datagram: returns how many of them
+ * it takes. *key gets its kind: service, method, client, protocol version and
+ * message type (with the TP flag), 16 + 16 + 16 + 8 + 8 bits from the top. What is
+ * no message of protocol version 1 has key 0 and takes all bytes (Open SOME/IP
+ * 77, 798).
+ */
+size_t ivc_someip_key(const uint8_t *data, size_t size, uint64_t *key);
+
+/* An empty table; `seed` is any random number. */
+void ivc_kinds_init(struct ivc_kinds *kinds, uint64_t seed);
+
+/* The entry of a kind; NULL if it has none. */
+struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint64_t key);
+
+/* Decide on a kind, new or not; NULL if the table is full. The entry stays where it is. */
+struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint64_t key, uint32_t action);
+
+/* Ask again about each kind; counts go on. */
+void ivc_kinds_ask_again(struct ivc_kinds *kinds);
+
+/* Make room: forget all entries; their counts are added to `cleared`. */
+void ivc_kinds_clear(struct ivc_kinds *kinds);
+
+/* One message of a kind, and its bytes. */
+void ivc_kind_count(struct ivc_kind *kind, size_t bytes);
+
+#endif

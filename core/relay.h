@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The relay: one loop that passes records on from the first ring of each relayed
+ * flow to its second. Part of the controller, never of an application.
+ *
+ * The loop sleeps until a flow's doorbell is rung, then gives every flow that has
+ * something a turn of at most IVC_RELAY_TURN records, or an eighth of its ring. A
+ * record is copied once, and what becomes of the copy is decided message by message,
+ * by kind (core/kinds.h). Payload, addresses, flags and counts go on as they are.
+ *
+ *   unknown kind   the flow waits and a call says so; others go on meanwhile. The
+ *                  answer, ivc_relay_decide, is for the kind, not for the record.
+ *   no room        the record stays where it is, so that its sender feels it; after
+ *                  50 ms in which the receiver took nothing the newest are dropped
+ *                  and counted, until it does again.
+ *   rules broken   the flow stops and a call says so.
+ *
+ * All functions may be called by any thread. Between ivc_relay_add and
+ * ivc_relay_remove the flow is the loop's, except for its counts.
+ */
+#ifndef IVC_RELAY_H
+#define IVC_RELAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "doorbell.h"
+#include "kinds.h"
+#include "ring.h"
+
+#define IVC_RELAY_TURN 64u
+#define IVC_DATAGRAM_MOST 65507u /* bytes of payload of UDP: more is no datagram */
+
+enum ivc_relay_result {
+    IVC_RELAY_EMPTY = 0,
+    IVC_RELAY_MORE = 1, /* its turn is over */
+    IVC_RELAY_ASKS = 2, /* the next record is of a kind not decided on */
+    IVC_RELAY_FULL = 3, /* the next record does not fit */
+    IVC_RELAY_POISONED = 4,
+};
+
+/* A relayed flow. */
+struct ivc_relayed {
+    uint64_t flow; /* its number */
+    struct ivc_rx *rx;
+    struct ivc_tx *tx;
+    struct ivc_bell heard; /* the sender rings it */
+    struct ivc_bell rung;  /* the receiver's */
+    _Atomic uint64_t messages; /* records taken, their bytes, and those there was no room for */
+    _Atomic uint64_t bytes;
+    _Atomic uint64_t full;
+    /* the loop's */
+    uint64_t full_since; /* ns; 0: there is room */
+    uint64_t asked_key;
+    uint8_t asked_header[16]; /* IVC_SOMEIP_HEADER */
+    uint32_t state;
+    uint32_t why; /* enum ivc_relay_result of the call */
+    struct ivc_relayed *next; /* of the queue its state stands for */
+};
+
+/* Why the controller is called. */
+struct ivc_relay_call {
+    uint64_t flow;
+    uint32_t why; /* IVC_RELAY_ASKS or IVC_RELAY_POISONED */
+    uint32_t reserved;
+    uint64_t key;
+    uint8_t header[16]; /* of the message; zeros if key is 0 */
+};
+
+/* NULL if there is no memory or descriptor left. `seed`: of the kinds' table. */
+struct ivc_relay *ivc_relay_make(uint64_t seed);
+
+/* After the last run; flows need not be removed before. NULL: nothing. */
+void ivc_relay_free(struct ivc_relay *relay);
+
+/* The loop. Returns after ivc_relay_stop. */
+void ivc_relay_run(struct ivc_relay *relay);
+void ivc_relay_stop(struct ivc_relay *relay);
+
+/* 0, or -errno and nothing is changed. */
+int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* From now on the loop does not touch it. */
+void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* A turn for a flow that has been removed; what finds no room is dropped at once. */
+enum ivc_relay_result ivc_relay_turn(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* Readable when there are calls; taking one is all it needs. */
+int ivc_relay_fd(const struct ivc_relay *relay);
+
+/* The next call. False: none is left. Each flow has one at most. */
+bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
+
+/*
+ * Decide on a kind; flows that wait for it go on. The entry, which stays where it is
+ * until ivc_relay_clear, or NULL: the table is full.
+ */
+struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint64_t key, uint32_t action);
+
+/* Ask again about all kinds: ivc_kinds_ask_again, ivc_kinds_clear. */
+void ivc_relay_ask_again(struct ivc_relay *relay);
+void ivc_relay_clear(struct ivc_relay *relay);
+
+/* The counts of what ivc_relay_clear has forgotten. */
+const struct ivc_kind *ivc_relay_cleared(const struct ivc_relay *relay);
+
+#endif

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relay for Python: typed classes over the C loop (core/relay.h)."""
+
+import secrets
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from ivc.shm.bell import Doorbell
+from ivc.shm.library import ffi, lib
+from ivc.shm.ring import Receiver, Sender
+
+KINDS_MAX: Final[int] = lib.IVC_KINDS_MOST
+"""Entries of the table of kinds."""
+
+
+class Action(IntEnum):
+    """What becomes of the messages of a kind."""
+
+    RELAY = lib.IVC_ACTION_RELAY
+    DENY = lib.IVC_ACTION_DENY
+
+
+class Result(IntEnum):
+    """How a turn of a flow ended (core/relay.h)."""
+
+    EMPTY = lib.IVC_RELAY_EMPTY
+    MORE = lib.IVC_RELAY_MORE
+    ASKS = lib.IVC_RELAY_ASKS
+    FULL = lib.IVC_RELAY_FULL
+    POISONED = lib.IVC_RELAY_POISONED
+
+
+class Counts:
+    """Messages of a kind and their bytes, as counted by now."""
+
+    def __init__(self, kind: Any) -> None:
+        """`kind` is a `struct ivc_kind *`."""
+        self._kind = kind
+
+    @property
+    def messages(self) -> int:
+        """How many messages."""
+        return int(self._kind.messages)
+
+    @property
+    def bytes(self) -> int:
+        """Their bytes, headers included."""
+        return int(self._kind.bytes)
+
+
+class Relayed:
+    """One flow the loop passes on: from `receiver`, whose sender rings `heard`, to `sender`,
+    whose receiver hears `rung`.
+
+    All of them are the loop's from `Loop.add` to `Loop.remove`.
+    """
+
+    def __init__(
+        self, flow: int, receiver: Receiver, sender: Sender, heard: Doorbell, rung: Doorbell
+    ) -> None:
+        self.receiver = receiver
+        self.sender = sender
+        self.c = ffi.new("struct ivc_relayed *")
+        self.c.flow = flow
+        self.c.rx, self.c.tx = receiver.c, sender.c
+        self.c.heard, self.c.rung = heard.c[0], rung.c[0]
+
+    @property
+    def messages(self) -> int:
+        """Records taken from the first ring."""
+        return int(self.c.messages)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of their payload."""
+        return int(self.c.bytes)
+
+    @property
+    def full(self) -> int:
+        """Records there was no room for in the second ring."""
+        return int(self.c.full)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The loop needs something: a decision about a kind (ASKS), or an end of a flow (POISONED).
+
+    `key` is 0 for what is no SOME/IP message; else `header` are the 16 bytes in front of it.
+    """
+
+    flow: int
+    why: Result
+    key: int
+    header: bytes
+
+
+class Loop:
+    """The C loop. `run` it on a thread of its own; everything else is for any other thread."""
+
+    def __init__(self) -> None:
+        """Raises `OSError` when there is no memory or descriptor left."""
+        self._relay = lib.ivc_relay_make(secrets.randbits(64))
+        if not self._relay:
+            raise OSError("no relay: no memory or descriptor left")
+
+    def run(self) -> None:
+        """Pass records on until `stop`. Without the GIL, deaf to signals."""
+        lib.ivc_relay_run(self._relay)
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        lib.ivc_relay_stop(self._relay)
+
+    def fileno(self) -> int:
+        """Readable when `next_call` has something to say."""
+        return int(lib.ivc_relay_fd(self._relay))
+
+    def next_call(self) -> Call | None:
+        """The next call; None if there is none left."""
+        call = ffi.new("struct ivc_relay_call *")
+        if not lib.ivc_relay_next(self._relay, call):
+            return None
+        return Call(int(call.flow), Result(call.why), int(call.key), bytes(call.header))
+
+    def decide(self, key: int, action: Action) -> Counts | None:
+        """Decide on a kind; flows that waited for it go on. None: the table is full."""
+        kind = lib.ivc_relay_decide(self._relay, key, action)
+        return Counts(kind) if kind else None
+
+    def ask_again(self) -> None:
+        """Forget what was decided, but not what was counted."""
+        lib.ivc_relay_ask_again(self._relay)
+
+    def clear(self) -> None:
+        """Forget all kinds; no `Counts` of them may be used any more. See `cleared`."""
+        lib.ivc_relay_clear(self._relay)
+
+    @property
+    def cleared(self) -> Counts:
+        """What kinds since forgotten had counted."""
+        return Counts(lib.ivc_relay_cleared(self._relay))
+
+    def add(self, relayed: Relayed) -> None:
+        """Pass on a flow from now on. Raises `OSError`."""
+        rc = lib.ivc_relay_add(self._relay, relayed.c)
+        if rc != 0:
+            raise OSError(-rc, "a doorbell cannot be heard")
+
+    def remove(self, relayed: Relayed) -> None:
+        """The loop has let go of it when this returns."""
+        lib.ivc_relay_remove(self._relay, relayed.c)
+
+    def turn(self, relayed: Relayed) -> Call | Result:
+        """Pass on some of a flow that was removed. A `Call`, if it needs a decision first.
+
+        What finds no room is dropped and counted.
+        """
+        c = relayed.c
+        result = Result(lib.ivc_relay_turn(self._relay, c))
+        if result is not Result.ASKS:
+            return result
+        return Call(int(c.flow), result, int(c.asked_key), bytes(c.asked_header))
+
+    def close(self) -> None:
+        """Free it, after `run` has returned. Idempotent."""
+        relay, self._relay = self._relay, ffi.NULL
+        lib.ivc_relay_free(relay)
