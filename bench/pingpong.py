@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """UDP or TCP ping-pong side by side: the same C program over veth + bridge and over rings.
 
-    .venv/bin/python -m bench.pingpong [--rounds N] [--count N] [--size N] [--wait W] [--tcp]...
+    .venv/bin/python -m bench.pingpong [--rounds N] [--count N] [--size N] [--wait W]... [--tcp]
+                                       [--path direct|relay]
 
 Every round runs each side once, in turn, so that a change of the machine's mood
 meets all of them. Figures are medians over the rounds; a ratio above 1 means
@@ -59,6 +60,7 @@ class Settings:
     cpus: tuple[int, int] = (0, 1)
     numbered: bool = False
     tcp: bool = False
+    path: str = "direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def measure(settings: Settings) -> list[Figures]:
     with (
         Lab(members) as lab,
         running_controller(
-            lab, "direct", lab.directory, promote="eager" if settings.tcp else "never"
+            lab, settings.path, lab.directory, promote="eager" if settings.tcp else "never"
         ),
     ):
         wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
@@ -163,6 +165,7 @@ def main() -> int:
     parser.add_argument("--side", action="append", type=Side, choices=list(Side))
     parser.add_argument("--numbered", action="store_true")
     parser.add_argument("--tcp", action="store_true")
+    parser.add_argument("--path", choices=("direct", "relay"), default="direct")
     options = parser.parse_args()
     settings = Settings(
         rounds=options.rounds,
@@ -172,6 +175,7 @@ def main() -> int:
         sides=tuple(options.side or Side),
         numbered=options.numbered,
         tcp=options.tcp,
+        path=options.path,
     )
     with ended_by_signals():
         figures = measure(settings)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ring's tests share: both regions of a flow in plain memory, and strategies."""
 
+from functools import cache
 from mmap import mmap
 
 from hypothesis import strategies as st
@@ -25,6 +26,9 @@ sizes = st.one_of(
     st.integers(0, MAX),
 )
 
+#: Laying a page out takes longer than most tests do with it.
+_sender_page, _receiver_page = cache(sender_page), cache(receiver_page)
+
 _PATTERN = bytes(range(251)) * 10
 
 
@@ -36,7 +40,7 @@ def payload(seed: int, size: int) -> bytes:
 def sender_memory(flow: Flow = FLOW, start: int = 0) -> mmap:
     """A sender's region as the controller makes it."""
     memory = mmap(-1, sender_region_size(flow.order))
-    page = sender_page(flow, start)
+    page = _sender_page(flow, start)
     memory[: len(page)] = page
     return memory
 
@@ -44,7 +48,7 @@ def sender_memory(flow: Flow = FLOW, start: int = 0) -> mmap:
 def receiver_memory(flow: Flow = FLOW, start: int = 0) -> mmap:
     """A receiver's region as the controller makes it."""
     memory = mmap(-1, RECEIVER_REGION_SIZE)
-    page = receiver_page(flow, start)
+    page = _receiver_page(flow, start)
     memory[: len(page)] = page
     return memory
 

@@ -1,0 +1,453 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relay's loop: what it lets through, whom it lets wait, and what it believes.
+
+`Loop.turn` does what the loop does, in the test's own thread; where waiting matters the loop runs.
+(That threads do not get in each other's way is shown under TSan by tests/core/relay.c.)
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ring_memory import (
+    FLOW,
+    MAX,
+    SIZE,
+    data_offset,
+    poke,
+    poke_word,
+    receiver_memory,
+    record,
+    sender_memory,
+)
+
+from ivc import someip
+from ivc.shm.bell import Bell
+from ivc.shm.errors import RingFull, RingPoisoned
+from ivc.shm.layout import RecordHeader, fields
+from ivc.shm.record import Ident
+from ivc.shm.region import Flow
+from ivc.shm.relay import KINDS_MAX, Action, Call, Counts, Loop, Relayed, Result
+from ivc.shm.ring import Receiver, Sender
+
+TURN = 64
+
+
+def message(service: int, method: int = 1, payload: bytes = b"", version: int = 1) -> bytes:
+    """A request."""
+    return someip.Header(service, method, protocol_version=version).build(len(payload)) + payload
+
+
+class Way:
+    """A relayed flow with all four ends: `tx` is the sender's, `rx` the receiver's."""
+
+    def __init__(self, number: int = 0, order: int = FLOW.order, loop: Loop | None = None) -> None:
+        flow, ident = Flow(7, 0x5EED, order), Ident(7, 0x5EED, order)
+        self.memory = [sender_memory(flow), receiver_memory(flow)]
+        second = [sender_memory(flow), receiver_memory(flow)]
+        self.tx = Sender(self.memory[0], self.memory[1], ident)
+        self.rx = Receiver(second[1], second[0], ident)
+        self.heard, self.rung = Bell(), Bell()
+        self.relayed = Relayed(
+            number,
+            Receiver(self.memory[1], self.memory[0], ident),
+            Sender(second[0], second[1], ident),
+            self.heard,
+            self.rung,
+        )
+        self.second = second
+        if loop is not None:
+            loop.add(self.relayed)
+
+    def send(self, *payloads: bytes) -> None:
+        for number, payload in enumerate(payloads):
+            self.tx.write(record(number), payload)
+        if self.tx.publish():
+            self.heard.ring()
+
+    def fill(self, payload: bytes) -> int:
+        """Send until the first ring is full; how many went in."""
+        count = 0
+        try:
+            while True:
+                self.tx.write(record(count), payload)
+                count += 1
+        except RingFull:
+            self.send()
+        return count
+
+    def received(self) -> list[bytes]:
+        """All that has arrived."""
+        return [payload for _, payload in iter(self.rx.read, None)]
+
+
+@dataclass
+class Desk:
+    """The controller: it decides by `judge`, and remembers what it was asked."""
+
+    loop: Loop
+    judge: Callable[[int], Action] = lambda key: Action.RELAY
+    asked: list[int] = field(default_factory=list)
+    counts: dict[int, Counts] = field(default_factory=dict)
+
+    def answer(self, call: Call) -> None:
+        self.asked.append(call.key)
+        counts = self.loop.decide(call.key, self.judge(call.key))
+        assert counts is not None
+        self.counts[call.key] = counts
+
+    def pass_all(self, way: Way) -> Result:
+        """Turns until there is nothing more, or something is wrong."""
+        while True:
+            result = self.loop.turn(way.relayed)
+            if isinstance(result, Call):
+                self.answer(result)
+            elif result is not Result.MORE:
+                return result
+
+    def answer_calls(self, count: int = 1) -> list[Call]:
+        """Answer the next calls of a loop that runs."""
+        calls: list[Call] = []
+        until(lambda: calls.extend(iter(self.loop.next_call, None)) or len(calls) >= count)
+        for call in calls:
+            if call.why is Result.ASKS:
+                self.answer(call)
+        return calls
+
+
+@contextmanager
+def running(loop: Loop) -> Iterator[Loop]:
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.stop()
+        thread.join()
+        loop.close()
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+# ---- what goes through
+
+services = st.integers(0, 5)
+parts = st.one_of(
+    st.builds(message, services, st.integers(1, 3), st.binary(max_size=20)),
+    st.builds(message, services, version=st.integers(0, 3)),
+    st.binary(max_size=20),
+)
+datagrams = st.lists(parts, max_size=6).map(b"".join)
+
+
+def key_of(header: someip.Header) -> int:
+    """What the table knows a kind by (core/kinds.h)."""
+    name = header.service_id << 16 | header.method_id
+    return name << 32 | header.client_id << 16 | 1 << 8 | header.message_type
+
+
+def kinds_of(payload: bytes) -> list[tuple[int, bytes]]:
+    """The messages of a datagram and their kinds, by the codec; 0: the rest is no message."""
+    found = []
+    while payload or not found:
+        try:
+            header = someip.peek(payload)
+        except someip.ParseError:
+            return [*found, (0, payload)]
+        if header.protocol_version != 1:
+            return [*found, (0, payload)]
+        size = 8 + int.from_bytes(payload[4:8], "big")
+        found.append((key_of(header), payload[:size]))
+        payload = payload[size:]
+    return found
+
+
+@given(st.lists(datagrams, max_size=8), st.sets(services), st.booleans())
+def test_the_table_and_the_codec_agree_on_every_message(
+    payloads: list[bytes], denied: set[int], rubbish_denied: bool
+) -> None:
+    def judge(key: int) -> Action:
+        deny = rubbish_denied if key == 0 else key >> 48 in denied
+        return Action.DENY if deny else Action.RELAY
+
+    with closing(Loop()) as loop:
+        desk, way = Desk(loop, judge), Way()
+        way.send(*payloads)
+        assert desk.pass_all(way) is Result.EMPTY
+        messages = [kinds_of(payload) for payload in payloads]
+        left = [[data for key, data in each if judge(key) is Action.RELAY] for each in messages]
+        assert way.received() == [b"".join(each) for each in left if each]
+        seen = [each for datagram in messages for each in datagram]
+        assert desk.asked == list(dict.fromkeys(key for key, _ in seen))
+        assert {key: counts.messages for key, counts in desk.counts.items()} == Counter(
+            key for key, _ in seen
+        )
+        assert sum(counts.bytes for counts in desk.counts.values()) == sum(map(len, payloads))
+        assert way.relayed.messages == len(payloads)
+
+
+def test_a_call_brings_the_header_as_it_was() -> None:
+    with closing(Loop()) as loop:
+        way = Way()
+        way.send(message(1) + message(2), message(3))
+        for service in (1, 2, 3):
+            call = loop.turn(way.relayed)
+            assert isinstance(call, Call) and call.header == message(service)
+            loop.decide(call.key, Action.RELAY)
+
+
+def test_flags_addresses_and_counts_go_on_unchanged() -> None:
+    with closing(Loop()) as loop:
+        way = Way()
+        way.send(*[message(1)] * 5)
+        Desk(loop).pass_all(way)
+        for number in range(5):
+            got, _ = way.rx.read() or (None, b"")
+            wanted = record(number)
+            for name in ("src_ip", "src_port", "dst_ip", "dst_port", "flags", "kseq", "stamp"):
+                assert getattr(got, name) == getattr(wanted, name)
+
+
+def test_a_full_table_takes_no_more_until_it_is_cleared() -> None:
+    with closing(Loop()) as loop:
+        for key in range(1, KINDS_MAX + 1):
+            assert loop.decide(key << 8, Action.RELAY) is not None
+        assert loop.decide(1, Action.RELAY) is None
+        assert loop.decide(1 << 8, Action.DENY) is not None
+        loop.clear()
+        assert loop.decide(1, Action.RELAY) is not None
+
+
+def test_asked_again_a_kind_goes_on_counting() -> None:
+    with closing(Loop()) as loop:
+        desk, way = Desk(loop), Way()
+        for _ in range(2):
+            way.send(message(1))
+            desk.pass_all(way)
+            loop.ask_again()
+        (key,) = set(desk.asked)
+        assert (len(desk.asked), desk.counts[key].messages) == (2, 2)
+
+
+# ---- who waits for whom
+
+
+def test_a_flow_that_waits_for_a_decision_holds_up_only_itself() -> None:
+    with running(Loop()) as loop:
+        desk, waiting, going = Desk(loop), Way(1, loop=loop), Way(2, loop=loop)
+        going.send(message(1))
+        desk.answer_calls()
+        waiting.send(message(2), message(1))
+        call = None
+        until(lambda: loop.next_call() if call is None else True)
+        going.send(message(1))
+        got: list[bytes] = []
+        until(lambda: got.extend(going.received()) or len(got) == 2)
+        assert waiting.received() == []
+        loop.decide(key_of(someip.peek(message(2))), Action.RELAY)
+        got.clear()
+        until(lambda: got.extend(waiting.received()) or len(got) == 2)
+        assert got == [message(2), message(1)]
+
+
+def test_one_decision_is_for_all_flows_that_wait_for_it() -> None:
+    with running(Loop()) as loop:
+        desk, ways = Desk(loop), [Way(number, loop=loop) for number in range(3)]
+        for way in ways:
+            way.send(message(1))
+        desk.answer_calls()
+        for way in ways:
+            until(lambda way=way: way.received())
+
+
+def test_a_full_ring_holds_its_sender_up_and_loses_nothing_for_a_while() -> None:
+    with running(Loop()) as loop:
+        desk, way = Desk(loop), Way(loop=loop)
+        way.send(message(1))
+        desk.answer_calls()
+        sent = 1 + way.fill(message(1))
+        until(lambda: way.relayed.messages > 40)
+        sent += way.fill(message(1))
+        got = way.received()
+        until(lambda: got.extend(way.received()) or len(got) == sent)
+        assert way.relayed.full == 0
+
+
+def test_for_a_receiver_that_has_stopped_the_newest_are_dropped() -> None:
+    with running(Loop()) as loop:
+        desk, way, other = Desk(loop), Way(1, loop=loop), Way(2, loop=loop)
+        way.send(message(1))
+        desk.answer_calls()
+        sent = 1
+        for _ in range(3):
+            sent += way.fill(message(1))
+            until(lambda sent=sent: way.relayed.messages == sent)
+            other.send(message(1))
+        assert len(way.received()) == sent - way.relayed.full == SIZE // 64
+        way.send(message(1, payload=b"again"))
+        until(lambda: way.received())
+        assert len(other.received()) == 3
+
+
+def test_no_flow_gets_more_than_its_turn_while_others_wait() -> None:
+    """A sender that never stops, and one with a single message behind it."""
+    with closing(Loop()) as loop:
+        desk, busy = Desk(loop), Way(1, order=16)
+        busy.send(message(1))
+        desk.pass_all(busy)
+        busy.fill(message(1))
+        before = busy.relayed.messages
+        assert loop.turn(busy.relayed) is Result.MORE
+        assert busy.relayed.messages - before == TURN
+
+
+def test_large_records_end_a_turn_sooner() -> None:
+    with closing(Loop()) as loop:
+        desk, way = Desk(loop), Way(order=16)
+        way.send(message(1))
+        desk.pass_all(way)
+        for _ in range(3):
+            way.send(message(1, payload=bytes(9000)))
+        before = way.relayed.messages
+        assert loop.turn(way.relayed) is Result.MORE
+        assert way.relayed.messages - before == 1
+
+
+def test_a_flood_does_not_keep_another_waiting() -> None:
+    with running(Loop()) as loop:
+        desk, flood, other = Desk(loop), Way(1, order=18, loop=loop), Way(2, loop=loop)
+        flood.send(message(1))
+        desk.answer_calls()
+        stop = threading.Event()
+
+        def pour() -> None:
+            while not stop.is_set():
+                flood.fill(message(1))
+                flood.received()
+
+        thread = threading.Thread(target=pour)
+        thread.start()
+        try:
+            for _ in range(20):
+                other.send(message(1))
+                until(other.received)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_flow_removed_is_touched_no_more_and_can_be_finished() -> None:
+    with running(Loop()) as loop:
+        desk, way = Desk(loop), Way(loop=loop)
+        way.send(message(1))
+        desk.answer_calls()
+        until(way.received)
+        loop.remove(way.relayed)
+        way.send(message(1), message(2))
+        time.sleep(0.05)
+        assert way.received() == []
+        assert desk.pass_all(way) is Result.EMPTY
+        assert way.received() == [message(1), message(2)]
+
+
+def test_a_flow_removed_while_it_waits_is_not_called_for() -> None:
+    with running(Loop()) as loop:
+        way = Way(loop=loop)
+        way.send(message(1))
+        time.sleep(0.05)
+        loop.remove(way.relayed)
+        assert loop.next_call() is None
+
+
+def test_finishing_does_not_wait_for_room() -> None:
+    with closing(Loop()) as loop:
+        desk, way = Desk(loop), Way()
+        for _ in range(2):
+            way.fill(message(1))
+            assert desk.pass_all(way) is Result.EMPTY
+        assert way.relayed.messages == way.relayed.full + len(way.received())
+        assert way.relayed.full > 0
+
+
+# ---- whom it believes
+
+tail_pokes = st.one_of(st.integers(-3, 140).map(lambda n: 32 * n), st.integers(0, (1 << 64) - 1))
+header_pokes = st.sampled_from(list(fields(RecordHeader).values())).flatmap(
+    lambda place: st.tuples(st.just(place[0]), st.binary(min_size=place[1], max_size=place[1]))
+)
+steps = st.one_of(
+    st.tuples(st.just("send"), datagrams.filter(lambda data: len(data) <= MAX)),
+    st.tuples(st.just("tail"), tail_pokes),
+    st.tuples(st.just("head"), tail_pokes),
+    st.tuples(st.just("header"), header_pokes),
+    st.tuples(st.just("turn"), st.none()),
+)
+
+
+@given(st.lists(steps, max_size=12))
+def test_rubbish_of_either_end_ends_the_flow_or_is_a_datagram(
+    steps: list[tuple[str, object]],
+) -> None:
+    with closing(Loop()) as loop:
+        desk, way = Desk(loop), Way()
+        poisoned = False
+        for step, value in steps:
+            if step == "send" and isinstance(value, bytes):
+                try:
+                    way.send(value)
+                except (RingFull, RingPoisoned):
+                    continue
+            elif step == "tail" and isinstance(value, int):
+                poke_word(way.memory[0], "index", value)
+            elif step == "head" and isinstance(value, int):
+                poke_word(way.second[1], "index", value)
+            elif step == "header" and isinstance(value, tuple):
+                poke(way.memory[0], data_offset(0) + value[0], value[1])
+            else:
+                result = desk.pass_all(way)
+                assert result in (Result.EMPTY, Result.POISONED)
+                assert not poisoned or result is Result.POISONED
+                poisoned = result is Result.POISONED
+
+
+def test_what_no_datagram_can_be_poisons_the_flow() -> None:
+    with closing(Loop()) as loop:
+        way = Way(order=18)
+        way.send(message(1, payload=bytes(65507 - 16)))
+        assert Desk(loop).pass_all(way) is Result.EMPTY
+        way.send(bytes(65508))
+        assert loop.turn(way.relayed) is Result.POISONED
+
+
+def test_a_broken_flow_is_called_for_once_and_others_go_on() -> None:
+    with running(Loop()) as loop:
+        desk, broken, other = Desk(loop), Way(1, loop=loop), Way(2, loop=loop)
+        poke_word(broken.memory[0], "index", 33)
+        broken.heard.ring()
+        (call,) = desk.answer_calls()
+        assert (call.flow, call.why) == (1, Result.POISONED)
+        broken.heard.ring()
+        other.send(message(1))
+        assert [call.flow for call in desk.answer_calls()] == [2]
+        until(other.received)
+
+
+def test_a_bell_that_rings_for_nothing_is_only_consumed() -> None:
+    with running(Loop()) as loop:
+        way = Way(loop=loop)
+        for _ in range(100):
+            way.heard.ring()
+        until(lambda: not way.heard.consume())
+        before = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - before < 0.1
