@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.pingpong import WAITS, Figures, Settings, Side, measure, ratio
@@ -51,3 +53,17 @@ def test_damage_to_a_connections_bytes_would_show() -> None:
         rounds=1, count=2000, size=60000, numbered=True, sides=(Side.SPINNING,), tcp=True
     )
     assert [(one.lost, one.strange) for one in measure(settings)] == [(0, 0)] * len(WAITS)
+
+
+TWO_HOPS = 2.2
+
+
+def test_the_relay_costs_two_hops() -> None:
+    """Both ends and the relay sleep. The best of the waits, since the two paths take turns."""
+    settings = Settings(count=3000, waits=("blocking", "epoll"), sides=(Side.BLOCKING,))
+    times = {}
+    for path in ("direct", "relay"):
+        figures = measure(replace(settings, path=path))
+        assert [(one.lost, one.strange) for one in figures] == [(0, 0)] * len(figures)
+        times[path] = min(one.p50 for one in figures)
+    assert times["relay"] <= TWO_HOPS * times["direct"]
