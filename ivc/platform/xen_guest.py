@@ -78,12 +78,14 @@ class Guest:
         return self._events < EVENTS_MOST
 
     def tick(self) -> None:
-        """Listen to it again; say what it complains about, once."""
+        """Listen again to it and to its processes; say what it complains about, once."""
         if self._events >= EVENTS_MOST:
             with suppress(PlatformError):
                 self._store.watch(self._theirs, str(self._domid))
         self._events = 0
         self._credit = CREDIT
+        for link in self._links.values():
+            link.tick()
         complaint = self._store.read(f"{self._theirs}/error")
         if complaint and complaint != self._complaint:
             text = complaint[:200].decode("ascii", errors="replace")
