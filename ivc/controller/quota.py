@@ -21,8 +21,7 @@ FLOWS_PER_NODE: Final = 1024
 BYTES_PER_NODE: Final = 256 << 20
 """What the sockets of one node may have built for what they send; whoever asks pays."""
 
-
-PROCESSES_SHARE: Final = 4
+PROCESSES_SHARE: Final = 2
 """One part in so many of the pages our domain may grant is for control connections alone."""
 
 
