@@ -17,8 +17,6 @@ __all__ = ["controlled"]  # a fixture
 
 PROGRAM = "/tmp/hostile"
 
-pytestmark = pytest.mark.full
-
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:

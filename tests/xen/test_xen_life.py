@@ -16,8 +16,6 @@ __all__ = ["controlled"]  # a fixture
 
 CYCLES = 10 if os.environ.get("IVC_FULL") else 2
 
-pytestmark = pytest.mark.full
-
 
 @pytest.fixture(scope="module")
 def before(controlled: XenLab) -> Counts:
