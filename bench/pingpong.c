@@ -10,7 +10,8 @@
  *   --wait blocking|poll|select|epoll|epoll-et
  *   --tcp          a connection instead of datagrams
  *   --cpu N        stay on this processor
- *   --count N      round trips (client)
+ *   --count N      round trips, fewer if SIGINT comes before (client)
+ *   --pause N      microseconds between two round trips (client)
  *   --size N       payload bytes, at least 8 (client)
  *   --numbered     sizes vary and every byte follows from the number (client)
  *
@@ -26,6 +27,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,6 +52,7 @@ struct options {
     enum wait wait;
     int cpu;
     uint32_t count;
+    uint32_t pause_us;
     uint32_t size;
     bool numbered;
     bool tcp;
@@ -61,6 +64,8 @@ struct waiter {
     enum wait wait;
     bool tcp;
 };
+
+static volatile sig_atomic_t told_to_stop;
 
 static void fail(const char *what)
 {
@@ -301,26 +306,38 @@ static bool round_trip(const struct waiter *w, const struct sockaddr_in *server,
     return false;
 }
 
+static void stop(int signal)
+{
+    (void)signal;
+    told_to_stop = 1;
+}
+
 static void call(struct sockaddr_in local, struct sockaddr_in server, const struct options *o)
 {
     struct waiter w = waiter_open(local, &server, o);
     struct timeval patience = {.tv_sec = ANSWER_MS / 1000};
     uint32_t warm = o->count / 10 < 1000 ? o->count / 10 : 1000, received = 0, strange = 0;
     double *rtt = calloc(o->count, sizeof *rtt);
+    struct sigaction interrupt = {.sa_handler = stop, .sa_flags = SA_RESTART};
+    uint32_t number;
     size_t n = 0;
 
-    if (!rtt || setsockopt(w.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
+    if (!rtt || setsockopt(w.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+        sigaction(SIGINT, &interrupt, NULL) < 0)
         fail("client");
-    for (uint32_t number = 0; number < o->count; number++) {
-        double start = now_us();
+    for (number = 0; number < o->count && !told_to_stop; number++) {
+        double start;
 
+        if (o->pause_us > 0)
+            usleep(o->pause_us);
+        start = now_us();
         if (!round_trip(&w, &server, number, &strange, o))
             continue;
         received++;
         if (number >= warm)
             rtt[n++] = now_us() - start;
     }
-    report(o->count, received, strange, rtt, n);
+    report(number, received, strange, rtt, n);
     free(rtt);
 }
 
@@ -341,7 +358,7 @@ static struct options parse(int argc, char **argv)
         {"wait", required_argument, NULL, 'w'},  {"cpu", required_argument, NULL, 'c'},
         {"count", required_argument, NULL, 'n'}, {"size", required_argument, NULL, 's'},
         {"numbered", no_argument, NULL, 'v'},    {"tcp", no_argument, NULL, 't'},
-        {NULL, 0, NULL, 0},
+        {"pause", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0},
     };
     struct options o = {.wait = BLOCKING, .cpu = -1, .count = 10000, .size = 64};
     int option;
@@ -356,6 +373,9 @@ static struct options parse(int argc, char **argv)
             break;
         case 'n':
             o.count = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'p':
+            o.pause_us = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 's':
             o.size = (uint32_t)strtoul(optarg, NULL, 10);

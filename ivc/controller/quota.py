@@ -2,7 +2,8 @@
 """What flows may take: shared memory per node, pages and event channels per guest.
 
 Whoever asks for a flow pays for its memory. In a Xen guest each end also takes of what the
-guest's kernel has; a ring that does not fit there is made smaller before it is refused.
+guest's kernel has, and a relay of what our own domain's has; a ring that does not fit there is
+made smaller before it is refused.
 """
 
 from collections import Counter, defaultdict
@@ -19,6 +20,9 @@ from ivc.reasons import Reason
 FLOWS_PER_NODE: Final = 1024
 BYTES_PER_NODE: Final = 256 << 20
 """What the sockets of one node may have built for what they send; whoever asks pays."""
+
+PROCESSES_SHARE: Final = 2
+"""One part in so many of the pages our domain may grant is for control connections alone."""
 
 
 class Refused(IvcError):
@@ -69,16 +73,19 @@ def flow_bytes(wish: Wish, order: int) -> int:
 class Quotas:
     """Who has taken what."""
 
-    def __init__(self, registry: Registry, quota: Quota) -> None:
+    def __init__(self, registry: Registry, quota: Quota, pages: int | None = None) -> None:
+        """`pages`: how many our own domain may grant (see `Platform.pages`)."""
         self._registry = registry
         self._quota = quota
+        self._pages = pages
+        self._relays = 0
         self._count: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
         self._flows: defaultdict[int, Share] = defaultdict(Share)
 
     def fit(self, wish: Wish) -> int:
         """The order the rings of a flow may have. Raises `Refused`."""
-        order = self._fit_guests(wish)
+        order = self._fit_domains(wish)
         flows, size = self.usage(wish.source_node)
         if (
             order is None
@@ -110,16 +117,24 @@ class Quotas:
         used = limits.PROCESS * len(processes) + limits.SOCKET * sockets
         return used + self._flows[host], has
 
-    def _fit_guests(self, wish: Wish) -> int | None:
+    def _fit_domains(self, wish: Wish) -> int | None:
         receiving = self._free(wish.receiver.host)
         if receiving is not None and not receiving.holds(limits.RECEIVER):
             return None
         sending = self._free(wish.sender.host)
-        if sending is None:
-            return wish.order
-        if wish.sender.host == wish.receiver.host:
+        if sending is not None and wish.sender.host == wish.receiver.host:
             sending -= limits.RECEIVER
-        return limits.fitting(wish.order, [sending])
+        order = wish.order if sending is None else limits.fitting(wish.order, [sending])
+        return self._fit_here(order) if wish.relay and order is not None else order
+
+    def _fit_here(self, order: int) -> int | None:
+        """What our own domain has left for a relay, smaller if need be; None if nothing."""
+        if self._pages is None:
+            return order
+        processes = limits.CONTROLLER_PROCESS.pages * len(self._registry.processes)
+        free = self._pages - max(processes, self._pages // PROCESSES_SHARE) - self._relays
+        orders = range(order, min(order, limits.ORDER_LEAST) - 1, -1)
+        return next((one for one in orders if limits.relay(one).pages <= free), None)
 
     def _free(self, host: int) -> Share | None:
         known = self.of_guest(host)
@@ -130,3 +145,4 @@ class Quotas:
         self._bytes[wish.source_node] += sign * flow_bytes(wish, order)
         self._flows[wish.sender.host] += limits.sender(order) * sign
         self._flows[wish.receiver.host] += limits.RECEIVER * sign
+        self._relays += limits.relay(order).pages * sign * wish.relay

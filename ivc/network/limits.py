@@ -46,6 +46,9 @@ LIMITS: Final = Share(pages=1024, ports=1023)
 PROCESS: Final = Share(pages=8, ports=1)
 """A control connection: regions of 3 and 1 pages, 4 pages of statistics."""
 
+CONTROLLER_PROCESS: Final = Share(pages=4)
+"""The controller's half of it: regions of 3 and 1 pages, granted by its own domain."""
+
 SOCKET: Final = Share(ports=2)
 """A doorbell which its own process can ring, too."""
 
@@ -56,6 +59,11 @@ RECEIVER: Final = Share(pages=1, ports=1)
 def sender(order: int) -> Share:
     """The sending end of a ring with 2**order bytes of records."""
     return Share(pages=1 + (1 << (order - 12)), ports=1)
+
+
+def relay(order: int) -> Share:
+    """What a relayed flow takes of the controller's domain: an end of either ring."""
+    return RECEIVER + sender(order)
 
 
 def fitting(order: int, free: Iterable[Share], count: int = 1) -> int | None:

@@ -191,6 +191,10 @@ class Link(Protocol):
 class Platform(Protocol):
     """The verbs."""
 
+    @property
+    def pages(self) -> int | None:
+        """How many our own domain may grant; None: memory is not granted page by page."""
+
     def listen(self, run_dir: Path) -> None:
         """Be found by wrappers from now on. Raises `PlatformError`."""
 

@@ -41,6 +41,8 @@ SO_PEERPIDFD: Final = 77
 class LinuxPlatform:
     """Satisfies `ivc.platform.Platform`."""
 
+    pages = None
+
     def __init__(self) -> None:
         self._listener: socket.socket | None = None
         self._run_dir = Path()

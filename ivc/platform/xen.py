@@ -47,6 +47,11 @@ class XenPlatform:
         self._guests: dict[int, Guest] = {}
         self._calling: dict[int, None] = {}
 
+    @property
+    def pages(self) -> int:
+        """What gntalloc allows all processes of our domain."""
+        return self._devices.pages
+
     def listen(self, run_dir: Path) -> None:
         """Watch domains come and go. Raises `PlatformError`."""
         for event in _DOMAINS_CHANGE:

@@ -2,9 +2,13 @@
 """Grants and event channels of the domain we run in: core/xen.c behind verbs a test can fake."""
 
 import os
+import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Protocol
 
+from ivc.network.limits import LIMITS
 from ivc.platform import MissingInterface, PlatformError
 from ivc.shm.layout import PAGE
 from ivc.shm.library import ffi, lib
@@ -15,6 +19,8 @@ _NODES: Final = {
     "gntdev": "modprobe xen-gntdev",
     "evtchn": "modprobe xen-evtchn",
 }
+_PORT: Final = struct.Struct("=I")
+_LIMIT: Final = Path("/sys/module/xen_gntalloc/parameters/limit")
 
 
 class Pages(Protocol):
@@ -52,12 +58,22 @@ class Channel(Protocol):
     def consume(self) -> bool:
         """Take and unmask what has been rung."""
 
+    def mute(self) -> None:
+        """Take what has been rung and hear no more of it; it is kept until `unmute`."""
+
+    def unmute(self) -> None:
+        """Hear it again, and at once if it has been rung meanwhile."""
+
     def close(self) -> None:
         """Close the port. Idempotent."""
 
 
 class Devices(Protocol):
     """The verbs. All raise `PlatformError`."""
+
+    @property
+    def pages(self) -> int:
+        """How many may be shared at a time."""
 
     def share(self, domid: int, pages: int, notify: tuple[int, int] | None = None) -> Pages:
         """New zeroed pages which `domid` may read.
@@ -117,6 +133,15 @@ class _Channel:
         """Take and unmask."""
         return bool(lib.ivc_evtchn_consume(self._fd))
 
+    def mute(self) -> None:
+        """A port that was read stays masked until it is written back."""
+        with suppress(BlockingIOError):
+            os.read(self._fd, _PORT.size)
+
+    def unmute(self) -> None:
+        """Write it back."""
+        os.write(self._fd, _PORT.pack(self.port))
+
     def close(self) -> None:
         """Idempotent."""
         fd, self._fd = self._fd, -1
@@ -138,6 +163,14 @@ class XenDevices:
                     f"/dev/xen/{name}: {os.strerror(-fd)}; {fix}, and run the controller as root"
                 )
             self._fds[name] = fd
+
+    @property
+    def pages(self) -> int:
+        """See `Devices.pages`."""
+        try:
+            return int(_LIMIT.read_text())
+        except (OSError, ValueError):  # built without it, or no sysfs
+            return LIMITS.pages
 
     def share(self, domid: int, pages: int, notify: tuple[int, int] | None = None) -> Pages:
         """See `Devices.share`."""

@@ -9,6 +9,7 @@ import logging
 from contextlib import suppress
 from typing import Final
 
+from ivc.network import limits
 from ivc.platform import PlatformError
 from ivc.platform.announcement import parse_announcement, parse_nonce
 from ivc.platform.xen_devices import Devices
@@ -25,6 +26,9 @@ CREDIT: Final = 64
 
 EVENTS_MOST: Final = 256
 """Changes below a guest's node between two ticks before we stop listening until the next."""
+
+LINKS_SHARE: Final = 4
+"""Its processes together take at most one part in so many of the pages our domain may grant."""
 
 _FINE: Final = 16
 
@@ -45,6 +49,7 @@ class Guest:
         self._theirs = f"/local/domain/{domid}/data/ivc"
         self._serial = 0
         self._links: dict[str, XenLink] = {}
+        self._links_most = devices.pages // LINKS_SHARE // limits.CONTROLLER_PROCESS.pages
         self._credit = CREDIT
         self._events = 0
         self._complaint: bytes | None = None
@@ -78,12 +83,14 @@ class Guest:
         return self._events < EVENTS_MOST
 
     def tick(self) -> None:
-        """Listen to it again; say what it complains about, once."""
+        """Listen again to it and to its processes; say what it complains about, once."""
         if self._events >= EVENTS_MOST:
             with suppress(PlatformError):
                 self._store.watch(self._theirs, str(self._domid))
         self._events = 0
         self._credit = CREDIT
+        for link in self._links.values():
+            link.tick()
         complaint = self._store.read(f"{self._theirs}/error")
         if complaint and complaint != self._complaint:
             text = complaint[:200].decode("ascii", errors="replace")
@@ -130,6 +137,8 @@ class Guest:
             withdraw()
 
         try:
+            if len(self._links) >= self._links_most:
+                raise PlatformError(f"it has {self._links_most} processes already")
             nonce = parse_nonce(name)
             text = parse_announcement(self._store.read(announced) or b"")
             link = XenLink(self._devices, self._domid, nonce, text, withdraw, gone)

@@ -20,6 +20,9 @@ from ivc.shm.ring import Receiver, Sender
 ORDER: Final = 13
 STATISTICS_PAGES: Final = 4
 
+IDLE_MOST: Final = 64
+"""How often a process may ring without a word between two ticks; then we listen at the next."""
+
 _MESSAGE_SIZE: Final[int] = lib.IVC_MSG_SIZE
 _WORDS_MOST: Final[int] = lib.IVC_MSG_MAX_WORDS
 _STATE: Final = fields(Ctrl)["state"][0]
@@ -48,6 +51,8 @@ class XenLink(Outbox):
         self._settled = settled
         self._gone = gone
         self._statistics: Pages | None = None
+        self._heard = False
+        self._idle = 0
         flow = Flow(0, nonce, ORDER)
         with ExitStack() as stack:
             up = devices.map(domid, announced.up)
@@ -108,14 +113,28 @@ class XenLink(Outbox):
         try:
             while (taken := self._up.read()) is None:
                 # Only now: what is left for another turn must keep the descriptor readable.
-                self._channel.consume()
+                self._clear_bell()
                 if self._up.arm():
                     if self._up.peer_state != RegionState.OPEN:
                         raise Hangup
                     return None
         except RingPoisoned as error:
             raise PlatformError(f"control ring: {error}") from error
+        self._heard = True
         return _split(taken[1])
+
+    def tick(self) -> None:
+        """Listen again to one that has rung for nothing too often."""
+        if self._idle >= IDLE_MOST:
+            self._channel.unmute()
+        self._idle = 0
+
+    def _clear_bell(self) -> None:
+        if self._idle >= IDLE_MOST:
+            self._channel.mute()
+        elif self._channel.consume() and not self._heard:
+            self._idle += 1
+        self._heard = False
 
     def welcome(self, hello: Attachment, packet: bytes) -> None:
         """Map the statistics pages that came with HELLO. Raises `PlatformError`."""

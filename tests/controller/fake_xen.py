@@ -27,9 +27,13 @@ class Port:
     remote: int
     peer: "Port | None" = None
     fd: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK))
+    muted: bool = False
+    latched: bool = False
 
     def raise_event(self) -> None:
-        if self.fd >= 0:
+        if self.muted:
+            self.latched = True
+        elif self.fd >= 0:
             os.eventfd_write(self.fd, 1)
 
 
@@ -137,6 +141,7 @@ class FakeChannel:
         self.far = os.dup(end.peer.fd) if end.peer is not None else -1
         fd = end.fd if end.peer is None else self.far
         self.c = ffi.new("struct ivc_bell *", {"fd": fd})
+        self.looked = 0
 
     def fileno(self) -> int:
         return self.end.fd
@@ -146,9 +151,18 @@ class FakeChannel:
             self.end.peer.raise_event()
 
     def consume(self) -> bool:
+        self.looked += 1
         with suppress(OSError):
             return os.eventfd_read(self.end.fd) > 0
         return False
+
+    def mute(self) -> None:
+        self.end.muted = self.consume()
+
+    def unmute(self) -> None:
+        latched, self.end.latched, self.end.muted = self.end.latched, False, False
+        if latched:
+            self.end.raise_event()
 
     def close(self) -> None:
         self.xen.close_port(self.end)
@@ -159,6 +173,8 @@ class FakeChannel:
 
 class FakeDevices:
     """Satisfies `Devices`, for one process in a domain."""
+
+    pages = 1024
 
     def __init__(self, xen: Hypervisor, domid: int) -> None:
         self.xen = xen

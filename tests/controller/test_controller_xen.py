@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from controller_lab import REQUEST
-from fake_xen import StoreClient
+from fake_xen import FakeChannel, StoreClient
 from xen_lab import XenLab, running_xen
 from xenwrapper import XenWrapper
 
 from ivc.controller.protocol import Message, Role, Type
 from ivc.network import Path as FlowPath
+from ivc.platform.xen_link import IDLE_MOST
 from ivc.reasons import Reason
 from ivc.shm.layout import MatchEntry, MatchHeader
 
@@ -203,6 +204,37 @@ def test_a_flood_of_announcements_is_looked_at_little_by_little(start: Starter) 
     assert len(lab.xen.store.below("/local/domain/1/data/ivc")) > 900
 
 
+def test_one_guests_processes_leave_dom0_pages_for_others(start: Starter) -> None:
+    lab = start(dom0_pages=32)  # a quarter of them is two processes'
+    kept = [lab.wrapper(1), lab.wrapper(1)]
+    one_more = XenWrapper(lab.xen, 1)
+    lab.wait(lambda: one_more.store.read(f"data/ivc/{one_more.name}") is None, "its dismissal")
+    assert one_more.store.read(f"ivc/answer/{one_more.name}") is None
+    one_more.devices.die()
+    lab.wrapper(2)
+    kept[0].close()
+    lab.wrapper(1)
+
+
+def test_who_rings_on_and_on_without_a_word_is_heard_now_and_then(start: Starter) -> None:
+    lab = start()
+    client, server = pair(lab)
+    (ours,) = (
+        held
+        for held in lab.devices.held
+        if isinstance(held, FakeChannel) and held.end.peer is client.channel.end
+    )
+    before, end = ours.looked, time.monotonic() + 0.5
+    while time.monotonic() < end:
+        client.channel.ring()
+        time.sleep(0.0001)
+    assert IDLE_MOST <= ours.looked - before <= 3 * IDLE_MOST  # there may be a tick or two
+    works(client, server)
+    client.bind(2, "10.0.0.1:40001")  # said while nobody listens
+    client.want(2, "10.0.0.1:40001", SERVER)
+    lab.await_status(lambda status: len(status["flows"]) == 2)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -310,6 +342,23 @@ def test_ports_are_counted_too(start: Starter) -> None:
     client.want(2, "10.0.0.1:40001", SERVER)
     client.await_route(SERVER, Reason.QUOTA)
     client.unbind_quietly(2)
+    works(client, server)
+
+
+def test_a_relay_takes_of_what_dom0_may_grant(start: Starter) -> None:
+    lab = start(FlowPath.RELAY, dom0_pages=26)  # of which half is for control connections
+    client, server = pair(lab)
+    (flow,) = lab.status()["flows"]
+    assert flow["ring_bytes"] == 2 * (2 * 4096 + (1 << 15))  # 1 + 1 + 8 pages of dom0's
+    works(client, server)
+    client.bind(2, "10.0.0.1:40001")
+    client.want(2, "10.0.0.1:40001", SERVER)
+    client.await_route(SERVER, Reason.QUOTA)
+
+
+def test_a_direct_flow_takes_nothing_of_dom0s(start: Starter) -> None:
+    lab = start(dom0_pages=16)
+    client, server = pair(lab)
     works(client, server)
 
 

@@ -31,12 +31,14 @@ class XenLab:
     xen: Hypervisor
     path: FlowPath = FlowPath.DIRECT
     mapping: str = ""
+    dom0_pages: int = 1024
     wrappers: list[XenWrapper] = field(default_factory=list)
     service: Service | None = None
 
     def start(self) -> None:
         """Start a controller."""
         self.devices = FakeDevices(self.xen, 0)
+        self.devices.pages = self.dom0_pages
         platform = XenPlatform(StoreClient(self.xen, 0), self.devices)
         files = [self.folder / f"{name}.json" for name in NODES]
         settings = Settings(
@@ -94,14 +96,20 @@ def write_files(folder: Path, mapping: str = "", guests: str = "") -> None:
 
 @contextmanager
 def running_xen(
-    folder: Path, path: FlowPath = FlowPath.DIRECT, mapping: str = "", guests: str = ""
+    folder: Path,
+    path: FlowPath = FlowPath.DIRECT,
+    mapping: str = "",
+    guests: str = "",
+    dom0_pages: int = 1024,
 ) -> Iterator[XenLab]:
-    """Two guests and a controller; `guests` are more lines of every node's mapping."""
+    """Two guests and a controller; `guests` are more lines of every node's mapping,
+    `dom0_pages` is what the controller's own domain may grant.
+    """
     write_files(folder, mapping, guests)
     xen = Hypervisor()
     for domid, name in enumerate(NODES, start=1):
         xen.create(domid, name)
-    lab = XenLab(folder, xen, path)
+    lab = XenLab(folder, xen, path, dom0_pages=dom0_pages)
     lab.start()
     try:
         yield lab

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One booted Xen for all tests here, and which of them the default run takes.
+"""Two boots of Xen for all tests here, and which of them the default run takes.
 
 Those marked `full` need boots of their own or many guests' lives: they are left out
 (pytest says "deselected") unless asked for, by `python3 build.py full` or `pytest -m xen`.
@@ -8,7 +8,8 @@ Those marked `full` need boots of their own or many guests' lives: they are left
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from ivc.lab.xen.lab import GUESTS, DomU, XenLab
 
 HERE = Path(__file__).parent
+OTHER = "other_lab"
 TEST_SECONDS = 900  # the first one boots, on a cold cache it makes the images too
 
 
@@ -34,12 +36,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not os.environ.get("IVC_FULL") and not config.option.markexpr:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+    items.sort(key=lambda item: OTHER in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[XenLab]:
-    with XenLab() as booted:
-        yield booted
+def boot() -> Iterator[Callable[..., XenLab]]:
+    """Boots a laboratory, arguments as of `XenLab`, and ends the one before: there is one at a
+    time, and the tests of each come together.
+    """
+    running: dict[tuple[object, ...], XenLab] = {}
+    with ExitStack() as stack:
+
+        def boot(*kind: object) -> XenLab:
+            if kind not in running:
+                stack.close()
+                running.clear()
+                running[kind] = stack.enter_context(XenLab(*kind))
+            return running[kind]
+
+        yield boot
+
+
+@pytest.fixture(scope="module")
+def lab(boot: Callable[..., XenLab]) -> XenLab:
+    """What `build.py xen` boots: a script starts dom0, the guests are paravirtual."""
+    return boot()
+
+
+@pytest.fixture(scope="module")
+def other_lab(boot: Callable[..., XenLab]) -> XenLab:
+    """All that is different there: systemd starts dom0 as Debian does, and the guests are PVH."""
+    return boot(True, 'type = "pvh"\n')
 
 
 @pytest.fixture(params=list(GUESTS))
@@ -53,5 +80,6 @@ def consoles_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
     """A failed test shows what the machines have said."""
     failed_before = request.session.testsfailed
     yield
-    if request.session.testsfailed > failed_before and "lab" in request.fixturenames:
-        print(request.getfixturevalue("lab").consoles())
+    for name in {"lab", OTHER} & set(request.fixturenames):
+        if request.session.testsfailed > failed_before:
+            print(request.getfixturevalue(name).consoles())

@@ -23,7 +23,6 @@
 
 #define ORDER 13
 #define PAGES 3
-#define NONCE 0x0badcafeu
 
 struct connection {
     struct ivc_xenstore store;
@@ -33,6 +32,7 @@ struct connection {
     uint32_t statistics_refs[4];
     int evtchn, gntdev;
     uint32_t port;
+    uint32_t nonce;
 };
 
 static void need(int result, const char *what)
@@ -49,21 +49,21 @@ static void sleep_ms(long ms)
     nanosleep(&pause, NULL);
 }
 
-static void write_static(void *region, uint8_t role)
+static void write_static(const struct connection *c, void *region, uint8_t role)
 {
     struct ivc_ctrl *line = region;
     line->magic = IVC_RING_MAGIC;
     line->abi_major = IVC_RING_ABI_MAJOR;
     line->role = role;
     line->order = ORDER;
-    line->epoch = NONCE;
+    line->epoch = c->nonce;
     atomic_store(&line->state, IVC_REGION_OPEN);
 }
 
 static void announce(struct connection *c)
 {
     uint32_t refs[PAGES + 1];
-    char text[128];
+    char path[32], text[128];
     int gntalloc = ivc_xen_open("gntalloc");
     need(gntalloc, "gntalloc");
     need(c->gntdev = ivc_xen_open("gntdev"), "gntdev");
@@ -74,25 +74,27 @@ static void announce(struct connection *c)
     need(ivc_xen_share(gntalloc, 0, PAGES, NULL, &c->up, refs), "share up");
     need(ivc_xen_share(gntalloc, 0, 1, NULL, &c->down, refs + PAGES), "share down");
     need(ivc_xen_share(gntalloc, 0, 4, NULL, &c->statistics, c->statistics_refs), "share counters");
-    write_static(c->up.map, IVC_ROLE_SENDER);
-    write_static(c->down.map, IVC_ROLE_RECEIVER);
+    write_static(c, c->up.map, IVC_ROLE_SENDER);
+    write_static(c, c->down.map, IVC_ROLE_RECEIVER);
     int length = snprintf(text, sizeof(text), "1 %u %u %u %u %u %d hostile", c->port, refs[0],
                           refs[1], refs[2], refs[3], (int)getpid());
-    need(ivc_xenstore_write(&c->store, "data/ivc/0badcafe", text, (size_t)length), "announce");
+    snprintf(path, sizeof(path), "data/ivc/%08x", c->nonce);
+    need(ivc_xenstore_write(&c->store, path, text, (size_t)length), "announce");
 }
 
 static void take_answer(struct connection *c)
 {
-    char text[128] = "";
+    char path[32], text[128] = "";
     unsigned down[PAGES], up;
     int got = -1;
+    snprintf(path, sizeof(path), "ivc/answer/%08x", c->nonce);
     for (int i = 0; i < 200 && got < 0; i++, sleep_ms(100))
-        got = ivc_xenstore_read(&c->store, "ivc/answer/0badcafe", text, sizeof(text) - 1);
+        got = ivc_xenstore_read(&c->store, path, text, sizeof(text) - 1);
     need(got, "answer");
     if (sscanf(text, "1 %u %u %u %u", &down[0], &down[1], &down[2], &up) != 4)
         need(-1, text);
     uint32_t ref = up, refs[PAGES] = {down[0], down[1], down[2]};
-    const struct ivc_ring_ident ident = {.epoch = NONCE, .order = ORDER};
+    const struct ivc_ring_ident ident = {.epoch = c->nonce, .order = ORDER};
     need(ivc_xen_map(c->gntdev, 0, &ref, 1, &c->up_peer), "map up");
     need(ivc_xen_map(c->gntdev, 0, refs, PAGES, &c->down_peer), "map down");
     need(ivc_tx_attach(&c->tx, c->up.map, PAGES * IVC_XEN_PAGE, c->up_peer.map, IVC_XEN_PAGE,
@@ -157,6 +159,7 @@ int main(int argc, char **argv)
     static struct connection c;
     if (argc < 2)
         return 2;
+    c.nonce = 0x0bad0000u + (uint16_t)getpid();
     need(ivc_xenstore_open(&c.store), "xenbus");
     announce(&c);
     take_answer(&c);

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from traffic import calling, controlled, report, serving, wait_for_rings
+from traffic import calling, controlled, serving, stop, wait_for_rings
 
 import build
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
@@ -16,8 +16,6 @@ from ivc.lab.xen.lab import XenLab
 __all__ = ["controlled"]  # a fixture
 
 PROGRAM = "/tmp/hostile"
-
-pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +38,8 @@ def test_a_hostile_program_hurts_nobody_else(
     victim, attacker = controlled.domU(SERVER_HOST), controlled.domU(CLIENT_HOST)
     attacker.put(program, PROGRAM, mode=0o755)
     with serving(controlled), calling(controlled) as client:
-        wait_for_rings(controlled)
+        wait_for_rings(controlled, client)
         done = attacker.run([PROGRAM, what, *([victim.address] if what == "claim" else [])], 120)
-        seen = report(client)
+        seen = stop(controlled, client)
     assert done.stdout.strip() == end
     assert (seen["lost"], seen["strange"]) == (0, 0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from init_files import install
+from traffic import calling, serving, stop, wait_for_rings
 
 from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.machine import Done
@@ -42,14 +43,12 @@ def answers(lab: XenLab) -> bool:
     return done.status == 0 and "nodes" in json.loads(done.stdout)
 
 
-def test_start_returns_when_the_controller_is_ready(installed: XenLab) -> None:
+def test_start_returns_when_the_controller_is_ready_and_stop_when_it_is_gone(
+    installed: XenLab,
+) -> None:
     assert script(installed, "start").status == 0
     assert answers(installed)
     assert script(installed, "status").status == 0
-
-
-def test_stop_returns_when_it_is_gone(installed: XenLab) -> None:
-    script(installed, "start")
     controller = pid(installed)
     assert script(installed, "stop").status == 0
     assert installed.dom0.run(["test", "-d", f"/proc/{controller}"], check=False).status == 1
@@ -63,12 +62,18 @@ def test_a_second_start_leaves_the_first_alone(installed: XenLab) -> None:
     assert pid(installed) == controller
 
 
-def test_after_a_kill_status_says_so_and_start_works_at_once(installed: XenLab) -> None:
+def test_programs_talk_over_memory_and_go_on_when_it_is_killed_and_started_again(
+    installed: XenLab,
+) -> None:
     script(installed, "start")
-    installed.dom0.run(["kill", "-9", str(pid(installed))])
-    assert script(installed, "status").status == 1
-    assert script(installed, "start").status == 0
-    assert answers(installed)
+    with serving(installed), calling(installed) as client:
+        wait_for_rings(installed, client)
+        installed.dom0.run(["kill", "-9", str(pid(installed))])
+        assert script(installed, "status").status == 1
+        assert script(installed, "start").status == 0
+        wait_for_rings(installed, client)
+        seen = stop(installed, client)
+    assert (seen["lost"], seen["strange"]) == (0, 0)
 
 
 def test_a_wrong_mapping_is_told_by_the_script_itself(installed: XenLab) -> None:

@@ -6,28 +6,21 @@ from __future__ import annotations
 import os
 
 import pytest
-from traffic import SECONDS, calling, controlled, report, serving, wait_for_rings
+from traffic import SECONDS, calling, controlled, given_back, serving, stop, wait_for_rings
 
 from ivc.lab.control import SERVER_HOST
-from ivc.lab.xen.control import COMMAND_LINE, running_controller
-from ivc.lab.xen.counts import Counts, differences, take
+from ivc.lab.xen.counts import Counts, look, take
 from ivc.lab.xen.lab import XenLab, wait_until
 
 __all__ = ["controlled"]  # a fixture
 
 CYCLES = 10 if os.environ.get("IVC_FULL") else 2
 
-pytestmark = pytest.mark.full
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def before(controlled: XenLab) -> Counts:
     """Xen's counts without any traffic."""
     return take(controlled)
-
-
-def given_back(lab: XenLab, before: Counts) -> None:
-    wait_until(lambda: not list(differences(before, take(lab))), "not all is given back", SECONDS)
 
 
 def test_a_program_that_waits_takes_no_time_of_its_guest(controlled: XenLab) -> None:
@@ -45,11 +38,11 @@ def test_a_killed_server_is_missed_and_its_successor_is_used(
     controlled: XenLab, before: Counts
 ) -> None:
     with serving(controlled) as server, calling(controlled) as client:
-        wait_for_rings(controlled)
+        wait_for_rings(controlled, client)
         server.kill()  # SIGKILL
         with serving(controlled):
-            wait_for_rings(controlled)
-            seen = report(client)
+            wait_for_rings(controlled, client)
+            seen = stop(controlled, client)
     assert seen["strange"] == 0 and 0 < seen["lost"] < 30
     given_back(controlled, before)
 
@@ -58,8 +51,8 @@ def test_programs_that_come_and_are_killed_leave_nothing(
     controlled: XenLab, before: Counts
 ) -> None:
     for _ in range(CYCLES):
-        with serving(controlled), calling(controlled):
-            wait_for_rings(controlled)
+        with serving(controlled), calling(controlled) as client:
+            wait_for_rings(controlled, client)
     given_back(controlled, before)
 
 
@@ -68,24 +61,12 @@ def test_a_destroyed_guest_is_missed_and_its_next_life_is_used(
 ) -> None:
     guest = controlled.domU(SERVER_HOST)
     with serving(controlled), calling(controlled) as client:
-        wait_for_rings(controlled)
+        wait_for_rings(controlled, client)
         guest.destroy()
-        wait_until(lambda: take(controlled).zombies == 0, "the dead guest stays", SECONDS)
+        wait_until(lambda: look(controlled).zombies == 0, "the dead guest stays", SECONDS)
         guest.create()
         with serving(controlled):
-            wait_for_rings(controlled)
-            seen = report(client)
+            wait_for_rings(controlled, client)
+            seen = stop(controlled, client)
     assert seen["strange"] == 0 and seen["lost"] > 0
     given_back(controlled, before)
-
-
-def test_without_its_controller_traffic_goes_on_and_the_next_one_takes_over(lab: XenLab) -> None:
-    with serving(lab), calling(lab) as client:
-        with running_controller(lab) as first:
-            wait_for_rings(lab)
-            lab.dom0.run(["pkill", "-KILL", "-f", COMMAND_LINE])
-            first.wait(SECONDS)
-        with running_controller(lab):
-            wait_for_rings(lab)
-            seen = report(client)
-    assert (seen["lost"], seen["strange"]) == (0, 0)

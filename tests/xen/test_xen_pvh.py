@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from ivc.lab.xen.lab import GUESTS, XenLab
@@ -12,23 +10,15 @@ from ivc.lab.xen.results import as_table
 from ivc.lab.xen.scenario import Settings, show
 from ivc.lab.xen.ways import Way
 
-WAYS = (Way.VIF, Way.DIRECT, Way.RELAY)
-
-pytestmark = pytest.mark.full  # a boot of its own
-
-
-@pytest.fixture(scope="module")
-def pvh_lab() -> Iterator[XenLab]:
-    with XenLab(settings='type = "pvh"\n') as booted:
-        yield booted
+SETTINGS = Settings((Way.DIRECT, Way.RELAY), rounds=1, calls=200)
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_the_guests_are_pvh(pvh_lab: XenLab, name: str) -> None:
-    assert pvh_lab.domU(name).shell("cat /sys/hypervisor/guest_type") == "PVH"
+def test_the_guests_are_pvh(other_lab: XenLab, name: str) -> None:
+    assert other_lab.domU(name).shell("cat /sys/hypervisor/guest_type") == "PVH"
 
 
-def test_nothing_is_lost_and_memory_carries_it(pvh_lab: XenLab) -> None:
-    runs = show(pvh_lab, Settings(WAYS, rounds=1, calls=500))
+def test_nothing_is_lost_and_memory_carries_it(other_lab: XenLab) -> None:
+    runs = show(other_lab, SETTINGS)
     print(as_table(runs))
     assert [run for run in runs if not run.good] == []

@@ -16,8 +16,6 @@ from ivc.lab.xen.results import Run, as_json, as_table, ratio
 from ivc.lab.xen.scenario import Settings, show
 from ivc.lab.xen.ways import Way
 
-pytestmark = pytest.mark.full
-
 # How many times faster than the vif, by the median of p50.
 AT_LEAST = {Way.DIRECT_SPIN: 20.0, Way.DIRECT: 2.5, Way.RELAY: 1.0}
 

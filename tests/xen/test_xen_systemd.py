@@ -11,21 +11,20 @@ from collections.abc import Iterator
 
 import pytest
 from init_files import install
+from traffic import calling, serving, stop, wait_for_rings
 
 from ivc.lab.xen.lab import XenLab
 
 UNIT = "ivc-controller.service"
 SECONDS = 120.0
 
-pytestmark = pytest.mark.full  # boots of its own
-
 
 @pytest.fixture(scope="module")
-def systemd_lab() -> Iterator[XenLab]:
-    with XenLab(systemd=True) as booted:
-        install(booted, "systemd")
-        booted.dom0.shell("systemd-sysusers && systemctl daemon-reload && udevadm control --reload")
-        yield booted
+def systemd_lab(other_lab: XenLab) -> Iterator[XenLab]:
+    install(other_lab, "systemd")
+    other_lab.dom0.shell("systemd-sysusers && systemctl daemon-reload && udevadm control --reload")
+    yield other_lab
+    other_lab.dom0.run(["systemctl", "stop", UNIT], SECONDS)
 
 
 def show(lab: XenLab, name: str) -> str:
@@ -34,6 +33,13 @@ def show(lab: XenLab, name: str) -> str:
 
 def start(lab: XenLab) -> None:
     lab.dom0.run(["systemctl", "restart", UNIT], SECONDS)
+
+
+def wait_started_again(lab: XenLab, before: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while show(lab, "ActiveState") != "active" or show(lab, "MainPID") == before:
+        assert time.monotonic() < deadline, lab.dom0.shell(f"journalctl -u {UNIT}")
+        time.sleep(0.5)
 
 
 def test_all_units_have_started(systemd_lab: XenLab) -> None:
@@ -65,15 +71,16 @@ def test_start_returns_when_the_controller_is_ready(systemd_lab: XenLab) -> None
     systemd_lab.dom0.run(["/usr/bin/ivc", "status"], SECONDS)
 
 
-def test_killed_it_is_started_again(systemd_lab: XenLab) -> None:
+def test_programs_talk_over_memory_and_go_on_when_it_is_killed(systemd_lab: XenLab) -> None:
     start(systemd_lab)
-    before = show(systemd_lab, "MainPID")
-    systemd_lab.dom0.run(["kill", "-9", before])
-    deadline = time.monotonic() + SECONDS
-    while show(systemd_lab, "ActiveState") != "active" or show(systemd_lab, "MainPID") == before:
-        assert time.monotonic() < deadline, systemd_lab.dom0.shell(f"journalctl -u {UNIT}")
-        time.sleep(0.5)
-    systemd_lab.dom0.run(["/usr/bin/ivc", "status"], SECONDS)
+    with serving(systemd_lab), calling(systemd_lab) as client:
+        wait_for_rings(systemd_lab, client)
+        before = show(systemd_lab, "MainPID")
+        systemd_lab.dom0.run(["kill", "-9", before])
+        wait_started_again(systemd_lab, before)
+        wait_for_rings(systemd_lab, client)
+        seen = stop(systemd_lab, client)
+    assert (seen["lost"], seen["strange"]) == (0, 0)
 
 
 def test_a_wrong_mapping_is_not_tried_again_and_again(systemd_lab: XenLab) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traffic from guest to guest, for tests that disturb it: the C ping-pong on rings.
 
-Its client waits a second for an answer and goes on.
+Its client waits a second for an answer and goes on, until it is told to stop.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,19 +15,24 @@ from typing import Any
 import pytest
 
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
+from ivc.lab.hosts import LabError
 from ivc.lab.peers import common
 from ivc.lab.xen.control import read_status, running_controller
+from ivc.lab.xen.counts import Counts, differences, look
 from ivc.lab.xen.lab import XenLab, wait_until
 from ivc.lab.xen.machine import Process
 from ivc.lab.xen.pingpong import PROGRAM
 from ivc.lab.xen.ways import Way
 
-ROUND_TRIPS = 200_000  # a minute or two: reading the status takes seconds in an emulator
-SECONDS = 300.0
+SECONDS = 120.0
+GIVE_BACK_SECONDS = 30.0
+ENDLESS = 1_000_000  # an hour at the very least: each test says when it is enough
+PAUSE_US = 5000  # dom0, which shares a processor with the server's guest, is to be asked meanwhile
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def controlled(lab: XenLab) -> Iterator[XenLab]:
+    """One controller for all tests of a file: what they leave behind adds up."""
     with running_controller(lab):
         yield lab
 
@@ -44,7 +50,8 @@ def serving(lab: XenLab) -> Iterator[Process]:
 def calling(lab: XenLab) -> Iterator[Process]:
     server, client = lab.domU(SERVER_HOST), lab.domU(CLIENT_HOST)
     command = [PROGRAM, "client", client.address, str(common.CLIENT_PORT)]
-    command += [server.address, str(common.SERVER_PORT), "--count", str(ROUND_TRIPS)]
+    command += [server.address, str(common.SERVER_PORT), "--count", str(ENDLESS)]
+    command += ["--pause", str(PAUSE_US)]
     with client.popen(command, env=Way.DIRECT.environment) as process:
         yield process
 
@@ -56,15 +63,30 @@ def carried(lab: XenLab) -> int:
     return sum(one["counters"]["tx_ring_msgs"] for one in sockets if one["path"] == "direct")
 
 
-def wait_for_rings(lab: XenLab) -> None:
+def wait_for_rings(lab: XenLab, client: Process) -> None:
     """Wait until the client's messages go on rings, and more and more of them."""
-    wait_until(lambda: carried(lab) > 0, "nothing goes on rings", SECONDS)
+
+    def more_than(seen: int) -> bool:
+        if client.ended():
+            raise LabError(f"the client has ended: {client.stdout}{client.stderr}")
+        return carried(lab) > seen
+
+    wait_until(lambda: more_than(0), "nothing goes on rings", SECONDS)
     seen = carried(lab)
-    wait_until(lambda: carried(lab) > seen, "nothing goes on rings any more", SECONDS)
+    wait_until(lambda: more_than(seen), "nothing goes on rings any more", SECONDS)
 
 
-def report(client: Process) -> dict[str, Any]:
+def stop(lab: XenLab, client: Process) -> dict[str, Any]:
+    """End the traffic; what the client says about it."""
+    lab.domU(CLIENT_HOST).run(["pkill", "-INT", "-x", "pingpong"])
     done = client.wait(SECONDS)
     assert done.status == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def given_back(lab: XenLab, before: Counts) -> None:
+    """Wait until Xen counts what it counted before."""
+    deadline = time.monotonic() + GIVE_BACK_SECONDS
+    while kept := list(differences(before, look(lab))):
+        assert time.monotonic() < deadline, kept

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ivc.lab.control import JsonObject, mapping_file, vsomeip_file
@@ -20,15 +20,25 @@ COMMAND_LINE = "python3 -m ivc controller"
 """How its process is found in dom0 (pkill -f)."""
 _READY_SECONDS = 60.0
 _STATUS_SECONDS = 60.0
+# As `ivc status --json`, which imports all of ivc first: seconds inside an emulator.
+_STATUS = """
+import json
+from pathlib import Path
+from ivc.controller.client import read_status
+print(json.dumps(read_status(Path("/run/ivc"))))
+"""
 
 
 @contextmanager
-def running_controller(lab: XenLab, path: str = "direct") -> Iterator[Process]:
+def running_controller(
+    lab: XenLab, path: str = "direct", vms: Mapping[str, str] | None = None
+) -> Iterator[Process]:
     """A controller with `--path path`; ready inside the `with` block. Raises LabError.
 
-    The guests are nodes called like them, the node outside is external.
+    The guests are nodes called like them, the node outside is external. `vms`: as what the
+    mapping has each guest, by default its name.
     """
-    configurations = write_configuration(lab)
+    configurations = write_configuration(lab, vms)
     command = [*COMMAND_LINE.split(), *configurations, "--mapping", MAPPING]
     with lab.dom0.popen([*command, "--path", path]) as controller:
         controller.wait_for("ivc controller: ready", _READY_SECONDS)
@@ -42,13 +52,14 @@ def running_controller(lab: XenLab, path: str = "direct") -> Iterator[Process]:
             controller.wait(_READY_SECONDS)
 
 
-def write_configuration(lab: XenLab) -> list[str]:
+def write_configuration(lab: XenLab, vms: Mapping[str, str] | None = None) -> list[str]:
     """Put the nodes' files and the mapping into dom0's FOLDER; the nodes' paths."""
     paths = []
     for name, place in GUESTS.items():
         paths.append(f"{FOLDER}/{name}.json")
         lab.dom0.put(vsomeip_file(name, place.data).encode(), paths[-1])
-    places = {name: [f'vm = "{name}"'] for name in GUESTS}
+    vms = vms or {name: f'"{name}"' for name in GUESTS}
+    places = {name: [f"vm = {vms[name]}"] for name in GUESTS}
     places[outside.NAME] = ["external = true", f'address = "{outside.ADDRESS.ip}"']
     lab.dom0.put(mapping_file(places).encode(), MAPPING)
     return paths
@@ -56,7 +67,7 @@ def write_configuration(lab: XenLab) -> list[str]:
 
 def read_status(lab: XenLab) -> JsonObject:
     """What `ivc status` says in dom0. Raises LabError."""
-    done = lab.dom0.run(["python3", "-m", "ivc", "status", "--json"], _STATUS_SECONDS)
+    done = lab.dom0.run(["python3", "-c", _STATUS], _STATUS_SECONDS)
     status = json.loads(done.stdout)
     assert isinstance(status, dict)
     return status

@@ -25,7 +25,7 @@ xl dmesg
 echo; echo ==
 xl list
 echo ==
-xenstore-ls -f | wc -l
+xenstore-ls -f | grep -cvE '/(data/ivc|ivc/answer) = ""$'
 echo ==
 xl info | grep free_memory
 """
@@ -43,7 +43,8 @@ class Counts:
     """In use at one moment.
 
     `grants`: pages mapped, by (owner, who maps them); `ports`: event channels to other
-    domains or waiting for one; `zombies`: dead domains somebody still maps a page of.
+    domains or waiting for one; `nodes`: of XenStore, but for the two empty folders IVC keeps
+    while a guest lives; `zombies`: dead domains somebody still maps a page of.
     """
 
     grants: Mapping[tuple[str, str], int]
@@ -53,11 +54,16 @@ class Counts:
     zombies: int
 
 
+def look(lab: XenLab) -> Counts:
+    """The counts of this moment. Raises LabError."""
+    return parse(lab.dom0.shell(_SCRIPT))
+
+
 def take(lab: XenLab) -> Counts:
     """The counts, once they stand still: the disks' own grants come and go. Raises LabError."""
     deadline = time.monotonic() + _SETTLE_SECONDS
-    counts = parse(lab.dom0.shell(_SCRIPT))
-    while (again := parse(lab.dom0.shell(_SCRIPT))) != counts:
+    counts = look(lab)
+    while (again := look(lab)) != counts:
         if time.monotonic() > deadline:
             raise LabError(f"Xen's counts do not stand still: {list(differences(counts, again))}")
         counts = again

@@ -49,7 +49,7 @@ def make_layer(folder: Path) -> Path:
 
 def _wheels() -> Path:
     """The packages ivc imports, in the versions installed here, for the guests' Python."""
-    pins = [f"{name}=={metadata.version(name)}" for name in DISTRIBUTIONS]
+    pins = [f"{name}=={_version(name)}" for name in DISTRIBUTIONS]
 
     def fetch(folder: Path) -> None:
         say(f"for the guests: {' '.join(pins)}")
@@ -58,3 +58,10 @@ def _wheels() -> Path:
         run_tool(*command, *_GUEST_PYTHON, *platforms, *pins)
 
     return cached("wheels", repr((pins, _GUEST_PYTHON, _GUEST_PLATFORMS)), fetch)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        raise LabError(f"not installed here: {name}; run: python3 build.py") from None

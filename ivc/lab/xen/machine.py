@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,12 @@ class Process:
     def stdout_bytes(self) -> bytes:
         """What it has printed so far, exactly."""
         return self._printed["stdout"]
+
+    def ended(self) -> bool:
+        """Whether it has ended; does not wait. Raises LabError if the machine is gone."""
+        while self.status is None and select.select([self._connection], [], [], 0)[0]:
+            self._receive(_NO_LIMIT)
+        return self.status is not None
 
     def wait(self, timeout: float | None = None) -> Done:
         """Wait for its end. Raises LabError after `timeout` seconds; it runs on then."""
