@@ -68,6 +68,18 @@ _COMPILERS = {
 }
 
 
+# What the tests need besides a compiler for aarch64: Debian's name, and the program it is for.
+# The last three are for a real Xen in an emulator.
+_FOR_TESTS = {
+    "qemu-user": EMULATOR,
+    "strace": "strace",
+    "tshark": "tshark",
+    "qemu-system-x86": "qemu-system-x86_64",
+    "debootstrap": "debootstrap",
+    "e2fsprogs": "mke2fs",
+}
+
+
 def main() -> None:
     options = _arguments()
     try:
@@ -234,11 +246,10 @@ def _require_tools() -> None:
 
 def missing_for_tests() -> list[str]:
     """Debian's names of what the tests need beyond the build and this machine has not."""
-    missing = {
-        _COMPILERS[CROSS]: not _compiles([CROSS]),
-        "qemu-user": shutil.which(EMULATOR) is None,
-        "strace": shutil.which("strace") is None,
-    }
+    # Debian has some where only root looks.
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+    missing = {_COMPILERS[CROSS]: not _compiles([CROSS])}
+    missing |= {name: not shutil.which(tool, path=path) for name, tool in _FOR_TESTS.items()}
     return [name for name, absent in missing.items() if absent]
 
 

@@ -467,9 +467,9 @@ struct gather {
     struct reg *from[MERGE_MAX]; /* whose the events are; NULL = none of ours */
     const sigset_t *mask;
     bool consumed;
-    bool rings;    /* some socket in the set has rings */
-    bool ring_hit; /* one of them has made an event */
-    bool rung;     /* a bell was among what the kernel reported */
+    unsigned rings; /* sockets of the set that have rings */
+    bool ring_hit;  /* one of them has made an event */
+    bool rung;      /* a bell was among what the kernel reported */
 };
 
 static void put(struct gather *g, struct reg *r, uint32_t events)
@@ -561,14 +561,14 @@ static void rotate(struct epset *set, struct reg *first)
 /* What the rings have, up to `limit` events. */
 static void collect(struct gather *g, int limit)
 {
-    g->rings = false;
+    g->rings = 0;
     if (!ivc_lock(&g->set->lock))
         return;
     struct reg *r;
     for (r = g->set->regs; r && g->n < limit; r = r->set_next) {
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
             continue;
-        g->rings = true;
+        g->rings++;
         uint32_t events = due_now(r);
         if (events) {
             put(g, r, events);
@@ -646,7 +646,7 @@ static int ask_kernel(struct gather *g, uint64_t timeout)
         errno = saved;
         return got;
     }
-    atomic_store_explicit(&g->set->kernel_looked, ivc_now(), memory_order_relaxed);
+    atomic_store_explicit(&g->set->kernel_looked, ivc_pace(), memory_order_relaxed);
     if (has_mail_event(g, got))
         control_read();
     translate(g, got);
@@ -669,19 +669,42 @@ static int look(struct gather *g, bool ask)
     return g->n ? 0 : error;
 }
 
-static int spin_set(struct gather *g, uint64_t deadline)
+/* Is it worth to collect? Undrained data an edge has told of already is not. */
+static bool stirs(struct reg *r)
 {
-    uint64_t now = ivc_now(), end = now + wait_spin_budget(), next = now + KERNEL_SPIN_LOOK_NS;
-    if (!g->rings || end == now)
+    if (!listens(r))
+        return false;
+    bool edge = r->events & EPOLLET;
+    if ((r->events & READ_EVENTS) && (edge ? recv_arrivals(r->s) != r->seen : recv_hint(r->s)))
+        return true;
+    return writes(r) && stream_writable(r->s) &&
+           (!edge || atomic_load(&r->s->stream->fulls) != r->fulls);
+}
+
+static bool set_stirs(void *who)
+{
+    struct epset *set = who;
+    bool found = false;
+    if (!ivc_lock(&set->lock))
+        return false;
+    for (struct reg *r = set->regs; r && !found; r = r->set_next)
+        found = stirs(r);
+    ivc_unlock(&set->lock);
+    return found;
+}
+
+static int spin_set(struct gather *g, struct ivc_limit *limit)
+{
+    struct spin spin = {0};
+    const unsigned width = g->rings;
+    if (!width)
         return 0;
-    if (end > deadline)
-        end = deadline;
-    for (; now < end; ivc_pause(), now = ivc_now()) {
+    for (;;) {
+        enum spun spun = wait_spin(&spin, limit, set_stirs, g->set, width);
+        if (spun == SPUN_OVER)
+            return 0;
         control_poll();
-        bool ask = now >= next;
-        if (ask)
-            next = now + KERNEL_SPIN_LOOK_NS;
-        int error = look(g, ask);
+        int error = look(g, spun == SPUN_KERNEL);
         if (g->n) {
             if (g->ring_hit)
                 wait_spin_hit();
@@ -692,8 +715,6 @@ static int spin_set(struct gather *g, uint64_t deadline)
         if (error)
             return error;
     }
-    wait_spin_miss();
-    return 0;
 }
 
 static void clear_bells(struct gather *g)
@@ -778,29 +799,28 @@ static void sync_set(struct gather *g)
         reg_sync_all();
 }
 
-static int wait_managed(struct gather *g, uint64_t deadline)
+static int wait_managed(struct gather *g, struct ivc_limit *limit)
 {
     for (;;) {
         control_poll();
         sync_set(g);
-        uint64_t now = ivc_now();
         uint64_t looked = atomic_load_explicit(&g->set->kernel_looked, memory_order_relaxed);
-        bool fresh = now - looked < KERNEL_LOOK_NS;
+        bool fresh = ivc_pace() - looked < KERNEL_LOOK_NS;
         int error = look(g, !fresh);
         /* Looked a moment ago, and about to spin or sleep: both look again. */
-        if (!g->n && !error && fresh && deadline == 0)
+        if (!g->n && !error && fresh && limit->timeout == 0)
             error = look(g, true);
-        if (!g->n && !error && deadline == 0)
+        if (!g->n && !error && limit->timeout == 0)
             clear_bells(g); /* or whoever polls the set itself finds it ready for good */
-        if (g->n || error || deadline == 0)
+        if (g->n || error || limit->timeout == 0)
             break;
-        error = spin_set(g, deadline);
+        error = spin_set(g, limit);
         if (g->n || error)
             return error;
-        now = ivc_now();
-        if (now >= deadline)
+        uint64_t now = ivc_now(), end = ivc_limit_end(limit, now);
+        if (now >= end)
             return 0;
-        error = sleep_in_set(g, deadline == UINT64_MAX ? UINT64_MAX : deadline - now);
+        error = sleep_in_set(g, end == UINT64_MAX ? UINT64_MAX : end - now);
         if (g->n || error)
             return error;
     }
@@ -829,10 +849,9 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
                const struct timespec *timeout, const sigset_t *mask)
 {
     struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask};
-    uint64_t ns;
-    if (!ivc_timeout(timeout, &ns))
+    struct ivc_limit limit = {0};
+    if (!ivc_timeout(timeout, &limit.timeout))
         return -EINVAL;
-    uint64_t deadline = ivc_deadline(ns);
     /* acquire: pairs with the release in manage() */
     if (max <= 0 || !events || !atomic_load_explicit(&set->managed, memory_order_acquire)) {
         int got = wait_native(&g, timeout);
@@ -847,7 +866,7 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
     }
     if (g.max > MERGE_MAX)
         g.max = MERGE_MAX;
-    int error = wait_managed(&g, deadline);
+    int error = wait_managed(&g, &limit);
     pass_on(&g);
     return g.n ? g.n : error;
 }

@@ -625,11 +625,11 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 static int recv_many(struct sock *s, int fd, struct mmsghdr *vec, unsigned n, int flags,
                      const struct timespec *timeout)
 {
-    uint64_t ns;
+    struct ivc_limit limit = {0};
     int once = flags & ~MSG_WAITFORONE;
-    if (!ivc_timeout(timeout, &ns))
+    if (!ivc_timeout(timeout, &limit.timeout))
         return (int)result(-EINVAL);
-    uint64_t end = ivc_deadline(ns);
+    uint64_t end = timeout ? ivc_limit_end(&limit, ivc_now()) : UINT64_MAX;
     for (unsigned i = 0; i < n; i++) {
         ssize_t r = recv_any(s, fd, &vec[i].msg_hdr, once);
         if (r < 0)
@@ -637,7 +637,7 @@ static int recv_many(struct sock *s, int fd, struct mmsghdr *vec, unsigned n, in
         vec[i].msg_len = (unsigned)r;
         if (flags & MSG_WAITFORONE)
             once |= MSG_DONTWAIT;
-        if (ivc_now() >= end)
+        if (timeout && ivc_now() >= end)
             return (int)i + 1;
     }
     return (int)n;

@@ -550,7 +550,7 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
         ssize_t n = rx_try(s, fd, msg, flags, look);
         bool pass_on = n != -EAGAIN && wait.consumed && s->rx_flows != NULL;
         ivc_unlock(&s->rx_lock);
-        if (n >= 0 && wait.spin_until && s->rx_ring_turn)
+        if (n >= 0 && wait.spin.until && s->rx_ring_turn)
             wait_spin_miss(); /* it was the kernel that ended the spin */
         if (pass_on)
             wait_pass_on(s);

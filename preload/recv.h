@@ -10,8 +10,6 @@
 
 /* How old the last look at the kernel may be while rings keep us busy. */
 #define KERNEL_LOOK_NS (20 * IVC_NS_PER_US)
-/* How often a spinning thread looks at the kernel, where system calls are cheap. */
-#define KERNEL_SPIN_LOOK_NS (4 * IVC_NS_PER_US)
 /* How long a ring waits after a fence that could not be told from its fellows. */
 #define FENCE_SETTLE_NS (5 * IVC_NS_PER_MS)
 /* How long a twin may be late. */

@@ -54,11 +54,17 @@ static inline bool ivc_timeout(const struct timespec *ts, uint64_t *ns)
     return true;
 }
 
-/* When a timeout that begins now ends: 0 = it does not wait, UINT64_MAX = never. */
-static inline uint64_t ivc_deadline(uint64_t timeout)
+/* How long a call may wait, in ns (0 = not, UINT64_MAX = for ever), and when that ends; 0 = nobody
+ * has asked yet. What is there at once is given out without a look at the clock. */
+struct ivc_limit {
+    uint64_t timeout, end;
+};
+
+static inline uint64_t ivc_limit_end(struct ivc_limit *limit, uint64_t now)
 {
-    uint64_t now = ivc_now();
-    return timeout == 0 ? 0 : timeout < UINT64_MAX - now ? now + timeout : UINT64_MAX;
+    if (limit->end == 0)
+        limit->end = limit->timeout < UINT64_MAX - now ? now + limit->timeout : UINT64_MAX;
+    return limit->end;
 }
 
 static inline void ivc_pause(void)

@@ -36,13 +36,16 @@ static struct {
     _Atomic uint32_t score; /* 0 .. SCORE_FULL */
     _Atomic uint32_t waits;
     bool fixed; /* IVC_SPIN_US was given */
-} spin = {.score = SCORE_FULL};
+} spins = {.score = SCORE_FULL};
+
+/* How often a spinning thread looks at the kernel, where system calls are cheap. */
+#define SPIN_LOOK_NS (4 * IVC_NS_PER_US)
 
 /* What clocks and system calls cost decides how often they are made while spinning. */
 static struct {
     uint64_t spin_look; /* between looks at the kernel, ns */
     unsigned burst;     /* looks at a ring between looks at the clock */
-} pace = {.spin_look = KERNEL_SPIN_LOOK_NS, .burst = 1};
+} pace = {.spin_look = SPIN_LOOK_NS, .burst = 1};
 
 static unsigned cpus(void)
 {
@@ -73,11 +76,11 @@ void wait_init(void)
     const char *text = getenv("IVC_SPIN_US");
     if (text && text[0] >= '0' && text[0] <= '9') {
         ns = number(text) * IVC_NS_PER_US;
-        spin.fixed = true;
+        spins.fixed = true;
     }
     if (ns > SPIN_MOST_NS)
         ns = SPIN_MOST_NS;
-    atomic_store(&spin.most, ns);
+    atomic_store(&spins.most, ns);
 }
 
 static uint64_t bounded(uint64_t ns)
@@ -122,7 +125,7 @@ void wait_judge_bell(const struct ivc_bell *bell)
     const struct timespec patience = {.tv_nsec = JUDGE_PATIENCE_NS};
     uint64_t least = UINT64_MAX;
     judge_calls();
-    if (spin.fixed)
+    if (spins.fixed)
         return;
     (void)ivc_bell_consume(bell); /* whoever binds a channel finds it rung */
     for (unsigned i = 0; i < JUDGE_RINGS; i++) {
@@ -135,24 +138,24 @@ void wait_judge_bell(const struct ivc_bell *bell)
         (void)ivc_bell_consume(bell);
     }
     atomic_store_explicit(&control_stats()->wake_cost_ns, least, memory_order_relaxed);
-    atomic_store_explicit(&spin.most, bounded(JUDGE_FACTOR * least), memory_order_relaxed);
+    atomic_store_explicit(&spins.most, bounded(JUDGE_FACTOR * least), memory_order_relaxed);
 }
 
 uint64_t wait_spin_budget(void)
 {
-    uint32_t score = atomic_load_explicit(&spin.score, memory_order_relaxed);
-    if (score < SCORE_FULL / 2 && !spin.fixed &&
-        atomic_fetch_add_explicit(&spin.waits, 1, memory_order_relaxed) % SPIN_PROBE)
+    uint32_t score = atomic_load_explicit(&spins.score, memory_order_relaxed);
+    if (score < SCORE_FULL / 2 && !spins.fixed &&
+        atomic_fetch_add_explicit(&spins.waits, 1, memory_order_relaxed) % SPIN_PROBE)
         return 0;
-    return atomic_load_explicit(&spin.most, memory_order_relaxed);
+    return atomic_load_explicit(&spins.most, memory_order_relaxed);
 }
 
 /* Not exact between threads, and need not be. */
 static void rate(bool hit)
 {
-    uint32_t score = atomic_load_explicit(&spin.score, memory_order_relaxed);
+    uint32_t score = atomic_load_explicit(&spins.score, memory_order_relaxed);
     score = hit ? score + (SCORE_FULL - score) / SCORE_SHARE : score - score / SCORE_SHARE;
-    atomic_store_explicit(&spin.score, score, memory_order_relaxed);
+    atomic_store_explicit(&spins.score, score, memory_order_relaxed);
 }
 
 void wait_spin_hit(void)
@@ -170,8 +173,53 @@ void wait_spin_miss(void)
 /* A sleep shorter than the budget was one that spinning would have saved. */
 void wait_slept(uint64_t slept)
 {
-    if (slept < atomic_load_explicit(&spin.most, memory_order_relaxed))
+    if (slept < atomic_load_explicit(&spins.most, memory_order_relaxed))
         rate(true);
+}
+
+/* What there is to see between two looks at the clock; SPUN_OVER = nothing. */
+static enum spun spin_burst(bool (*hint)(void *), void *who, unsigned width)
+{
+    for (unsigned i = 0; i < pace.burst; i += width) {
+        if (hint(who))
+            return SPUN_RING;
+        if (control_has_mail())
+            return SPUN_MAIL;
+        ivc_pause();
+    }
+    return SPUN_OVER;
+}
+
+/* The first burst comes before any look at the clock, so that what is about to come costs none.
+ * Whoever comes back has found nothing where `hint` saw something: then the clock goes first. */
+enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(void *), void *who,
+                    unsigned width)
+{
+    enum spun spun = SPUN_OVER;
+    if (spin->budget == 0) {
+        spin->budget = wait_spin_budget();
+        if (spin->budget == 0)
+            return SPUN_OVER;
+        spun = spin_burst(hint, who, width);
+    }
+    while (spun == SPUN_OVER) {
+        uint64_t now = ivc_now();
+        if (spin->until == 0) {
+            uint64_t end = ivc_limit_end(limit, now);
+            spin->until = now + spin->budget < end ? now + spin->budget : end;
+            spin->look = now + pace.spin_look;
+        }
+        if (now >= spin->until) {
+            wait_spin_miss();
+            return SPUN_OVER;
+        }
+        if (now >= spin->look) {
+            spin->look = now + pace.spin_look;
+            return SPUN_KERNEL;
+        }
+        spun = spin_burst(hint, who, width);
+    }
+    return spun;
 }
 
 /* When this thread was last woken by a bell; 0 = the next record will not tell
@@ -202,9 +250,9 @@ void wait_learn_wake_cost(uint16_t stamp)
         return;
     cost = atomic_exchange_explicit(&least, UINT64_MAX, memory_order_relaxed);
     atomic_store_explicit(&stats->wake_cost_ns, cost, memory_order_relaxed);
-    if (spin.fixed || atomic_load_explicit(&spin.most, memory_order_relaxed) == 0)
+    if (spins.fixed || atomic_load_explicit(&spins.most, memory_order_relaxed) == 0)
         return;
-    atomic_store_explicit(&spin.most, bounded(2 * cost), memory_order_relaxed);
+    atomic_store_explicit(&spins.most, bounded(2 * cost), memory_order_relaxed);
 }
 
 /* ---- one socket --------------------------------------------------------------------- */
@@ -231,42 +279,20 @@ bool wait_handlers_restart(void)
     return true;
 }
 
-/* Looks at the ring between two looks at the clock. True: worth another look now. */
-static bool spin_burst(struct sock *s)
+static bool hint_one(void *who)
 {
-    for (unsigned i = 0; i < pace.burst; i++) {
-        if (recv_hint(s)) {
-            wait_spin_hit();
-            return true;
-        }
-        if (control_has_mail())
-            return true;
-        ivc_pause();
-    }
-    return false;
+    return recv_hint(who);
 }
 
 /* True: worth another look now. Comes back for the kernel's sake in between. */
 static bool spin_one(struct wait *wait)
 {
-    uint64_t budget = wait->spin_until ? 0 : wait_spin_budget();
-    if (wait->spin_until == 0 && budget == 0)
-        return false;
-    if (spin_burst(wait->s))
-        return true;
-    uint64_t now = ivc_now();
-    if (wait->spin_until == 0)
-        wait->spin_until = now + budget;
-    for (uint64_t look = now + pace.spin_look; now < wait->spin_until; now = ivc_now()) {
-        if (spin_burst(wait->s))
-            return true;
-        if (now >= look) {
-            wait->kernel = true;
-            return true;
-        }
-    }
-    wait_spin_miss();
-    return false;
+    struct ivc_limit none = {.timeout = UINT64_MAX}; /* SO_RCVTIMEO is looked at before sleeping */
+    enum spun spun = wait_spin(&wait->spin, &none, hint_one, wait->s, 1);
+    if (spun == SPUN_RING)
+        wait_spin_hit();
+    wait->kernel = spun == SPUN_KERNEL;
+    return spun != SPUN_OVER;
 }
 
 static bool turned_nonblocking(struct wait *wait)
@@ -307,7 +333,7 @@ int wait_one(struct wait *wait)
     wait->kernel = false;
     if (recv_has_rings(s) && spin_one(wait))
         return 0;
-    wait->spin_until = 0;
+    wait->spin = (struct spin){0};
     if (turned_nonblocking(wait))
         return -EAGAIN;
     uint64_t now = ivc_now(), limit = UINT64_MAX;
@@ -434,21 +460,22 @@ static int poll_kernel(struct polling *p, nfds_t n, uint64_t limit)
     int got = real(ppoll)(p->all, n, to_timespec(limit, &ts), p->mask);
     int error = got < 0 ? errno : 0;
     errno = saved;
-    poll_looked = ivc_now();
+    poll_looked = ivc_pace();
     if (error)
         for (nfds_t i = 0; i < n; i++)
             p->all[i].revents = 0;
     return -error;
 }
 
-static bool poll_hint(const struct polling *p)
+static bool poll_hint(void *who)
 {
+    const struct polling *p = who;
     for (nfds_t i = 0; i < p->n; i++) {
         struct sock *s = polled(&p->fds[i]);
         if (s && recv_hint(s))
             return true;
     }
-    return control_has_mail();
+    return false;
 }
 
 static bool poll_has_rings(const struct polling *p)
@@ -462,30 +489,27 @@ static bool poll_has_rings(const struct polling *p)
 }
 
 /* Positive: descriptors ready; 0: nothing within the budget; -errno. */
-static int poll_spin(struct polling *p, uint64_t deadline)
+static int poll_spin(struct polling *p, struct ivc_limit *limit)
 {
-    uint64_t now = ivc_now(), end = now + wait_spin_budget(), look = now + pace.spin_look;
-    if (!poll_has_rings(p) || end == now)
+    struct spin spin = {0};
+    int ready = 0;
+    if (!poll_has_rings(p))
         return 0;
-    if (end > deadline)
-        end = deadline;
-    for (; now < end; ivc_pause(), now = ivc_now()) {
-        int ready = 0;
-        if (poll_hint(p)) {
-            control_poll();
-            ready = poll_rings(p);
-            if (ready)
-                wait_spin_hit();
-        } else if (now >= look) {
+    while (!ready) {
+        enum spun spun = wait_spin(&spin, limit, poll_hint, p, (unsigned)p->n);
+        if (spun == SPUN_OVER)
+            return 0;
+        if (spun == SPUN_KERNEL) {
             int error = poll_kernel(p, p->n, 0);
             ready = error ? error : poll_merge(p);
-            look = now + pace.spin_look;
+            continue;
         }
+        control_poll();
+        ready = poll_rings(p);
         if (ready)
-            return ready;
+            wait_spin_hit();
     }
-    wait_spin_miss();
-    return 0;
+    return ready;
 }
 
 static void poll_clear_bells(struct polling *p)
@@ -552,29 +576,28 @@ static void poll_pass_on(const struct polling *p)
     }
 }
 
-static int poll_loop(struct polling *p, uint64_t deadline)
+static int poll_loop(struct polling *p, struct ivc_limit *limit)
 {
     for (;;) {
         control_poll();
-        uint64_t now = ivc_now();
+        bool fresh = ivc_pace() - poll_looked < KERNEL_LOOK_NS;
         int error, ready = poll_rings(p);
-        bool fresh = now - poll_looked < KERNEL_LOOK_NS;
         if (ready && fresh)
             return ready;
         /* Looked a moment ago, and about to spin or sleep: both look again. */
-        if (!fresh || deadline == 0) {
+        if (!fresh || limit->timeout == 0) {
             error = poll_kernel(p, p->n, 0);
             ready = error ? error : poll_merge(p);
-            if (ready || deadline == 0)
+            if (ready || limit->timeout == 0)
                 return ready;
         }
-        ready = poll_spin(p, deadline);
+        ready = poll_spin(p, limit);
         if (ready)
             return ready;
-        now = ivc_now();
-        if (now >= deadline)
+        uint64_t now = ivc_now(), end = ivc_limit_end(limit, now);
+        if (now >= end)
             return 0;
-        error = poll_sleep(p, deadline == UINT64_MAX ? UINT64_MAX : deadline - now);
+        error = poll_sleep(p, end == UINT64_MAX ? UINT64_MAX : end - now);
         ready = error ? error : poll_merge(p);
         if (ready)
             return ready;
@@ -601,10 +624,9 @@ int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, cons
 {
     struct polling p = {.fds = fds, .n = n, .mask = mask};
     size_t size = (2 * n + 1) * sizeof(struct pollfd);
-    uint64_t ns;
-    if (!ivc_timeout(timeout, &ns))
+    struct ivc_limit limit = {0};
+    if (!ivc_timeout(timeout, &limit.timeout))
         return -EINVAL;
-    uint64_t deadline = ivc_deadline(ns);
     if (n <= POLL_STACK) {
         p.all = alloca(size);
     } else {
@@ -613,7 +635,7 @@ int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, cons
             return -ENOMEM;
     }
     (void)build_all(&p);
-    int ready = poll_loop(&p, deadline);
+    int ready = poll_loop(&p, &limit);
     if (ready > 0)
         poll_pass_on(&p);
     if (n > POLL_STACK)

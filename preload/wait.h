@@ -10,6 +10,28 @@
 
 #include "sock.h"
 
+/* One spin: rings are looked at in bursts, clock and kernel in between. */
+struct spin {
+    uint64_t budget; /* 0 = not yet begun */
+    uint64_t until;  /* 0 = the clock has not been looked at yet */
+    uint64_t look;   /* when it is the kernel's turn */
+};
+
+/* Why a spin stops. */
+enum spun {
+    SPUN_OVER,   /* nothing came while it paid to look */
+    SPUN_RING,   /* `hint` has seen something */
+    SPUN_MAIL,   /* the controller has said something */
+    SPUN_KERNEL, /* it is time to look at the kernel */
+};
+
+/*
+ * Begin a spin, or go on with it after a look that found nothing. `hint` looks
+ * at the rings of about `width` sockets (at least 1), without a system call.
+ */
+enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(void *), void *who,
+                    unsigned width);
+
 /* One receive that waits on one socket. */
 struct wait {
     struct sock *s;
@@ -17,8 +39,8 @@ struct wait {
     bool kernel;   /* the kernel has something */
     bool consumed; /* we cleared the bell */
     bool rung;     /* the bell was seen readable and is still to be cleared */
-    uint64_t deadline;   /* SO_RCVTIMEO; 0 = not yet worked out */
-    uint64_t spin_until; /* 0 = not yet spinning */
+    uint64_t deadline; /* SO_RCVTIMEO; 0 = not yet worked out */
+    struct spin spin;
 };
 
 /* Wait until it is worth another look. 0, or -errno to return (-EAGAIN after

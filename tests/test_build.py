@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,5 +209,15 @@ def test_what_the_tests_need_is_named_before_anything_is_built(tmp_path: Path) -
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user strace"
-    assert f"Get them with: apt-get install {packages}\n" in done.stderr
+    packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user strace tshark"
+    assert f"Get them with: apt-get install {packages}" in done.stderr
+
+
+def test_what_the_tests_need_is_what_readme_says_and_ci_installs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build, "_compiles", lambda compiler: False)
+    monkeypatch.setattr(build.shutil, "which", lambda *args, **options: None)
+    packages = " ".join(build.missing_for_tests())
+    assert f"apt-get install {packages}\n" in (ROOT / "README.md").read_text()
+    assert set(packages.split()) <= set(re.findall(r"[\w-]+", (ROOT / ".ci" / "run").read_text()))

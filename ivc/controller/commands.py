@@ -44,7 +44,7 @@ def _add_controller(subparsers: _Subparsers) -> None:
         "SIGTERM ends it.",
     )
     parser.add_argument(
-        "config", nargs="+", type=Path, metavar="NETWORK", help="vsomeip JSON file or folder"
+        "config", nargs="+", type=Path, metavar="CONFIG", help="vsomeip JSON, ARXML, network file"
     )
     parser.add_argument(
         "--mapping",

@@ -16,13 +16,16 @@ from ivc.errors import Finding, Severity
 from ivc.network.arxml import read_arxml
 from ivc.network.values import Report
 
-ERROR, WARNING = Severity.ERROR, Severity.WARNING
-
 Spoil = Callable[[str], str]
+Slip = Callable[[str, str], str]
+"""What a slip makes of a file's text; the second argument is the element it is in."""
 
 CHANNEL = "/Vehicle/Ethernet/Channel"
+ADAS_SOCKET = f"{CHANNEL}/AdasUdp"
+ADAS_UDP = f"{ADAS_SOCKET}/AdasUdp_AE"
 PROVIDED = "/Vehicle/Instances/Provided"
-OLD_PROVIDED = f"{CHANNEL}/AdasUdp/AdasUdp_AE/Provided"
+HANDLER = f"{PROVIDED}/Handler"
+IPV6 = "<IPV-6-CONFIGURATION><IPV-6-ADDRESS>fd00::1</IPV-6-ADDRESS></IPV-6-CONFIGURATION>"
 
 
 @cache
@@ -30,316 +33,184 @@ def good(modelling: str) -> str:
     return vehicle.MODELLINGS[modelling]()
 
 
-def edit(name: str, old: str, new: str) -> Spoil:
-    """Exchange text, the first time it comes after the element called `name` begins."""
+def edit(old: str, new: str, of: str = "") -> Slip:
+    """Exchange text, the first time it comes after the element (or the one called `of`) begins."""
 
-    def spoil(text: str) -> str:
-        at = text.index(f"<SHORT-NAME>{name}</SHORT-NAME>")
+    def slip(text: str, element: str) -> str:
+        at = text.index(f"<SHORT-NAME>{of or element}</SHORT-NAME>")
         changed = re.sub(old, new, text[at:], count=1, flags=re.DOTALL)
         assert changed != text[at:]
         return text[:at] + changed
 
-    return spoil
+    return slip
 
 
-def drop(name: str, tag: str) -> Spoil:
-    """Take the first element with this tag out of the element called `name`."""
-    return edit(name, rf"<{tag}[ >].*?</{tag}>", "")
+def drop(tag: str, of: str = "") -> Slip:
+    """Take the first element with this tag out of it."""
+    return edit(rf"<{tag}[ >].*?</{tag}>", "", of)
 
 
-def value(name: str, tag: str, new: str) -> Spoil:
-    """Give the first element with this tag in the element called `name` another value."""
-    return edit(name, rf"(<{tag}(?: [^>]*)?>)[^<]*", rf"\g<1>{new}")
+def value(tag: str, new: str, of: str = "") -> Slip:
+    """Give the first element with this tag in it another value."""
+    return edit(rf"(<{tag}(?: [^>]*)?>)[^<]*", rf"\g<1>{new}", of)
 
 
-def both(*steps: Spoil) -> Spoil:
-    def spoil(text: str) -> str:
-        for step in steps:
-            text = step(text)
+def both(*slips: Slip) -> Slip:
+    def slip(text: str, element: str) -> str:
+        for each in slips:
+            text = each(text, element)
         return text
 
-    return spoil
+    return slip
 
 
-def twice(name: str, tag: str, rename: str) -> Spoil:
+def twice(name: str, tag: str, rename: str) -> Slip:
     """Repeat the element called `name`, under another name."""
     pattern = rf"<{tag}>\s*<SHORT-NAME>{name}</SHORT-NAME>.*?</{tag}>"
 
-    def spoil(text: str) -> str:
+    def slip(text: str, element: str) -> str:
         match = re.search(pattern, text, re.DOTALL)
         assert match is not None
         again = match[0].replace(f">{name}<", f">{rename}<", 1)
         return text[: match.end()] + again + text[match.end() :]
 
-    return spoil
+    return slip
 
 
-# kind, severity, path, modelling, how to provoke it
-CASES: list[tuple[str, Severity, str, str, Spoil]] = [
+def file(old: str, new: str) -> Slip:
+    """Exchange text wherever it is."""
+    return lambda text, element: text.replace(old, new)
+
+
+# kind, path, modelling, how to provoke it: in the last element of the path unless told
+ERRORS: list[tuple[str, str, str, Slip]] = [
     # the file
-    ("syntax", ERROR, "", "v2", lambda text: text.replace("</AUTOSAR>", "")),
-    ("syntax", ERROR, "/Vehicle", "v2", lambda text: text.replace("</SYSTEM>", "</SYSTEN>")),
-    ("syntax", ERROR, "", "v2", lambda text: ""),
-    ("syntax", ERROR, "/Vehicle", "v2", lambda text: text[:-60]),
-    ("syntax", ERROR, PROVIDED, "v2", value("Provided", "SERVICE-IDENTIFIER", "&id;")),
-    ("syntax", ERROR, "", "v2", lambda text: text.replace("utf-8", "utf-99")),
-    ("doctype", ERROR, "", "v2", lambda text: text.replace("<AUTOSAR", "<!DOCTYPE x><AUTOSAR", 1)),
-    ("not-autosar", ERROR, "", "v2", lambda text: text.replace("schema/r4.0", "3.2.1")),
-    ("not-autosar", ERROR, "", "v2", lambda text: "<fx:FIBEX xmlns:fx='http://x'/>"),
-    ("not-autosar", ERROR, "", "v2", lambda text: "<html/>"),
-    ("too-deep", ERROR, "", "v2", lambda text: text.replace("<AR-PACKAGES>", "<A>" * 200)),
+    ("syntax", "", "v2", file("</AUTOSAR>", "")),
+    ("syntax", "/Vehicle", "v2", file("</SYSTEM>", "</SYSTEN>")),
+    ("syntax", "", "v2", lambda text, element: ""),
+    ("syntax", "/Vehicle", "v2", lambda text, element: text[:-60]),
+    ("syntax", PROVIDED, "v2", value("SERVICE-IDENTIFIER", "&id;")),
+    ("syntax", "", "v2", file("utf-8", "utf-99")),
+    ("doctype", "", "v2", file("<AUTOSAR", "<!DOCTYPE x><AUTOSAR")),
+    ("not-autosar", "", "v2", file("schema/r4.0", "3.2.1")),
+    ("not-autosar", "", "v2", lambda text, element: "<fx:FIBEX xmlns:fx='http://x'/>"),
+    ("not-autosar", "", "v2", lambda text, element: "<html/>"),
+    ("too-deep", "", "v2", file("<AR-PACKAGES>", "<A>" * 200)),
     (
         "no-services",
-        ERROR,
         "",
         "v2",
-        both(drop("Instances", "SERVICE-INSTANCES"), drop("Instances", "SHORT-NAME")),
+        both(drop("SERVICE-INSTANCES", of="Instances"), drop("SHORT-NAME", of="Instances")),
     ),
-    (
-        "duplicate-path",
-        ERROR,
-        PROVIDED,
-        "v2",
-        twice("Provided", "PROVIDED-SERVICE-INSTANCE", "Provided"),
-    ),
+    ("duplicate-path", PROVIDED, "v2", twice("Provided", "PROVIDED-SERVICE-INSTANCE", "Provided")),
     # addresses
-    (
-        "bad-address",
-        ERROR,
-        f"{CHANNEL}/adasEndpoint",
-        "v2",
-        value("adasEndpoint", "IPV-4-ADDRESS", "10.77.0.256"),
-    ),
-    (
-        "bad-address",
-        ERROR,
-        f"{CHANNEL}/adasEndpoint",
-        "v2",
-        value("adasEndpoint", "IPV-4-ADDRESS", "224.0.0.9"),
-    ),
-    (
-        "bad-netmask",
-        ERROR,
-        f"{CHANNEL}/hmiEndpoint",
-        "v1",
-        value("hmiEndpoint", "NETWORK-MASK", "255.0.255.0"),
-    ),
+    ("bad-address", f"{CHANNEL}/adasEndpoint", "v2", value("IPV-4-ADDRESS", "10.77.0.256")),
+    ("bad-address", f"{CHANNEL}/adasEndpoint", "v2", value("IPV-4-ADDRESS", "224.0.0.9")),
+    ("bad-netmask", f"{CHANNEL}/hmiEndpoint", "v1", value("NETWORK-MASK", "255.0.255.0")),
     (
         "no-address",
-        WARNING,
-        f"{CHANNEL}/hmiEndpoint",
-        "v2",
-        drop("hmiEndpoint", "IPV-4-CONFIGURATION"),
-    ),
-    (
-        "no-address",
-        WARNING,
-        f"{CHANNEL}/hmiEndpoint",
-        "adaptive",
-        edit(
-            "hmiEndpoint",
-            "<IPV-4-CONFIGURATION>.*?</IPV-4-CONFIGURATION>",
-            "<IPV-6-CONFIGURATION><IPV-6-ADDRESS>fd00::1</IPV-6-ADDRESS></IPV-6-CONFIGURATION>",
-        ),
-    ),
-    (
-        "no-address",
-        ERROR,
         "/Vehicle/adasDesign/Connector",
         "adaptive",
-        drop("adasDesign", "UNICAST-NETWORK-ENDPOINT-REFS"),
+        drop("UNICAST-NETWORK-ENDPOINT-REFS", of="adasDesign"),
     ),
     # ports
+    ("no-port", ADAS_UDP, "v2", drop("TP-CONFIGURATION")),
     (
         "no-port",
-        ERROR,
-        f"{CHANNEL}/AdasUdp/AdasUdp_AE",
-        "v2",
-        drop("AdasUdp_AE", "TP-CONFIGURATION"),
-    ),
-    (
-        "no-port",
-        ERROR,
         "/Vehicle/adasMapping",
         "adaptive",
-        both(drop("adasMapping", "UDP-PORT-REF"), drop("adasMapping", "TCP-PORT-REF")),
+        both(drop("UDP-PORT-REF"), drop("TCP-PORT-REF")),
     ),
+    ("dynamic-port", ADAS_UDP, "v1", value("PORT-NUMBER", "0", of="AdasUdp")),
     (
         "dynamic-port",
-        ERROR,
-        f"{CHANNEL}/AdasUdp/AdasUdp_AE",
-        "v1",
-        value("AdasUdp", "PORT-NUMBER", "0"),
-    ),
-    (
-        "dynamic-port",
-        ERROR,
-        f"{CHANNEL}/AdasUdp/AdasUdp_AE",
+        ADAS_UDP,
         "v2",
         edit(
-            "AdasUdp",
             "<PORT-NUMBER>.*?</PORT-NUMBER>",
             "<DYNAMICALLY-ASSIGNED>true</DYNAMICALLY-ASSIGNED>",
+            of="AdasUdp",
         ),
     ),
-    (
-        "bad-number",
-        ERROR,
-        f"{CHANNEL}/AdasUdp/AdasUdp_AE",
-        "v2",
-        value("AdasUdp", "PORT-NUMBER", "65536"),
-    ),
+    ("bad-number", ADAS_UDP, "v2", value("PORT-NUMBER", "65536", of="AdasUdp")),
     # ids
-    ("bad-number", ERROR, PROVIDED, "v2", value("Provided", "SERVICE-IDENTIFIER", "70000")),
-    ("bad-number", ERROR, PROVIDED, "v2", value("Provided", "INSTANCE-IDENTIFIER", "-1")),
-    ("bad-number", ERROR, OLD_PROVIDED, "v1", value("Provided", "INSTANCE-IDENTIFIER", "09")),
-    ("bad-number", ERROR, PROVIDED, "v2", value("Provided", "MAJOR-VERSION", "256")),
+    ("bad-number", PROVIDED, "v2", value("SERVICE-IDENTIFIER", "70000")),
+    ("bad-number", PROVIDED, "v2", value("INSTANCE-IDENTIFIER", "-1")),
+    ("bad-number", f"{ADAS_UDP}/Provided", "v1", value("INSTANCE-IDENTIFIER", "09")),
+    ("bad-number", PROVIDED, "v2", value("MAJOR-VERSION", "256")),
+    ("bad-number", HANDLER, "v2", value("EVENT-GROUP-IDENTIFIER", "one")),
+    ("bad-number", "/Vehicle/Identifiers/Identifier", "v2", value("HEADER-ID", "0x1123480011")),
+    ("bad-number", "/Vehicle/Deployment/Event", "adaptive", value("EVENT-ID", "0x18001")),
+    ("missing", PROVIDED, "v2", drop("SERVICE-IDENTIFIER")),
+    ("missing", PROVIDED, "v2", drop("INSTANCE-IDENTIFIER")),
+    ("missing", "/Vehicle/Deployment", "adaptive", drop("SERVICE-INTERFACE-ID", of="Group")),
+    ("missing", "/Vehicle/Provided", "adaptive", drop("SERVICE-INSTANCE-ID")),
+    ("missing", "/Vehicle/Provided", "adaptive", drop("SERVICE-INTERFACE-DEPLOYMENT-REF")),
+    ("missing", "/Vehicle/adasMapping", "adaptive", drop("COMMUNICATION-CONNECTOR-REF")),
+    ("missing", ADAS_UDP, "v2", drop("NETWORK-ENDPOINT-REF")),
+    # references
+    ("bad-reference", HANDLER, "v2", value("APPLICATION-ENDPOINT-REF", "/Vehicle/Nowhere")),
+    ("bad-reference", PROVIDED, "v2", edit(ADAS_UDP, ADAS_SOCKET)),
+    ("bad-reference", ADAS_SOCKET, "v1", value("CONNECTOR-REF", "/Vehicle/adas/Gone")),
     (
-        "bad-number",
-        ERROR,
-        f"{PROVIDED}/Handler",
-        "v2",
-        value("Handler", "EVENT-GROUP-IDENTIFIER", "one"),
-    ),
-    (
-        "bad-number",
-        ERROR,
-        "/Vehicle/Identifiers/Identifier",
-        "v2",
-        value("Identifier", "HEADER-ID", "0x1123480011"),
-    ),
-    (
-        "bad-number",
-        ERROR,
-        "/Vehicle/Deployment/Event",
+        "bad-reference",
+        "/Vehicle/Deployment/Group",
         "adaptive",
-        value("Event", "EVENT-ID", "0x18001"),
+        value("EVENT-REF", "/Vehicle/Deployment/Gone"),
     ),
-    ("missing", ERROR, PROVIDED, "v2", drop("Provided", "SERVICE-IDENTIFIER")),
-    ("missing", ERROR, PROVIDED, "v2", drop("Provided", "INSTANCE-IDENTIFIER")),
-    ("missing", ERROR, "/Vehicle/Deployment", "adaptive", drop("Group", "SERVICE-INTERFACE-ID")),
-    ("missing", ERROR, "/Vehicle/Provided", "adaptive", drop("Provided", "SERVICE-INSTANCE-ID")),
     (
-        "missing",
-        ERROR,
-        "/Vehicle/Provided",
+        "bad-reference",
+        "/Vehicle/Provided/Group",
         "adaptive",
-        drop("Provided", "SERVICE-INTERFACE-DEPLOYMENT-REF"),
+        value("EVENT-GROUP-REF", "/Vehicle/Deployment/Gone", of="Provided"),
     ),
     (
-        "missing",
-        ERROR,
+        "bad-reference",
         "/Vehicle/adasMapping",
         "adaptive",
-        drop("adasMapping", "COMMUNICATION-CONNECTOR-REF"),
+        value("SERVICE-INSTANCE-REF", "/Vehicle/Gone"),
     ),
+    ("no-ecu", ADAS_SOCKET, "v2", drop("CONNECTOR-REF")),
+    # service discovery
+    ("bad-multicast", f"{CHANNEL}/SdEndpoint", "adaptive", value("IPV-4-ADDRESS", "10.77.0.99")),
+]
+
+WARNINGS: list[tuple[str, str, str, Slip]] = [
+    ("no-address", f"{CHANNEL}/hmiEndpoint", "v2", drop("IPV-4-CONFIGURATION")),
     (
-        "missing",
-        ERROR,
-        f"{CHANNEL}/AdasUdp/AdasUdp_AE",
-        "v2",
-        drop("AdasUdp_AE", "NETWORK-ENDPOINT-REF"),
+        "no-address",
+        f"{CHANNEL}/hmiEndpoint",
+        "adaptive",
+        edit("<IPV-4-CONFIGURATION>.*?</IPV-4-CONFIGURATION>", IPV6),
     ),
     (
         "duplicate-service",
-        WARNING,
         "/Vehicle/Instances/Again",
         "v2",
         twice("Provided", "PROVIDED-SERVICE-INSTANCE", "Again"),
     ),
-    # references
     (
         "bad-reference",
-        ERROR,
-        f"{PROVIDED}/Handler",
-        "v2",
-        value("Handler", "APPLICATION-ENDPOINT-REF", "/Vehicle/Nowhere"),
-    ),
-    (
-        "bad-reference",
-        ERROR,
-        PROVIDED,
-        "v2",
-        edit("Provided", f"{CHANNEL}/AdasUdp/AdasUdp_AE", f"{CHANNEL}/AdasUdp"),
-    ),
-    (
-        "bad-reference",
-        ERROR,
-        f"{CHANNEL}/AdasUdp",
-        "v1",
-        value("AdasUdp", "CONNECTOR-REF", "/Vehicle/adas/Gone"),
-    ),
-    (
-        "bad-reference",
-        WARNING,
         f"{CHANNEL}/HmiUdp/HmiUdp_AE/Consumed",
         "v1",
-        value("Consumed", "PROVIDED-SERVICE-INSTANCE-REF", "/Vehicle/Gone"),
+        value("PROVIDED-SERVICE-INSTANCE-REF", "/Vehicle/Gone"),
     ),
-    (
-        "bad-reference",
-        ERROR,
-        "/Vehicle/Deployment/Group",
-        "adaptive",
-        value("Group", "EVENT-REF", "/Vehicle/Deployment/Gone"),
-    ),
-    (
-        "bad-reference",
-        ERROR,
-        "/Vehicle/Provided/Group",
-        "adaptive",
-        value("Provided", "EVENT-GROUP-REF", "/Vehicle/Deployment/Gone"),
-    ),
-    (
-        "bad-reference",
-        ERROR,
-        "/Vehicle/adasMapping",
-        "adaptive",
-        value("adasMapping", "SERVICE-INSTANCE-REF", "/Vehicle/Gone"),
-    ),
-    (
-        "no-endpoint",
-        WARNING,
-        PROVIDED,
-        "v2",
-        drop("Provided", "LOCAL-UNICAST-ADDRESSS"),
-    ),
-    (
-        "no-ecu",
-        ERROR,
-        f"{CHANNEL}/AdasUdp",
-        "v2",
-        drop("AdasUdp", "CONNECTOR-REF"),
-    ),
-    # service discovery and eventgroups
-    (
-        "no-sd",
-        WARNING,
-        "/Vehicle/hmiDesign",
-        "adaptive",
-        drop("hmiDesign", "SERVICE-DISCOVERY-CONFIGS"),
-    ),
-    (
-        "bad-multicast",
-        ERROR,
-        f"{CHANNEL}/SdEndpoint",
-        "adaptive",
-        value("SdEndpoint", "IPV-4-ADDRESS", "10.77.0.99"),
-    ),
-    (
-        "no-eventgroup-id",
-        WARNING,
-        f"{PROVIDED}/Handler",
-        "v2",
-        drop("Handler", "EVENT-GROUP-IDENTIFIER"),
-    ),
-    (
-        "unused-multicast",
-        WARNING,
-        f"{PROVIDED}/Handler",
-        "v2",
-        drop("Handler", "MULTICAST-THRESHOLD"),
-    ),
+    ("no-endpoint", PROVIDED, "v2", drop("LOCAL-UNICAST-ADDRESSS")),
+    ("no-sd", "/Vehicle/hmiDesign", "adaptive", drop("SERVICE-DISCOVERY-CONFIGS")),
+    ("no-eventgroup-id", HANDLER, "v2", drop("EVENT-GROUP-IDENTIFIER")),
+    ("unused-multicast", HANDLER, "v2", drop("MULTICAST-THRESHOLD")),
+]
+
+
+def spoil(path: str, slip: Slip) -> Spoil:
+    """The slip in the last element of a path."""
+    return lambda text: slip(text, path.rpartition("/")[2])
+
+
+CASES = [
+    (code, severity, path, modelling, spoil(path, slip))
+    for severity, rows in ((Severity.ERROR, ERRORS), (Severity.WARNING, WARNINGS))
+    for code, path, modelling, slip in rows
 ]
 IDS = [f"{case[0]}-{case[2].rpartition('/')[2]}-{case[3]}" for case in CASES]
 
@@ -371,25 +242,25 @@ def test_good_files_have_no_findings(tmp_path: Path, modelling: str) -> None:
 
 
 def test_finding_has_the_line_of_the_element(tmp_path: Path) -> None:
-    text = value("Provided", "SERVICE-IDENTIFIER", "70000")(good("v2"))
+    text = value("SERVICE-IDENTIFIER", "70000")(good("v2"), "Provided")
     (finding,) = findings(tmp_path, text)
     assert "<SERVICE-IDENTIFIER>70000<" in text.splitlines()[finding.line - 1]
     assert finding.found == 'SERVICE-IDENTIFIER "70000"'
 
 
 def test_all_problems_are_told_in_one_run(tmp_path: Path) -> None:
-    spoil = both(
-        value("Provided", "SERVICE-IDENTIFIER", "70000"),
-        value("AdasUdp", "PORT-NUMBER", "65536"),
-        value("hmiEndpoint", "IPV-4-ADDRESS", "10.77.0"),
-        drop("Handler", "MULTICAST-THRESHOLD"),
+    slips = both(
+        value("SERVICE-IDENTIFIER", "70000", of="Provided"),
+        value("PORT-NUMBER", "65536", of="AdasUdp"),
+        value("IPV-4-ADDRESS", "10.77.0", of="hmiEndpoint"),
+        drop("MULTICAST-THRESHOLD", of="Handler"),
     )
-    codes = sorted(finding.code for finding in findings(tmp_path, spoil(good("v2"))))
+    codes = sorted(finding.code for finding in findings(tmp_path, slips(good("v2"), "")))
     assert codes == ["bad-address", "bad-number", "bad-number", "unused-multicast"]
 
 
 def test_files_that_disagree_are_told(tmp_path: Path) -> None:
-    other = value("Provided", "SERVICE-IDENTIFIER", "4661")(good("v2"))
+    other = value("SERVICE-IDENTIFIER", "4661")(good("v2"), "Provided")
     (finding,) = findings(tmp_path, good("v2"), other)
     assert (finding.code, finding.file, finding.pointer) == (
         "second-definition",
