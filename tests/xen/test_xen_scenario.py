@@ -22,7 +22,7 @@ AT_LEAST = {Way.DIRECT_SPIN: 20.0, Way.DIRECT: 2.5, Way.RELAY: 1.0}
 
 @pytest.fixture(scope="module")
 def runs(lab: XenLab) -> list[Run]:
-    results = show(lab, Settings())
+    results = show(lab, Settings(calls=800))
     print(as_table(results))
     return results
 

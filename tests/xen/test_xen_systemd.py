@@ -23,6 +23,7 @@ SECONDS = 120.0
 def systemd_lab(other_lab: XenLab) -> Iterator[XenLab]:
     install(other_lab, "systemd")
     other_lab.dom0.shell("systemd-sysusers && systemctl daemon-reload && udevadm control --reload")
+    other_lab.dom0.shell("udevadm trigger --action=add --settle --subsystem-match=misc", SECONDS)
     yield other_lab
     other_lab.dom0.run(["systemctl", "stop", UNIT], SECONDS)
 
@@ -103,13 +104,11 @@ def test_of_the_devices_it_may_open_only_what_it_works_with(systemd_lab: XenLab)
 
 @pytest.mark.parametrize("name", ["evtchn", "gntdev", "gntalloc", "xenbus"])
 def test_the_group_may_use_what_shares_memory(systemd_lab: XenLab, name: str) -> None:
-    systemd_lab.dom0.shell("udevadm trigger --action=add --settle --subsystem-match=misc", SECONDS)
     assert systemd_lab.dom0.shell(f"stat -c '%G %a' /dev/xen/{name}") == "ivc 660"
 
 
 @pytest.mark.parametrize("name", ["privcmd", "hypercall"])
 def test_what_rules_the_domain_stays_roots(systemd_lab: XenLab, name: str) -> None:
-    systemd_lab.dom0.shell("udevadm trigger --action=add --settle --subsystem-match=misc", SECONDS)
     assert systemd_lab.dom0.shell(f"stat -c '%U %G %a' /dev/xen/{name}") == "root root 600"
 
 
