@@ -135,7 +135,7 @@ def test_a_long_conversation_keeps_order_and_content(net: Net) -> None:
     here = client.getsockname()
     answering = server.agent.module("routines").start.converse(server, here, 2, 1, count)
     asking = client.agent.module("routines").start.converse(client, address, 1, 2, count)
-    for result in (asking.join(7), answering.join(7)):
+    for result in (asking.join(20), answering.join(20)):
         assert result == {"came": count, "acknowledged": count, "strange": 0}
 
 
