@@ -99,6 +99,8 @@ class Streams:
     def _wrong(self, socket: Socket, decision: Decision) -> Reason:
         if socket.place is None:
             return Reason.NO_NODE
+        if socket.place.quiesced or self._registry.hosts.is_quiesced(socket.peer.ip):
+            return Reason.QUIESCED
         return Reason.NONE if self._dcc.on_rings(decision) else decision.reason
 
     def _join(self, socket: Socket, decision: Decision, table: FlowTable) -> Reason:

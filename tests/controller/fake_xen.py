@@ -68,6 +68,7 @@ class Hypervisor:
         self.store.set(f"{home}/name", name.encode(), domid)
         uuid = f"/vm/00000000-0000-0000-0000-{domid:012x}"
         self.store.set(f"{home}/vm", uuid.encode(), domid)
+        self.store.set(f"{home}/control/shutdown", b"", domid)
         self.alive.add(domid)
         self.store.fire("@introduceDomain")
 
@@ -295,6 +296,15 @@ class StoreClient:
         if not allowed or len(value) > 2048:
             raise PlatformError(f"{path} cannot be written")
         self.store.set(where, value, self.domid if reader is None else reader)
+
+    def give(self, path: str, domid: int) -> None:
+        """As xenstored does it: watches fire, of those who may read the node now."""
+        assert self.domid == 0
+        with self.xen.lock:
+            if path not in self.store.nodes:
+                raise PlatformError(f"{path} is not there")
+            self.store.nodes[path] = self.store.nodes[path][0], domid
+        self.store.fire(path)
 
     def children(self, path: str) -> list[str]:
         with self.xen.lock:
