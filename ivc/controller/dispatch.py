@@ -96,7 +96,7 @@ class Dispatcher:
             flow.spec.end(role).process
             for flow in self.flows.flows.values()
             if host in flow.hosts
-            for role in Role
+            for role in ([Role.SENDER] if flow.ended else Role)  # a receiver is told afterwards
         }
         return [
             process

@@ -94,6 +94,11 @@ class Streams:
             pair.reason = wrong or pair.reason
             for flow in list(pair.flows):
                 table.close(flow, pair.reason)
+        if wrong:  # it is for us to say when that is over; what an end has said is for good
+            for end in pair.ends:
+                del self._pairs[end]
+                self._touched[end] = None
+            return wrong
         return Reason.NONE if pair.active else Reason.PENDING if pair.flows else pair.reason
 
     def _wrong(self, socket: Socket, decision: Decision) -> Reason:

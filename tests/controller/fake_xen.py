@@ -72,6 +72,11 @@ class Hypervisor:
         self.alive.add(domid)
         self.store.fire("@introduceDomain")
 
+    def ask(self, domid: int, what: str) -> None:
+        """As the toolstack asks a guest's kernel for something; the node stays whose it was."""
+        path = f"/local/domain/{domid}/control/shutdown"
+        self.store.set(path, what.encode(), self.store.nodes[path][1])
+
     def destroy(self, domid: int) -> None:
         """No event, no byte: what it granted stays, its ports fall silent, its nodes go."""
         self.alive.discard(domid)

@@ -3,24 +3,34 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from remote import until
+from remote import Agent, until
 from stream_lab import StreamNet
 from wrapper_lab import Carried, Net
 
 from ivc.controller.client import quiesce, read_status, unquiesce
+from ivc.controller.errors import OrderFailed
 
 PATIENCE_S = 5.0
 
 
 @pytest.fixture
 def quiet_net(wrapped_net: Net) -> Iterator[Net]:
+    """Agents with a thread that waits for a socket, as programs have: by that they listen."""
+    for agent in (wrapped_net.left, wrapped_net.right):
+        attentive(wrapped_net, agent)
     yield wrapped_net
     unquiesce(wrapped_net.run_dir, right(wrapped_net))
+
+
+def attentive(net: Net, agent: Agent) -> None:
+    sock, _ = net.server(agent)
+    sock.start.recv(100)
 
 
 def right(net: Net | StreamNet) -> str:
@@ -59,7 +69,7 @@ def test_while_quiesced_all_goes_by_the_network_and_afterwards_by_ring(quiet_net
     assert (now["ring"] - before["ring"], now["net"] - before["net"]) == (0, 20)
     assert quiet_net.status()["flows"] == []
     unquiesce(quiet_net.run_dir, right(quiet_net))
-    quiet_net.warm(client, server, address)
+    quiet_net.warm(client, server, address, claim=Carried.NOTHING)
 
 
 def test_both_ends_say_why(quiet_net: Net) -> None:
@@ -73,14 +83,8 @@ def test_what_nobody_has_read_yet_does_not_hinder_it(quiet_net: Net) -> None:
     client, server, address = quiet_net.pair(claim=Carried.NOTHING)
     for number in range(5):
         client.sendto(b"%d" % number, address)
-    server.getsockname()
-    reading = server.agent.socket()  # a call reads the messages of all sockets of its process
-    reading.bind((server.agent.address, 0))
-    waiting = reading.start.recv(100)
     quiesce(quiet_net.run_dir, right(quiet_net), PATIENCE_S)
     assert [server.recv(100) for _ in range(5)] == [b"%d" % number for number in range(5)]
-    client.sendto(b"end", tuple(reading.getsockname()))
-    assert waiting.join() == b"end"
 
 
 def test_a_socket_made_meanwhile_gets_rings_afterwards(quiet_net: Net) -> None:
@@ -90,24 +94,48 @@ def test_a_socket_made_meanwhile_gets_rings_afterwards(quiet_net: Net) -> None:
     client.sendto(b"by the network", address)
     assert server.recv(100) == b"by the network"
     unquiesce(quiet_net.run_dir, right(quiet_net))
-    quiet_net.warm(client, server, address)
+    quiet_net.warm(client, server, address, claim=Carried.NOTHING)
 
 
-def test_a_member_of_a_group_is_served_by_the_kernel_meanwhile(quiet_net: Net) -> None:
-    client, server, address = quiet_net.pair(claim=Carried.NOTHING)
-    status = quiet_net.status()
-    shown = {node["name"]: node["quiesced"] for node in status["nodes"]}
-    assert shown == {"left": False, "right": False, "third": False}
+def test_a_member_of_a_group_is_reached_by_the_kernel_meanwhile(quiet_net: Net) -> None:
+    group = quiet_net.group()
+    member = quiet_net.right.socket()
+    member.bind(group)
+    here = socket.inet_aton(quiet_net.right.address)
+    member.setsockopt(
+        socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group[0]) + here
+    )
+    sender, _ = quiet_net.server(quiet_net.left)
+    sender.setsockopt(
+        socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(quiet_net.left.address)
+    )
+    quiet_net.warm(sender, member, group, claim=Carried.NOTHING)
     quiesce(quiet_net.run_dir, right(quiet_net), PATIENCE_S)
-    shown = {node["name"]: node["quiesced"] for node in quiet_net.status()["nodes"]}
-    assert shown == {"left": False, "right": True, "third": False}
-    client.sendto(b"after", address)
-    assert server.recv(100) == b"after"
+    for number in range(5):
+        sender.sendto(b"%d" % number, group)
+        assert member.recv(100) == b"%d" % number
+
+
+def test_one_who_does_not_listen_is_named(quiet_net: Net) -> None:
+    """Its process holds the peer's memory until it comes by a call on a socket."""
+    deaf = quiet_net.fresh_agent("right")
+    try:
+        server, address = quiet_net.server(deaf)
+        quiet_net.warm(quiet_net.client(), server, address, claim=Carried.NOTHING)
+        with pytest.raises(OrderFailed, match=rf"python\[{deaf.pid}\]"):
+            quiesce(quiet_net.run_dir, right(quiet_net), 0.5)
+        attentive(quiet_net, deaf)
+        quiesce(quiet_net.run_dir, right(quiet_net), PATIENCE_S)
+    finally:
+        deaf.close()
 
 
 def test_a_connection_goes_on_over_the_network_and_back(wrapped_stream_net: StreamNet) -> None:
     net = wrapped_stream_net
     ends = net.connect()
+    quiet = net.connect(rings=False)
+    for end in (quiet.client, quiet.server):
+        end.start.recv(100)
     try:
         for _ in range(3):
             quiesce(net.run_dir, right(net), PATIENCE_S)
