@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from remote import Agent, until
 from stream_lab import StreamNet
-from wrapper_lab import Carried, Net
+from wrapper_lab import Carried, Net, membership
 
 from ivc.controller.client import quiesce, read_status, unquiesce
 from ivc.controller.errors import OrderFailed
@@ -101,10 +101,8 @@ def test_a_member_of_a_group_is_reached_by_the_kernel_meanwhile(quiet_net: Net) 
     group = quiet_net.group()
     member = quiet_net.right.socket()
     member.bind(group)
-    here = socket.inet_aton(quiet_net.right.address)
-    member.setsockopt(
-        socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group[0]) + here
-    )
+    joined = membership(group[0], quiet_net.right.address)
+    member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
     sender, _ = quiet_net.server(quiet_net.left)
     sender.setsockopt(
         socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(quiet_net.left.address)

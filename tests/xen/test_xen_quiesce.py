@@ -110,7 +110,7 @@ def test_a_guest_that_does_not_let_go_is_not_saved(controlled: XenLab) -> None:
     guest = controlled.domU(SERVER_HOST)
     with traffic(controlled) as client:
         guest.run(["pkill", "-STOP", "pingpong"])
-        with pytest.raises(LabError, match="acknowledge|suspend"):
+        with pytest.raises(LabError, match=r"acknowledge|suspend"):
             guest.save()
         guest.run(["pkill", "-CONT", "pingpong"])
         wait_for_rings(controlled)
