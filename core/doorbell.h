@@ -18,6 +18,7 @@
 struct ivc_bell {
     int fd;        /* poll this for POLLIN; -1 = none */
     uint32_t port; /* 0: fd is an eventfd; else fd is of /dev/xen/evtchn, and ringing is this */
+    uint32_t far;  /* Xen, own bell: the other port it takes */
     bool channel;  /* test mode: an eventfd that behaves like an event channel */
 };
 
@@ -30,6 +31,9 @@ int ivc_bell_open(struct ivc_bell *bell);
  * from the domain to itself. Two event channels.
  */
 int ivc_bell_open_xen(struct ivc_bell *bell, uint16_t self);
+
+/* Give back both event channels at once, whoever still listens at the descriptor. */
+void ivc_bell_unbind_xen(const struct ivc_bell *bell);
 
 /* Adopt a descriptor received from the controller. */
 void ivc_bell_adopt(struct ivc_bell *bell, int fd);

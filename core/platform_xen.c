@@ -214,8 +214,14 @@ int ivc_bell_open_xen(struct ivc_bell *bell, uint16_t self)
         (void)syscall(SYS_close, fd);
         return near;
     }
-    *bell = (struct ivc_bell){.fd = fd, .port = (uint32_t)near};
+    *bell = (struct ivc_bell){.fd = fd, .port = (uint32_t)near, .far = (uint32_t)far};
     return 0;
+}
+
+void ivc_bell_unbind_xen(const struct ivc_bell *bell)
+{
+    (void)ivc_evtchn_unbind(bell->fd, bell->port);
+    (void)ivc_evtchn_unbind(bell->fd, bell->far);
 }
 
 int ivc_evtchn_unbound(int fd, uint16_t domid)

@@ -80,6 +80,8 @@ enum ivc_msg_type {
     IVC_MSG_ROUTE = 38,     /* socket, peer = destination, reason, flags: what became
                                of a WANT; sent again whenever it changes               */
     IVC_MSG_TABLE = 39,     /* a new match table has been published                    */
+    IVC_MSG_QUIESCE = 40,   /* the domain is to be saved: leave, holding nothing that no
+                               save preserves (Xen)                                    */
 };
 
 /* flags of BOUND */
@@ -157,6 +159,7 @@ enum ivc_reason {
     IVC_REASON_FOREIGN_IO = 26,     /* TCP: bytes went past the wrapper              */
     IVC_REASON_NOT_CONFIRMED = 27,  /* TCP: an end is not (or no more) established   */
     IVC_REASON_STREAM_RELAY = 28,   /* TCP: there is no relay for it                 */
+    IVC_REASON_QUIESCED = 29,       /* one end's domain is quiesced                  */
 };
 
 #endif

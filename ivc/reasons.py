@@ -36,6 +36,7 @@ class Reason(IntEnum):
     FOREIGN_IO = 26
     NOT_CONFIRMED = 27
     STREAM_RELAY = 28
+    QUIESCED = 29
 
     @property
     def text(self) -> str:
@@ -73,4 +74,5 @@ _TEXTS = {
     Reason.FOREIGN_IO: "bytes of the connection went past the wrapper",
     Reason.NOT_CONFIRMED: "an end of the connection is not established, or not any more",
     Reason.STREAM_RELAY: "TCP is not relayed; it stays on the network",
+    Reason.QUIESCED: "the domain of one end is quiesced",
 }

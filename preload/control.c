@@ -256,6 +256,15 @@ static void on_welcome(const struct mail *mail)
     sock_announce_all();
 }
 
+/* What no save preserves goes; then the connection, which says that it has gone. */
+static void quiesce(void)
+{
+    flows_quiesce();
+    ivc_host->quiesce();
+    sock_renew_bells();
+    lose();
+}
+
 static void handle(struct mail *mail)
 {
     switch (mail->msg.version == IVC_PROTOCOL_VERSION ? mail->msg.type : 0) {
@@ -284,6 +293,9 @@ static void handle(struct mail *mail)
         if (match_load())
             sock_rematch_all();
         break;
+    case IVC_MSG_QUIESCE:
+        quiesce();
+        break;
     default:
         break;
     }
@@ -302,6 +314,8 @@ static void read_all(void)
         if (got <= 0)
             break;
         handle(&mail);
+        if (atomic_load(&ivc_control_state.fd) < 0)
+            break; /* it said that we should leave */
     }
     flows_retry();
     reg_sync_all();

@@ -110,7 +110,7 @@ void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
     if (f->ring.own)
         ivc_rx_set_state(&f->ring, reason == IVC_REASON_POISONED ? IVC_REGION_POISONED
                                                                  : IVC_REGION_CLOSED);
-    if (f->era == era())
+    if (f->era == era() && !f->let_go)
         tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_RECEIVER, reason);
     ivc_host->let_go(&f->end);
     ivc_slab_put(&ivc_rx_slab, f);
@@ -397,12 +397,23 @@ static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *ar
         stream_update(s);
 }
 
+/* The sender has left. What it published is still delivered, however late somebody comes to
+ * read it; of the sender's nothing is kept for that. */
+static void end_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+{
+    if (!f->attached || ivc_host->keep_copy(&f->end) != 0) {
+        flow_drop_rx(s, f, reason);
+        return;
+    }
+    f->closing = true;
+    if (f->era == era() && !f->let_go)
+        tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_RECEIVER, reason);
+    f->let_go = true;
+}
+
 static void close_rx(struct sock *s, struct rx_flow *f, void *arg)
 {
-    if (f->attached && ivc_host->keep_copy(&f->end) == 0)
-        f->closing = true; /* what was published is still delivered */
-    else
-        flow_drop_rx(s, f, *(const uint32_t *)arg);
+    end_rx(s, f, *(const uint32_t *)arg);
 }
 
 void flow_close(const struct ivc_msg *msg)
@@ -511,6 +522,28 @@ void flows_renew(void)
         if (s->dests && ivc_lock(&s->tx_lock)) {
             drop_all_tx(s, false, IVC_REASON_REPLANNED);
             ivc_unlock(&s->tx_lock);
+        }
+    }
+    ivc_unlock(&ivc_reg_lock);
+}
+
+/* The controller has closed all it knows of; what a controller before it had made goes here. */
+void flows_quiesce(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (s->dests && ivc_lock(&s->tx_lock)) {
+            drop_all_tx(s, false, IVC_REASON_QUIESCED);
+            ivc_unlock(&s->tx_lock);
+        }
+        if (s->rx_flows && ivc_lock(&s->rx_lock)) {
+            struct rx_flow *next;
+            for (struct rx_flow *f = s->rx_flows; f; f = next) {
+                next = f->next;
+                end_rx(s, f, IVC_REASON_QUIESCED);
+            }
+            ivc_unlock(&s->rx_lock);
         }
     }
     ivc_unlock(&ivc_reg_lock);

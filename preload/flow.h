@@ -25,6 +25,7 @@ void flows_controller_lost(void);
 
 /* A new controller is there: leave the old one's flows, in order. */
 void flows_renew(void);
+void flows_quiesce(void);
 
 /* Everything of one socket; called with its lock held. */
 void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason);

@@ -96,7 +96,12 @@ struct host {
     int (*keep_copy)(struct flow_end *end);
 
     int (*bell)(struct ivc_bell *bell); /* a socket's own */
-    /* Since the welcome before, has this become another place, where our bells are dead? */
+    /* This domain is to be saved. Until the next `moved`, bells are of a kind that survives it;
+     * those there are have to be renewed, with whatever they need to be closed before. */
+    void (*quiesce)(void);
+    void (*close_bell)(const struct ivc_bell *bell);
+    /* Since the welcome before, has this become another place, where our bells are dead? Or
+     * have they been replaced so that they may outlive it? */
     bool (*moved)(void);
     void (*after_fork)(void);
 };

@@ -249,6 +249,16 @@ static int linux_keep_copy(struct flow_end *end)
     return 0;
 }
 
+/* Nobody saves a host of plain Linux. */
+static void linux_quiesce(void)
+{
+}
+
+static void linux_close_bell(const struct ivc_bell *bell)
+{
+    (void)bell; /* its descriptor is all there is */
+}
+
 static bool linux_moved(void)
 {
     return false;
@@ -274,6 +284,8 @@ const struct host ivc_host_linux = {
     .let_go = linux_let_go,
     .keep_copy = linux_keep_copy,
     .bell = ivc_bell_open,
+    .quiesce = linux_quiesce,
+    .close_bell = linux_close_bell,
     .moved = linux_moved,
     .after_fork = linux_after_fork,
 };

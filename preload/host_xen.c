@@ -190,12 +190,33 @@ static int xen_keep_copy(struct flow_end *end)
         return 0;
     int error = ivc_xen_unmap_in_place(xen_device(XEN_GNTDEV), &mapping, end->peer_size);
     end->copied = error == 0;
+    if (end->copied && end->bell.port) { /* nobody rings it any more */
+        (void)ivc_evtchn_unbind(end->bell.fd, end->bell.port);
+        end->bell.port = 0;
+    }
     return error;
+}
+
+/* A domain restored has none of its event channels, and its kernel does not survive it when
+ * somebody lets go of one. So a domain to be saved has none. */
+static _Atomic bool quiesced;
+
+static void xen_quiesce(void)
+{
+    atomic_store(&quiesced, true);
+}
+
+static void xen_close_bell(const struct ivc_bell *bell)
+{
+    if (bell->port && atomic_load(&quiesced))
+        ivc_bell_unbind_xen(bell);
 }
 
 static int xen_bell(struct ivc_bell *bell)
 {
     static _Atomic bool judged;
+    if (atomic_load(&quiesced))
+        return ivc_bell_open(bell);
     int error = ivc_bell_open_xen(bell, xen_self());
     if (!error && !atomic_exchange(&judged, true))
         wait_judge_bell(bell);
@@ -209,7 +230,7 @@ static bool xen_moved(void)
     uint16_t now = xen_self();
     bool moved = before != 0 && now != before;
     before = now;
-    return moved;
+    return atomic_exchange(&quiesced, false) || moved;
 }
 
 static void xen_after_fork(void)
@@ -234,6 +255,8 @@ const struct host ivc_host_xen = {
     .let_go = xen_let_go,
     .keep_copy = xen_keep_copy,
     .bell = xen_bell,
+    .quiesce = xen_quiesce,
+    .close_bell = xen_close_bell,
     .moved = xen_moved,
     .after_fork = xen_after_fork,
 };

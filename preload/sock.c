@@ -187,9 +187,11 @@ static void renew_bell(struct sock *s)
     if (!sock_matched(s) || ivc_host->bell(&bell) != 0)
         return;
     reg_unbell(s);
+    ivc_host->close_bell(&s->bell);
     (void)ivc_sys(SYS_dup3, bell.fd, s->bell.fd, O_CLOEXEC);
     (void)ivc_sys(SYS_close, bell.fd);
-    s->bell.port = bell.port;
+    bell.fd = s->bell.fd;
+    s->bell = bell;
     reg_matched(s);
 }
 

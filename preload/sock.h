@@ -78,6 +78,7 @@ struct rx_flow {
     bool ack_pending;     /* a thread sleeps in the kernel without our bell */
     bool synced;          /* the fence has been passed */
     bool closing;         /* sender has left: remove when drained */
+    bool let_go;          /* and the controller was told that we hold nothing of its */
     uint32_t kseq;        /* kernel datagrams of this flow received so far */
     uint64_t hold_since;  /* head record waits for the kernel since; 0 = no */
     uint64_t settle_until; /* SAME fence: ring waits until then */

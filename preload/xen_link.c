@@ -469,9 +469,7 @@ void xen_disconnect(int fd)
     if (ivc_lock(&conn.lock)) {
         if (conn.phase == ANNOUNCED)
             withdraw();
-        else
-            ivc_tx_set_state(&conn.up, IVC_REGION_CLOSED);
-        ivc_evtchn_ring(fd, conn.port);
+        /* Our kernel tells the controller when the last page goes: then we hold none of its. */
         take_down();
         ivc_unlock(&conn.lock);
     }

@@ -1,25 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking a running controller for its status."""
+"""Asking a running controller for its status, and giving it orders."""
 
 import json
 import socket
 from pathlib import Path
 from typing import Any, Final
 
-from ivc.controller.errors import NoController, NotPermitted
-from ivc.controller.run_dir import STATUS
+from ivc.controller.errors import NoController, NotPermitted, OrderFailed
+from ivc.controller.run_dir import ORDERS, STATUS
 
 _PATIENCE_S: Final = 5.0
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
     """The status document. Raises `NoController` if nobody answers, `NotPermitted`."""
-    path = run_dir.absolute() / STATUS
+    return _ask(run_dir.absolute() / STATUS, b"", _PATIENCE_S)
+
+
+def quiesce(run_dir: Path, domain: str, timeout: float) -> dict[str, Any]:
+    """Have a domain quiesced, and wait for it.
+
+    Raises `OrderFailed`, and what `read_status` raises.
+    """
+    order = {"order": "quiesce", "domain": domain, "timeout": timeout}
+    return _give_order(run_dir, order, timeout + _PATIENCE_S)
+
+
+def unquiesce(run_dir: Path, domain: str) -> dict[str, Any]:
+    """Have a domain served again. Raises as `quiesce` does."""
+    return _give_order(run_dir, {"order": "unquiesce", "domain": domain}, _PATIENCE_S)
+
+
+def _give_order(run_dir: Path, order: dict[str, Any], patience: float) -> dict[str, Any]:
+    question = json.dumps(order).encode() + b"\n"
+    document = _ask(run_dir.absolute() / ORDERS, question, patience)
+    if "error" in document:
+        raise OrderFailed(document["error"], document)
+    return document
+
+
+def _ask(path: Path, question: bytes, patience: float) -> dict[str, Any]:
     chunks = []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_PATIENCE_S)
+            sock.settimeout(patience)
             sock.connect(str(path))
+            if question:
+                sock.sendall(question)
             while chunk := sock.recv(65536):
                 chunks.append(chunk)
         document: dict[str, Any] = json.loads(b"".join(chunks))

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ivc controller`, `ivc status` and `ivc run`."""
+"""`ivc controller`, `ivc status`, `ivc quiesce`, `ivc unquiesce` and `ivc run`."""
 
 import argparse
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ivc.controller.client import read_status
+from ivc.controller.client import quiesce, read_status, unquiesce
+from ivc.controller.errors import OrderFailed
 from ivc.controller.launch import (
     NOT_FOUND,
     enter_node,
@@ -18,6 +20,7 @@ from ivc.controller.launch import (
     find_library,
     wrapped_environment,
 )
+from ivc.controller.orders import TIMEOUT_MOST_S
 from ivc.controller.quota import BYTES_PER_NODE, FLOWS_PER_NODE, Quota
 from ivc.controller.run_dir import default_run_dir
 from ivc.controller.service import Service, Settings, raise_descriptor_limit
@@ -25,14 +28,17 @@ from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
 
 _NICENESS = -15
+_QUIESCE_S = 10.0
 
 _Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_commands(subparsers: _Subparsers) -> None:
-    """Add the three commands."""
+    """Add the five commands."""
     _add_controller(subparsers)
     _add_status(subparsers)
+    _add_quiesce(subparsers)
+    _add_unquiesce(subparsers)
     _add_run(subparsers)
 
 
@@ -88,6 +94,50 @@ def _add_status(subparsers: _Subparsers) -> None:
     parser.set_defaults(run=_status)
 
 
+def _add_quiesce(subparsers: _Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "quiesce",
+        help="take a domain off the rings, so that it can be saved",
+        description="Put all traffic of a domain on the network and wait until it holds no memory "
+        "of anybody's, nobody any of its, and it may be saved. Nothing is lost. It stays so, also "
+        "when it is restored under another id, until `ivc unquiesce`. Exit code 1: not quiet in "
+        "time, or no such domain; 5: no controller runs.",
+    )
+    _add_domain(parser)
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=_QUIESCE_S,
+        metavar="S",
+        help="seconds to wait (default %(default)s)",
+    )
+    parser.set_defaults(
+        run=lambda arguments: _order(
+            arguments, lambda: quiesce(arguments.run_dir, arguments.domain, arguments.timeout)
+        )
+    )
+
+
+def _add_unquiesce(subparsers: _Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "unquiesce",
+        help="let a domain have rings again",
+        description="End what `ivc quiesce` has begun. Programs are back on rings within seconds.",
+    )
+    _add_domain(parser)
+    parser.set_defaults(
+        run=lambda arguments: _order(
+            arguments, lambda: unquiesce(arguments.run_dir, arguments.domain)
+        )
+    )
+
+
+def _add_domain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("domain", metavar="DOMAIN", help="as the mapping or `ivc plan` calls it")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    _add_run_dir(parser)
+
+
 def _add_run(subparsers: _Subparsers) -> None:
     parser = subparsers.add_parser(
         "run",
@@ -117,6 +167,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be positive")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= TIMEOUT_MOST_S:
+        raise argparse.ArgumentTypeError(f"must be 0 to {TIMEOUT_MOST_S:.0f}")
     return value
 
 
@@ -150,6 +207,21 @@ def _go_first() -> None:
 def _status(arguments: argparse.Namespace) -> int:
     document = read_status(arguments.run_dir)
     print(json.dumps(document, indent=2) if arguments.json else render_status(document), end="\n")
+    return 0
+
+
+def _order(arguments: argparse.Namespace, give: Callable[[], dict[str, Any]]) -> int:
+    try:
+        answer = give()
+    except OrderFailed as error:
+        if not arguments.json:
+            raise
+        print(json.dumps(error.answer, indent=2))
+        return error.exit_code
+    if arguments.json:
+        print(json.dumps(answer, indent=2))
+    else:
+        print(f"{answer['domain']}: {answer['stage'] or 'served'}")
     return 0
 
 

@@ -90,6 +90,20 @@ class Dispatcher:
         for process in self.registry.processes.values():
             process.send(Message(Type.TABLE))
 
+    def holding(self, host: int) -> list[Process]:
+        """Processes that have not let go yet of every flow that begins or ends on a host."""
+        open_ends = {
+            flow.spec.end(role).process
+            for flow in self.flows.flows.values()
+            if host in flow.hosts
+            for role in ([Role.SENDER] if flow.ended else Role)  # a receiver is told afterwards
+        }
+        return [
+            process
+            for process in self.registry.processes.values()
+            if process in open_ends or any(host in hosts for hosts in process.leaving.values())
+        ]
+
     def _handle(self, process: Process, packet: bytes, attachment: Attachment) -> None:
         rest = attachment
         try:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong in the controller."""
 
+from typing import Any
+
 from ivc.errors import IvcError
 
 
@@ -16,6 +18,14 @@ class NoController(ControllerError):
     """No controller answers in the run directory."""
 
     exit_code = 5
+
+
+class OrderFailed(ControllerError):
+    """A running controller has not done (yet) what it was told; `answer` is what it said."""
+
+    def __init__(self, message: str, answer: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class NotPermitted(ControllerError):

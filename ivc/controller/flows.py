@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from typing import Final
 
 from ivc.controller.data_communication import DataCommunicationController, Relay
 from ivc.controller.errors import Violation
@@ -29,6 +30,10 @@ from ivc.reasons import Reason
 from ivc.shm.errors import RingError
 
 log = logging.getLogger(__name__)
+
+
+LEAVING_MAX: Final = 4096
+"""Ends a process was told to let go of that are remembered; beyond it the oldest is forgotten."""
 
 
 class State(StrEnum):
@@ -85,6 +90,11 @@ class Flow:
     def bytes(self) -> int:
         """Bytes of shared memory."""
         return flow_bytes(self.spec, self.order)
+
+    @property
+    def hosts(self) -> tuple[int, int]:
+        """Where it begins and ends."""
+        return self.spec.sender.host, self.spec.receiver.host
 
     def is_end(self, process: Process, role: Role) -> bool:
         """Whether a process holds this end."""
@@ -159,6 +169,8 @@ class FlowTable:
 
         `role` says which end where a process holds both.
         """
+        for end in Role if role is None else (role,):
+            process.leaving.pop((number, end), None)
         flow = self._own(process, number, tuple(Role) if role is None else (role,))
         if flow is None:
             return None
@@ -175,7 +187,7 @@ class FlowTable:
             self._close(flow, reason, list(Role))
             return
         flow.state, flow.reason = State.CLOSING, reason
-        _tell(flow, Role.SENDER, Type.CLOSE, reason)
+        _tell_close(flow, Role.SENDER, reason)
         self._changed(flow, reason)
 
     def close_socket(self, socket: Socket) -> None:
@@ -265,7 +277,7 @@ class FlowTable:
         _release(flow)
         for role in tell:
             if not (closing and role is Role.SENDER):  # it has been told
-                _tell(flow, role, Type.CLOSE, flow.reason or reason)
+                _tell_close(flow, role, flow.reason or reason)
         if not closing:
             self._changed(flow, reason)
 
@@ -308,6 +320,14 @@ def _tell(
     flags = role if kind in (Type.CLOSE, Type.PEER) else 0
     message = Message(kind, flow=flow.id, flags=flags, reason=reason)
     flow.spec.end(role).process.send(message, attachment)
+
+
+def _tell_close(flow: Flow, role: Role, reason: Reason) -> None:
+    leaving = flow.spec.end(role).process.leaving
+    if len(leaving) >= LEAVING_MAX:
+        del leaving[next(iter(leaving))]
+    leaving[flow.id, role] = flow.hosts
+    _tell(flow, role, Type.CLOSE, reason)
 
 
 def _release(flow: Flow) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the nodes of the plan really are: the plan, seen from the machine it runs on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from ivc.network import Domain
 from ivc.network.limits import Share
 from ivc.plan import MatchKind, Plan
 from ivc.platform import Platform
@@ -12,7 +14,8 @@ from ivc.platform import Platform
 class Place:
     """An inside node and its host. `host` is None while the host does not exist.
 
-    `limits` is what the kernel of a Xen guest has for rings.
+    `limits` is what the kernel of a Xen guest has for rings; `quiesced` says that its domain
+    shall have none.
     """
 
     id: int
@@ -20,6 +23,7 @@ class Place:
     ip: int
     host: int | None
     limits: Share | None = None
+    quiesced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class Hosts:
         """The nodes that run on a host."""
         return tuple(place for place in self.places if place.host == host)
 
+    def is_quiesced(self, ip: int) -> bool:
+        """Whether the inside node with this unicast address shall have no rings."""
+        place = self.at(ip)
+        return place is not None and place.quiesced
+
     def limits(self, host: int) -> Share | None:
         """What a host's kernel has for rings; None if there is no telling, or no end."""
         return next((place.limits for place in self.on(host)), None)
@@ -56,10 +65,17 @@ class Hosts:
         return next((place for place in here if place.ip == ip), None)
 
 
-def locate(plan: Plan, platform: Platform) -> Hosts:
+def locate(plan: Plan, platform: Platform, quiesced: Collection[Domain] = ()) -> Hosts:
     """Resolve every node of the plan on this machine, as of now."""
     places = (
-        Place(node.id, node.name, int(node.address), platform.resolve(node.domain), node.limits)
+        Place(
+            node.id,
+            node.name,
+            int(node.address),
+            platform.resolve(node.domain),
+            node.limits,
+            node.domain in quiesced,
+        )
         for node in plan.nodes
         if node.inside
     )

@@ -40,6 +40,7 @@ class Type(IntEnum):
     CLOSE = 37
     ROUTE = 38
     TABLE = 39
+    QUIESCE = 40
 
 
 class Role(IntEnum):

@@ -36,32 +36,34 @@ def _rank(socket: Socket, source: Address, destination: Address) -> int:
 def multicast(
     registry: Registry, sender: Socket, source: Address, destination: Address
 ) -> Sequence[Socket]:
-    """Every socket that would receive a datagram to a group, without those of no single node.
+    """Every socket that would receive a datagram to a group, as far as a ring can lead to it.
 
     The sender's own host counts only if it sends with IP_MULTICAST_LOOP.
     """
-    return [
-        socket
-        for socket in _members(registry, source, destination, _reached(sender))
-        if socket.place is not None
-    ]
+    members = _members(registry, source, destination, _reached(sender))
+    return [socket for socket in members if _ringable(socket)]
 
 
 def reaches_all(registry: Registry, sender: Socket, source: Address, destination: Address) -> bool:
     """Whether the members we know are all there can be.
 
     Not so with nodes outside, with an inside node nobody has joined on (there may be a process
-    without wrapper), or with a member that belongs to no single node.
+    without wrapper), or with a member that no ring can lead to.
     """
     reached = _reached(sender)
     members = list(_members(registry, source, destination, reached))
-    there = {socket.place for socket in members}
+    there = {socket.place if _ringable(socket) else None for socket in members}
     awaited = {
         place
         for place in registry.hosts.places
         if place != sender.place and (place.host is None or reached(place.host))
     }
     return not registry.hosts.has_external and None not in there and awaited <= there
+
+
+def _ringable(socket: Socket) -> bool:
+    """Not so for a socket of no single node, or of one whose domain is quiesced."""
+    return socket.place is not None and not socket.place.quiesced
 
 
 def _reached(sender: Socket) -> Callable[[int], bool]:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from ivc.controller.errors import Violation
 from ivc.controller.hosts import Hosts, Place
-from ivc.controller.protocol import NOWHERE, Address, Message, SocketFlag
+from ivc.controller.protocol import NOWHERE, Address, Message, Role, SocketFlag
 from ivc.platform import NOTHING, Attachment, Identity, Link
 
 SOCKETS_MAX: Final = 4096
@@ -31,11 +31,16 @@ NO_FLAGS: Final = SocketFlag(0)
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One process, known by its control connection."""
+    """One process, known by its control connection.
+
+    `leaving` are ends of flows it was told to let go of and has not yet, by flow and role, each
+    with the hosts of both ends.
+    """
 
     id: int
     link: Link
     sockets: dict[int, "Socket"] = field(default_factory=dict)
+    leaving: dict[tuple[int, Role], tuple[int, int]] = field(default_factory=dict)
 
     @property
     def identity(self) -> Identity:

@@ -3,6 +3,7 @@
 
 lock      held (flock) by the live controller
 status    SOCK_STREAM socket, mode 0660: one JSON document to whoever connects
+orders    SOCK_STREAM socket, mode 0660: a line is an order, answered by one JSON document
 
 The platform puts what wrappers need beside them.
 """
@@ -17,6 +18,7 @@ from ivc.controller.errors import AlreadyRunning, ControllerError, NotPermitted
 
 DEFAULT: Final = Path("/run/ivc")
 STATUS: Final = "status"
+ORDERS: Final = "orders"
 LOCK: Final = "lock"
 
 
@@ -53,6 +55,7 @@ class RunDir:
 
     def close(self) -> None:
         """Remove what we made and give it up. The lock file stays: its inode is the lock."""
-        with suppress(OSError):
-            (self.path / STATUS).unlink()
+        for name in (STATUS, ORDERS):
+            with suppress(OSError):
+                (self.path / name).unlink()
         os.close(self._lock)

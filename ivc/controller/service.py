@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Final
 
 from ivc import network
+from ivc.controller.answers import Answer, AnswerServer
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.errors import Violation
@@ -28,11 +29,12 @@ from ivc.controller.event_handler import EventHandler
 from ivc.controller.hosts import Hosts, locate
 from ivc.controller.match_table import build_match_table
 from ivc.controller.notify import notify
+from ivc.controller.orders import Orders
+from ivc.controller.quiesce import Quiescence
 from ivc.controller.quota import Quota
 from ivc.controller.registry import Process
-from ivc.controller.run_dir import STATUS, RunDir
+from ivc.controller.run_dir import ORDERS, STATUS, RunDir
 from ivc.controller.status import build_status
-from ivc.controller.status_server import StatusServer
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
 from ivc.platform import Link, Platform, PlatformError
@@ -100,12 +102,25 @@ class Service:
         hosts = locate(self._plan, self._platform)
         self._dcc = DataCommunicationController(self._plan, EventHandler(self._selector))
         self._dispatcher = Dispatcher(self._platform, self._dcc, hosts, self._settings.quota)
-        status = listen(self._run_dir.path / STATUS, socket.SOCK_STREAM)
-        self._status = StatusServer(
-            self._selector, status, lambda: build_status(self._dispatcher, self._dcc)
+        self._quiescence = Quiescence(
+            self._platform, self._dispatcher, self._look_around, self._hide
         )
+        self._orders = Orders(self._platform, self._quiescence, lambda: self._plan)
+        self._servers = [
+            self._serve(STATUS, self._tell_status, asked=False),
+            self._serve(ORDERS, self._orders.respond, asked=True),
+        ]
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
         self._publish(hosts)
+
+    def _serve(
+        self, name: str, respond: Callable[[bytes, Answer], None], *, asked: bool
+    ) -> AnswerServer:
+        listener = listen(self._run_dir.path / name, socket.SOCK_STREAM)
+        return AnswerServer(self._selector, listener, respond, asked=asked)
+
+    def _tell_status(self, _: bytes, answer: Answer) -> None:
+        answer(build_status(self._dispatcher, self._dcc, self._quiescence))
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -128,7 +143,10 @@ class Service:
         self._flush()
         if time.monotonic() >= self._next_tick:
             self._tick()
+        self._quiescence.watch(self._plan)
         self._settle()
+        self._quiescence.advance()
+        self._orders.turn()
 
     @property
     def stopping(self) -> bool:
@@ -141,7 +159,8 @@ class Service:
 
     def close(self) -> None:
         """Leave nothing behind. Processes go on without us: direct flows too."""
-        self._status.close()
+        for server in self._servers:
+            server.close()
         if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._platform)
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
@@ -168,7 +187,7 @@ class Service:
             return
         self._plan = plan
         self._dcc.replan(plan)
-        self._apply(locate(plan, self._platform))
+        self._apply(self._locate())
         log.info("a new plan: %s", self._summary())
 
     def _apply(self, hosts: Hosts) -> None:
@@ -183,7 +202,18 @@ class Service:
                 domain = next(node.domain for node in self._plan.nodes if node.id == place.id)
                 log.warning("node %s: its host, %s, does not exist (yet)", place.name, domain)
         there = {place.host for place in hosts.places if place.host is not None}
+        there -= self._quiescence.hidden
         self._platform.publish(build_match_table(self._plan, hosts), there)
+
+    def _hide(self) -> None:
+        """A domain is quiet."""
+        try:
+            self._publish(self._dispatcher.registry.hosts)
+        except PlatformError as error:  # it went meanwhile: the next look shows it
+            log.warning("%s", error)
+
+    def _locate(self) -> Hosts:
+        return locate(self._plan, self._platform, self._quiescence.domains)
 
     def _tick(self) -> None:
         self._next_tick = time.monotonic() + TICK_S
@@ -196,7 +226,7 @@ class Service:
 
     def _look_around(self) -> None:
         """Hosts may have come or gone."""
-        hosts = locate(self._plan, self._platform)
+        hosts = self._locate()
         if hosts != self._dispatcher.registry.hosts:
             try:
                 self._apply(hosts)

@@ -10,7 +10,9 @@ from typing import Any, Final
 from ivc.controller.data_communication import DataCommunicationController, Kind
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.flows import Flow, State
+from ivc.controller.orders import describe
 from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
+from ivc.controller.quiesce import Quiescence
 from ivc.controller.registry import Process, Socket
 from ivc.reasons import Reason
 from ivc.shm.layout import StatsHeader, StatsSlot
@@ -35,11 +37,14 @@ _SOCKET_COUNTERS: Final = (
 )
 
 
-def build_status(dispatcher: Dispatcher, dcc: DataCommunicationController) -> Document:
+def build_status(
+    dispatcher: Dispatcher, dcc: DataCommunicationController, quiescence: Quiescence
+) -> Document:
     """The document. Keys are stable; new ones may be added."""
     return {
         "controller": {"pid": os.getpid(), "path": dcc.plan.path.value},
         "nodes": _nodes(dispatcher, dcc),
+        "quiesced": [describe(quiescence, one) for one in quiescence],
         "processes": [_process(process, dispatcher) for process in _processes(dispatcher)],
         "sockets": [
             socket for process in _processes(dispatcher) for socket in _sockets(process, dispatcher)
@@ -70,6 +75,7 @@ def _nodes(dispatcher: Dispatcher, dcc: DataCommunicationController) -> list[Doc
                 "domain": str(node.domain),
                 "inside": node.inside,
                 "host": place.host if place is not None else None,
+                "quiesced": place is not None and place.quiesced,
                 "flows": flows,
                 "ring_bytes": size,
             }
@@ -138,6 +144,8 @@ def _route_reasons(socket: Socket | None, dispatcher: Dispatcher) -> list[Reason
     """Why destinations of a socket are on the network; then why others do not reach it by ring."""
     if socket is None or socket.place is None:
         return []
+    if socket.place.quiesced:
+        return [Reason.QUIESCED]
     if socket.is_stream:
         told = dispatcher.streams.reason(socket)
         return [told] if told else []

@@ -10,6 +10,7 @@ def render_status(document: dict[str, Any]) -> str:
     controller = document["controller"]
     parts = [
         f"controller pid {controller['pid']}, path {controller['path']}\n",
+        *map(_quiesced, document["quiesced"]),
         _table(
             ("node", "address", "runs on", "flows", "ring bytes"), map(_node, document["nodes"])
         ),
@@ -24,9 +25,16 @@ def render_status(document: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _quiesced(one: dict[str, Any]) -> str:
+    waiting = ", ".join(map(_printable, one["waiting_for"]))
+    return f"quiesced: {one['domain']}, {one['stage']}{waiting and ', waiting for '}{waiting}\n"
+
+
 def _node(node: dict[str, Any]) -> Sequence[object]:
     there = not node["inside"] or node["host"] is not None
     domain = node["domain"] if there else f"{node['domain']} (not there)"
+    if node["quiesced"]:
+        domain += " (quiesced)"
     return node["name"], node["address"], domain, node["flows"], node["ring_bytes"]
 
 

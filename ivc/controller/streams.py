@@ -94,11 +94,18 @@ class Streams:
             pair.reason = wrong or pair.reason
             for flow in list(pair.flows):
                 table.close(flow, pair.reason)
+        if wrong:  # it is for us to say when that is over; what an end has said is for good
+            for end in pair.ends:
+                del self._pairs[end]
+                self._touched[end] = None
+            return wrong
         return Reason.NONE if pair.active else Reason.PENDING if pair.flows else pair.reason
 
     def _wrong(self, socket: Socket, decision: Decision) -> Reason:
         if socket.place is None:
             return Reason.NO_NODE
+        if socket.place.quiesced or self._registry.hosts.is_quiesced(socket.peer.ip):
+            return Reason.QUIESCED
         return Reason.NONE if self._dcc.on_rings(decision) else decision.reason
 
     def _join(self, socket: Socket, decision: Decision, table: FlowTable) -> Reason:

@@ -175,6 +175,8 @@ class Wants:
             return Verdict(self._placeless(want.socket))
         if want.source.ip != want.socket.place.ip:
             return Verdict(Reason.NO_NODE)  # the plan has moved its address elsewhere
+        if want.socket.place.quiesced or self._registry.hosts.is_quiesced(want.destination.ip):
+            return Verdict(Reason.QUIESCED)
         decision = self._dcc.decide(want.source, want.destination)
         if not self._dcc.on_rings(decision):
             return Verdict(decision.reason)

@@ -214,6 +214,15 @@ class Platform(Protocol):
         Raises `PlatformError`.
         """
 
+    def quiesce(self, host: int) -> bool:
+        """All flows there have ended: let nobody on this host find us until the next `publish`.
+
+        True if its processes hold memory or channels of ours besides, and have to leave.
+        """
+
+    def suspending(self) -> Collection[int]:
+        """Hosts that are to be saved, and wait for the `publish` that does not name them."""
+
     def refresh(self) -> None:
         """Every second: look again which hosts there are, and take up what was put off."""
 

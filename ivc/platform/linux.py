@@ -82,6 +82,14 @@ class LinuxPlatform:
         except OSError as error:
             raise PlatformError(f"match table {partial}: {error.strerror}") from error
 
+    def quiesce(self, host: int) -> bool:
+        """Nothing of ours hinders a host from being stopped; False."""
+        return False
+
+    def suspending(self) -> Collection[int]:
+        """Nobody saves a namespace."""
+        return ()
+
     def identify(self, connection: socket.socket) -> Identity:
         """Pid, network namespace and command of the peer. Raises `PlatformError`."""
         try:

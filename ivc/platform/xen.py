@@ -17,7 +17,7 @@ from uuid import UUID
 from ivc.network import Domain, XenDomain
 from ivc.platform import NOTHING, Attachment, PlatformError, Region, RegionSpec
 from ivc.platform.xen_devices import Devices, XenDevices
-from ivc.platform.xen_guest import Guest
+from ivc.platform.xen_guest import CONTROL, Guest, shutdown_node
 from ivc.platform.xen_link import XenLink
 from ivc.platform.xen_region import GuestRegion, OwnRegion
 from ivc.platform.xenstore import LibXenStore, XenStore
@@ -46,6 +46,7 @@ class XenPlatform:
         self._domains: dict[int, _Known] = {}
         self._guests: dict[int, Guest] = {}
         self._calling: dict[int, None] = {}
+        self._is_clean = False
 
     @property
     def pages(self) -> int:
@@ -67,8 +68,8 @@ class XenPlatform:
         for token in self._store.events():
             if token in _DOMAINS_CHANGE:
                 self._look()
-            elif (guest := self._guests.get(int(token))) is not None and guest.is_heard():
-                self._calling[int(token)] = None
+            else:
+                self._changed(*token.split())
         while self._calling:
             domid = next(iter(self._calling))
             guest = self._guests.get(domid)
@@ -85,11 +86,26 @@ class XenPlatform:
         serial = time.time_ns() // 1000
         for domid in hosts:
             guest = self._guests.get(domid)
+            if guest is not None and guest.is_leaving:
+                guest.end("it is served anew")
+                guest = None
             if guest is None:
                 guest = Guest(self._store, self._devices, domid, self._here)
                 guest.open(self._generation)
                 self._guests[domid] = guest
             guest.publish(table, serial)
+        self._clean_strangers()
+
+    def quiesce(self, host: int) -> bool:
+        """Its processes map pages of ours: they have to leave. Raises `PlatformError`."""
+        guest = self._guests.get(host)
+        if guest is not None:
+            guest.leave()
+        return guest is not None
+
+    def suspending(self) -> Collection[int]:
+        """Domains whose kernel has not been told yet that it shall suspend."""
+        return [domid for domid, guest in self._guests.items() if guest.shall_suspend]
 
     def refresh(self) -> None:
         """Read the names of all domains that live; hear those again who had too much to say."""
@@ -97,6 +113,15 @@ class XenPlatform:
             guest.tick()
             self._calling[domid] = None
         self._look()
+
+    def _changed(self, domid: str, what: str) -> None:
+        guest = self._guests.get(int(domid))
+        if guest is None:
+            return
+        if what == CONTROL:
+            guest.control()
+        elif guest.is_heard():
+            self._calling[int(domid)] = None
 
     def _look(self) -> None:
         self._domains = {
@@ -143,6 +168,14 @@ class XenPlatform:
         with suppress(ValueError):
             uuid = UUID(vm.removeprefix("/vm/"))
         return _Known(name.decode(errors="replace"), uuid)
+
+    def _clean_strangers(self) -> None:
+        """It may have died between a guest we do not serve and what its kernel is asked for."""
+        for domid in () if self._is_clean else self._domains.keys() - self._guests.keys():
+            if domid != self._here and self._store.read(shutdown_node(domid)) is not None:
+                with suppress(PlatformError):
+                    self._store.give(shutdown_node(domid), domid)
+        self._is_clean = True
 
     def _clean(self) -> None:
         """A controller killed before us may have left nodes in domains we do not serve."""

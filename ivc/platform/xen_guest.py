@@ -32,9 +32,20 @@ LINKS_SHARE: Final = 4
 
 _FINE: Final = 16
 
+DATA: Final = "data"
+CONTROL: Final = "control"
+"""Second word of a watch's token, after the domain's id: what has changed."""
+
+_SUSPEND: Final = b"suspend"
+
 
 def _joined(*words: int) -> bytes:
     return " ".join(map(str, words)).encode()
+
+
+def shutdown_node(domid: int) -> str:
+    """Where the toolstack asks a guest's kernel to power off, reboot or suspend."""
+    return f"/local/domain/{domid}/control/shutdown"
 
 
 class Guest:
@@ -53,13 +64,20 @@ class Guest:
         self._credit = CREDIT
         self._events = 0
         self._complaint: bytes | None = None
+        self._shutdown = shutdown_node(domid)
+        self._hears: bool | None = None
+        self.shall_suspend = False
+        """Its kernel has been asked to suspend, and must not hear that before we have let go."""
+        self.is_leaving = False
+        """Nobody is let in any more, and who is in has to go."""
 
     def open(self, generation: int) -> None:
         """Be found by its wrappers. What a controller before us left is gone. Raises
         `PlatformError`.
         """
         self._store.remove(self._ours)
-        self._store.watch(self._theirs, str(self._domid))
+        self._store.watch(self._theirs, f"{self._domid} {DATA}")
+        self._store.watch(self._shutdown, f"{self._domid} {CONTROL}")
         self._store.write(
             f"{self._ours}/controller", _joined(1, self._here, generation), self._domid
         )
@@ -79,14 +97,36 @@ class Guest:
         """Something has changed there. False: too often, we do not listen for now."""
         self._events += 1
         if self._events == EVENTS_MOST:
-            self._store.unwatch(self._theirs, str(self._domid))
+            self._store.unwatch(self._theirs, f"{self._domid} {DATA}")
         return self._events < EVENTS_MOST
+
+    def control(self) -> None:
+        """The toolstack may have asked its kernel for something (Xen's control/shutdown).
+
+        Requests reach the kernel through us as long as we serve the guest: to suspend has to wait
+        until it holds no page of anybody's, all else is passed on at once.
+        """
+        request = self._store.read(self._shutdown)
+        self.shall_suspend = request == _SUSPEND
+        if request is not None:
+            self._let_hear(request not in (b"", _SUSPEND))
+
+    def leave(self) -> None:
+        """Let nobody in any more: `ivc/controller` is gone. Raises `PlatformError`."""
+        self.is_leaving = True
+        self._store.remove(self._ours)
+
+    def _let_hear(self, hears: bool) -> None:
+        if hears != self._hears:
+            self._hears = hears
+            with suppress(PlatformError):  # the domain is gone
+                self._store.give(self._shutdown, self._domid if hears else self._here)
 
     def tick(self) -> None:
         """Listen again to it and to its processes; say what it complains about, once."""
         if self._events >= EVENTS_MOST:
             with suppress(PlatformError):
-                self._store.watch(self._theirs, str(self._domid))
+                self._store.watch(self._theirs, f"{self._domid} {DATA}")
         self._events = 0
         self._credit = CREDIT
         for link in self._links.values():
@@ -100,7 +140,7 @@ class Guest:
 
     def connect(self) -> XenLink | None:
         """The next process that wants in. Raises `PlatformError` if one had to be turned away."""
-        for name in self._store.children(self._theirs):
+        for name in () if self.is_leaving else self._store.children(self._theirs):
             if name == "error" or name in self._links:
                 continue
             if self._credit <= 0:
@@ -117,8 +157,11 @@ class Guest:
         """Serve it no more: its links break, and nothing of ours is left in XenStore."""
         for link in list(self._links.values()):
             link.end(why)
+        if self._hears is False:
+            self._let_hear(True)
         with suppress(PlatformError):
-            self._store.unwatch(self._theirs, str(self._domid))
+            self._store.unwatch(self._theirs, f"{self._domid} {DATA}")
+            self._store.unwatch(self._shutdown, f"{self._domid} {CONTROL}")
             self._store.remove(self._ours)
             if not self._store.children(f"/local/domain/{self._domid}"):
                 # Dead: nobody else will remove what we wrote in its last moment.

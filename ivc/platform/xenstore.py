@@ -28,6 +28,12 @@ class XenStore(Protocol):
     def write(self, path: str, value: bytes, reader: int) -> None:
         """Set a node which only we may write and only domain `reader` may read besides."""
 
+    def give(self, path: str, domid: int) -> None:
+        """Make a node one domain's own: nobody else may read or write it, but dom0 anything.
+
+        Watches of those who may read it then fire.
+        """
+
     def children(self, path: str) -> list[str]:
         """Names of the nodes below one, as their owner chose them; none if it is not there."""
 
@@ -79,14 +85,13 @@ class LibXenStore:
 
     def write(self, path: str, value: bytes, reader: int) -> None:
         """See `XenStore.write`."""
-        pairs = [0, _PERM_NONE, reader, _PERM_READ]
-        permissions = ffi.new("unsigned int[]", pairs)
-        where = self._handle, 0, path.encode()
-        if not (
-            self._lib.xs_write(*where, value, len(value))
-            and self._lib.xs_set_permissions(*where, permissions, len(pairs) // 2)
-        ):
+        if not self._lib.xs_write(self._handle, 0, path.encode(), value, len(value)):
             raise self._error(f"cannot write {path}")
+        self._permit(path, 0, _PERM_NONE, reader, _PERM_READ)
+
+    def give(self, path: str, domid: int) -> None:
+        """See `XenStore.give`."""
+        self._permit(path, domid, _PERM_NONE)
 
     def children(self, path: str) -> list[str]:
         """See `XenStore.children`."""
@@ -135,6 +140,13 @@ class LibXenStore:
         handle, self._handle = self._handle, None
         if handle:
             self._lib.xs_close(handle)
+
+    def _permit(self, path: str, *pairs: int) -> None:
+        """Pairs of domain and permission; the first one's domain becomes the owner."""
+        permissions = ffi.new("unsigned int[]", list(pairs))
+        count = len(pairs) // 2
+        if not self._lib.xs_set_permissions(self._handle, 0, path.encode(), permissions, count):
+            raise self._error(f"cannot set the permissions of {path}")
 
     def _error(self, what: str) -> PlatformError:
         return PlatformError(f"XenStore: {what}: {os.strerror(ffi.errno)}")

@@ -68,8 +68,14 @@ class Hypervisor:
         self.store.set(f"{home}/name", name.encode(), domid)
         uuid = f"/vm/00000000-0000-0000-0000-{domid:012x}"
         self.store.set(f"{home}/vm", uuid.encode(), domid)
+        self.store.set(f"{home}/control/shutdown", b"", domid)
         self.alive.add(domid)
         self.store.fire("@introduceDomain")
+
+    def ask(self, domid: int, what: str) -> None:
+        """As the toolstack asks a guest's kernel for something; the node stays whose it was."""
+        path = f"/local/domain/{domid}/control/shutdown"
+        self.store.set(path, what.encode(), self.store.nodes[path][1])
 
     def destroy(self, domid: int) -> None:
         """No event, no byte: what it granted stays, its ports fall silent, its nodes go."""
@@ -295,6 +301,15 @@ class StoreClient:
         if not allowed or len(value) > 2048:
             raise PlatformError(f"{path} cannot be written")
         self.store.set(where, value, self.domid if reader is None else reader)
+
+    def give(self, path: str, domid: int) -> None:
+        """As xenstored does it: watches fire, of those who may read the node now."""
+        assert self.domid == 0
+        with self.xen.lock:
+            if path not in self.store.nodes:
+                raise PlatformError(f"{path} is not there")
+            self.store.nodes[path] = self.store.nodes[path][0], domid
+        self.store.fire(path)
 
     def children(self, path: str) -> list[str]:
         with self.xen.lock:

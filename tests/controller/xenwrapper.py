@@ -161,6 +161,9 @@ class XenWrapper(FakeWrapper):
                 self._peer_words(message, words)
             case Type.WELCOME:
                 pass
+            case Type.QUIESCE if self.polite:
+                self.reads = False
+                self.kill()
             case _:
                 self._handle(message, [])
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a running controller can be told to do: one JSON object a line, answered by one.
+
+    {"order": "quiesce", "domain": NAME, "timeout": SECONDS}   answered when it is quiet, or late
+    {"order": "unquiesce", "domain": NAME}
+
+The answer is {"domain": NAME, "stage": how far it is, "waiting_for": [processes]}, with "error" if
+it is not as ordered.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from ivc.controller.answers import Answer
+from ivc.controller.errors import ControllerError
+from ivc.controller.quiesce import Quiesced, Quiescence, Stage, domains_on
+from ivc.network import Domain, LocalHost, XenDomain
+from ivc.plan import Plan
+from ivc.platform import Platform
+
+TIMEOUT_MOST_S: Final = 3600.0
+
+
+class Orders:
+    """Takes orders; `plan` is asked anew each time."""
+
+    def __init__(
+        self, platform: Platform, quiescence: Quiescence, plan: Callable[[], Plan]
+    ) -> None:
+        self._platform = platform
+        self._quiescence = quiescence
+        self._plan = plan
+        self._waiting: list[tuple[Quiesced, float, Answer]] = []
+
+    def respond(self, question: bytes, answer: Answer) -> None:
+        """Do what somebody asks, and answer: now or later."""
+        try:
+            self._obey(json.loads(question), answer)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            answer({"error": f"no order: {question[:80]!r}"})
+        except ControllerError as error:
+            answer({"error": str(error)})
+
+    def turn(self) -> None:
+        """Answer those who have waited long enough."""
+        waiting, self._waiting = self._waiting, []
+        for one, deadline, answer in waiting:
+            if one not in list(self._quiescence):
+                answer(self._describe(one) | {"error": f"{one} is quiesced no more"})
+            elif one.stage is Stage.QUIET:
+                answer(self._describe(one))
+            elif time.monotonic() >= deadline:
+                answer(self._describe(one) | {"error": self._complaint(one)})
+            else:
+                self._waiting.append((one, deadline, answer))
+
+    def _obey(self, order: dict[str, Any], answer: Answer) -> None:
+        domains = self._domains(str(order["domain"]))
+        match order["order"]:
+            case "quiesce":
+                timeout = min(float(order["timeout"]), TIMEOUT_MOST_S)
+                one = self._quiescence.begin(domains, commanded=True)
+                self._waiting.append((one, time.monotonic() + timeout, answer))
+            case "unquiesce":
+                found = self._quiescence.find(domains)
+                if found is not None:
+                    self._quiescence.end(found)
+                names = ", ".join(sorted(map(str, domains)))
+                answer({"domain": names, "stage": None, "waiting_for": []})
+            case _:
+                raise ValueError
+
+    def _domains(self, name: str) -> frozenset[Domain]:
+        """What a user calls a domain. Raises `ControllerError`."""
+        inside = {node.domain for node in self._plan().nodes if node.inside}
+        named = frozenset(domain for domain in inside if name in _names(domain))
+        hosts = {host for each in named if (host := self._platform.resolve(each)) is not None}
+        if not named:
+            known = ", ".join(sorted(map(str, inside)))
+            raise ControllerError(f"the mapping has no domain {name}; it has: {known}")
+        return named.union(*(domains_on(self._plan(), self._platform, host) for host in hosts))
+
+    def _describe(self, one: Quiesced) -> dict[str, Any]:
+        return describe(self._quiescence, one)
+
+    def _complaint(self, one: Quiesced) -> str:
+        holders = ", ".join(map(str, self._quiescence.holders(one)))
+        return (
+            f"{one} is not quiet yet, do not save it: {holders} still has to act (a program reads "
+            "its messages whenever it waits for or sends on a socket); wait longer with "
+            "--timeout, or give up with ivc unquiesce"
+        )
+
+
+def describe(quiescence: Quiescence, one: Quiesced) -> dict[str, Any]:
+    """A quiesced domain as it is shown."""
+    return {
+        "domain": str(one),
+        "stage": one.stage.value,
+        "commanded": one.commanded,
+        "waiting_for": list(map(str, quiescence.holders(one))),
+    }
+
+
+def _names(domain: Domain) -> set[str]:
+    """As in a plan, and as the platform's own tools call it."""
+    names = {str(domain)}
+    if isinstance(domain, XenDomain):
+        names |= {str(each) for each in (domain.name, domain.uuid, domain.id) if each is not None}
+    if isinstance(domain, LocalHost) and domain.netns:
+        names.add(domain.netns)
+    return names
