@@ -238,6 +238,7 @@ def missing_for_tests() -> list[str]:
         _COMPILERS[CROSS]: not _compiles([CROSS]),
         "qemu-user": shutil.which(EMULATOR) is None,
         "strace": shutil.which("strace") is None,
+        "nftables": shutil.which("nft") is None,
     }
     return [name for name, absent in missing.items() if absent]
 

@@ -208,5 +208,5 @@ def test_what_the_tests_need_is_named_before_anything_is_built(tmp_path: Path) -
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user strace"
+    packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user strace nftables"
     assert f"Get them with: apt-get install {packages}\n" in done.stderr
