@@ -72,6 +72,7 @@ _COMPILERS = {
 # The last three are for a real Xen in an emulator.
 _FOR_TESTS = {
     "qemu-user": EMULATOR,
+    "nftables": "nft",
     "strace": "strace",
     "tshark": "tshark",
     "qemu-system-x86": "qemu-system-x86_64",

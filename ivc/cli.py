@@ -16,6 +16,7 @@ from pathlib import Path
 from ivc import __version__
 from ivc.controller import commands as controller
 from ivc.errors import ConfigError, Finding, IvcError, Severity
+from ivc.ethernet import commands as ethernet
 from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.network import commands as network
 from ivc.network import load
@@ -27,6 +28,7 @@ exit codes:
   1   failed
   2   wrong usage
   3   network configuration or mapping is wrong; nothing was started
+  4   --dry-run: something would change
   5   the controller is not running
   7   check --strict: there are warnings
   69  an interface the platform should have is missing
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(subparsers)
     network.add_commands(subparsers)
     controller.add_commands(subparsers)
+    ethernet.add_commands(subparsers)
     return parser
 
 

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
+from ivc.network.ethernet import Ethernet, distant
 from ivc.network.link import Linked, Offer
-from ivc.network.model import Endpoint, Node, Protocol
-from ivc.network.values import Place, Report, quote
+from ivc.network.model import Endpoint, External, LocalHost, Node, Protocol
+from ivc.network.values import Place, Report, Table, quote
 
 
 def lint(linked: Linked, report: Report) -> None:
@@ -17,6 +18,7 @@ def lint(linked: Linked, report: Report) -> None:
     _check_subnets(linked, report)
     _check_discovery_agrees(linked, report)
     _check_offers(linked, report)
+    _check_ethernet(linked, report)
 
 
 # ---- addresses --------------------------------------------------------------------------------
@@ -232,3 +234,60 @@ def _report_shared(
             "one service for each endpoint",
             "choose another port if this is not meant; both services share their rings",
         )
+
+
+# ---- the way outside --------------------------------------------------------------------------
+
+
+def _check_ethernet(linked: Linked, report: Report) -> None:
+    """Nodes outside, the way to them, and dom0's own address, if there is such a way."""
+    ethernet = linked.mapping.mapping.ethernet
+    if ethernet is None:
+        return
+    document = linked.mapping.document
+    table = document.get("ethernet") if isinstance(document, Table) else None
+    place = table.place if table is not None else document.place
+    external = [node for node in linked.network.nodes if _is_external(linked, node)]
+    if not external and linked.mapping.mapping.nodes:
+        report.warning(
+            place,
+            "unused-ethernet",
+            "a way outside, and no external node",
+            "a node with external = true",
+            "map the nodes that are outside, or remove [ethernet]",
+        )
+    inside = [node for node in linked.network.nodes if node not in external]
+    _check_routed(ethernet, distant(external, inside), place, report)
+    _check_own_address(ethernet, linked, place, report)
+
+
+def _is_external(linked: Linked, node: Node) -> bool:
+    entry = linked.mapping.mapping.node(node.name)
+    return entry is not None and isinstance(entry.domain, External)
+
+
+def _check_routed(ethernet: Ethernet, far: Iterable[Node], place: Place, report: Report) -> None:
+    for node in far:
+        if ethernet.address is None:
+            report.error(
+                place.at("address"),
+                "no-router",
+                f"node {quote(node.name)} at {node.address}, in the subnet of no inside node",
+                "an address of dom0 on the bridge, by which it routes",
+                'write address = "10.77.0.254/24", one that nodes inside have as their gateway',
+            )
+
+
+def _check_own_address(ethernet: Ethernet, linked: Linked, place: Place, report: Report) -> None:
+    """dom0's address may be that of a node only if the node is in dom0."""
+    for node in linked.network.nodes:
+        entry = linked.mapping.mapping.node(node.name)
+        here = entry is not None and entry.domain in {LocalHost(None), External()}
+        if ethernet.address is not None and node.address == ethernet.address.ip and not here:
+            report.error(
+                place.at("address"),
+                "duplicate-address",
+                f'"{ethernet.address.ip}", the address of node {quote(node.name)} too',
+                "an address of dom0's own",
+                "write one that no node elsewhere has",
+            )

@@ -14,6 +14,9 @@
     vm = "domu-tcu"
     pages = 4096               # what the guest's kernel may grant; 1024 unless set otherwise there
     ports = 1023               # event channels the guest may have
+    [ethernet]                 # see ivc.network.ethernet
+    bridge = "xenbr0"
+    interface = "eth1"
 
 JSON with the same schema is accepted too.
 """
@@ -27,6 +30,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from ivc.network import fields
+from ivc.network.ethernet import Ethernet, read_ethernet
 from ivc.network.limits import LIMITS, Share
 from ivc.network.model import Domain, External, LocalHost, XenDomain
 from ivc.network.values import Report, Scalar, Table, Value, describe, quote
@@ -89,13 +93,14 @@ class NodeMapping:
 class Mapping:
     """The whole mapping, nodes sorted by name. `path` is the default for inside pairs.
 
-    `promote` is for TCP.
+    `promote` is for TCP, `ethernet` for what external nodes need in dom0.
     """
 
     nodes: tuple[NodeMapping, ...]
     path: Path = Path.DIRECT
     rings: Rings = field(default_factory=Rings)
     promote: Promote = Promote.NEVER
+    ethernet: Ethernet | None = None
 
     def node(self, name: str) -> NodeMapping | None:
         """The entry called `name`, or None."""
@@ -107,12 +112,13 @@ def read_mapping(document: Value, report: Report) -> Mapping | None:
     root = fields.table(document, report)
     if root is None:
         return None
-    known = frozenset({"version", "defaults", "rings", "nodes"})
+    known = frozenset({"version", "defaults", "rings", "nodes", "ethernet"})
     fields.warn_unknown(root, known, "a mapping", report)
     _check_version(root, report)
     rings = _rings(root.get("rings"), report)
     path, promote = _defaults(root.get("defaults"), report)
-    return Mapping(_nodes(root, rings, report), path, rings, promote)
+    ethernet = read_ethernet(root.get("ethernet"), report)
+    return Mapping(_nodes(root, rings, report), path, rings, promote, ethernet)
 
 
 def _check_version(root: Table, report: Report) -> None:

@@ -89,9 +89,17 @@ def without(key: str) -> Spoil:
 GROUP = {"address": "224.225.226.233", "port": "32344"}
 LOCAL = 'host = "local"'
 EXTRA = "\n[nodes.tcu]\nexternal = true\n"
+WAY = '[ethernet]\nbridge = "xenbr0"\ninterface = "eth1"\n'
+OUTSIDE = MAPPING + EXTRA + 'address = "10.77.0.9"\n' + WAY
 
-# Kinds with a test of their own, below and in test_files.py.
-ELSEWHERE = {"second-definition", "empty-folder", "no-configuration", "gone-configuration"}
+# Kinds with a test of their own, below, in test_files.py and in test_ethernet_mapping.py.
+ELSEWHERE = {
+    "second-definition",
+    "empty-folder",
+    "no-configuration",
+    "gone-configuration",
+    "no-router",
+}
 
 # kind, severity, pointer, how to provoke it
 CASES: list[tuple[str, Severity, str, Spoil]] = [
@@ -519,6 +527,17 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("bad-limit", ERROR, "/nodes/hmi/pages", mapped(LOCAL, LOCAL + "\npages = 2048")),
     ("bad-limit", ERROR, "/nodes/hmi/ports", guests('vm = "hmi"\nports = 0', 'vm = "adas"')),
     ("bad-limit", ERROR, "/nodes/hmi", guests('vm = "one"', 'vm = "one"\npages = 2')),
+    ("bad-interface", ERROR, "/ethernet/bridge", mapping(OUTSIDE.replace("xenbr0", "a/b"))),
+    ("bad-interface", ERROR, "/ethernet/interface", mapping(OUTSIDE.replace("eth1", "xenbr0"))),
+    ("missing", ERROR, "/ethernet/interface", mapping(OUTSIDE.replace("interface", "_"))),
+    ("bad-address", ERROR, "/ethernet/address", mapping(OUTSIDE + 'address = "10.77.0.254"')),
+    (
+        "duplicate-address",
+        ERROR,
+        "/ethernet/address",
+        mapping(OUTSIDE + 'address = "10.77.0.2/24"'),
+    ),
+    ("unused-ethernet", WARNING, "/ethernet", mapping(MAPPING + WAY)),
     ("bad-name", ERROR, "/nodes/", mapping(MAPPING + '[nodes.""]\nhost = "local"')),
     # mapping against configuration
     ("unmapped-node", ERROR, "", third_node()),

@@ -68,6 +68,7 @@ GUESTS: dict[str, Any] = {
         "camera": {"vm": {"uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}},
         "tcu": {"external": True, "address": "10.77.0.9"},
     },
+    "ethernet": {"bridge": "xenbr0", "interface": "eth1", "address": "10.77.0.254/24"},
 }
 NETWORK: dict[str, Any] = {
     "format": "ivc-network",
@@ -133,6 +134,7 @@ RUBBISH: list[Any] = [
     ),
     *("10.77.0.1:0/udp", "10.77.0.1:30509/udp", "10.77.0.1:30509/sctp", "224.1.1.1:65536/udp"),
     *("1-2", "0-1", "70000", "0x1.0x2", "1.2", "local", "netns:a", "netns:../a", "direct", "fast"),
+    *("10.77.0.1/24", "10.77.0.1/33", "sixteen-letters-", "a/b", "all", "lo"),
     *("64KiB", "3KiB", "2KiB", "128MiB", "65536", "65536 B", "network", "none", "event", "bulk"),
     *(
         [],

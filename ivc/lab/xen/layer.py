@@ -21,7 +21,7 @@ from ivc.lab.xen.image import GUEST_FILES, make_disk, run_tool
 
 _ROOT = Path(__file__).resolve().parents[3]
 _BUILT = ("libivcsock.so", "pingpong")
-DISTRIBUTIONS = ("cffi", "construct", "opensomeip", "psutil", "someip", "tomli-w")
+DISTRIBUTIONS = ("cffi", "construct", "opensomeip", "psutil", "pyroute2", "someip", "tomli-w")
 # What the guests' interpreter takes, whatever Python the laboratory itself runs on.
 _GUEST_PYTHON = ("--python-version", "3.11", "--only-binary", ":all:", "--no-deps")
 _GUEST_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
