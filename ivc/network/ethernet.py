@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`[ethernet]` of the mapping: the bridge inside nodes are on, and the way out of it.
 
-    [ethernet]
-    bridge = "xenbr0"              # made if it is not there
-    interface = "eth1"             # leads to the external nodes; becomes a port of the bridge
-    address = "10.77.0.254/24"     # dom0's own, where dom0 has to route or is a node itself
+[ethernet]
+bridge = "xenbr0"              # made if it is not there
+interface = "eth1"             # leads to the external nodes; becomes a port of the bridge
+address = "10.77.0.254/24"     # dom0's own, where dom0 has to route or is a node itself
 """
 
 import re
