@@ -41,6 +41,7 @@ struct stream {
     bool full;             /* no sending before a quarter is free */
     bool bypass;           /* nobody reads: by the kernel until a quarter is free */
     bool kernel_only;      /* for good */
+    _Atomic bool foreign;  /* bytes went past us while it was on rings; not yet retired */
     _Atomic bool on_ring;  /* OUT is ours to say */
     _Atomic uint64_t fulls; /* how often it was full: edges of OUT */
 
@@ -70,6 +71,12 @@ void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
  * role is held. */
 uint32_t stream_confirm(struct sock *s, uint32_t role);
+
+/* Has somebody written past us (tx lock held), or read (rx lock held: our count is put right)? */
+bool stream_foreign_out(struct sock *s);
+bool stream_foreign_in(struct sock *s);
+/* After a call that may have found out; no lock held. */
+void stream_part(struct sock *s);
 
 /* Sending. As the kernel, or -errno. */
 ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags);

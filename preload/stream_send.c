@@ -41,7 +41,7 @@ static bool kernel_events(int fd, short events, short *got)
 }
 
 /* tx lock held. A peer that is dead or has shut down only says so in the kernel, and only bytes
- * given to the kernel make it answer. */
+ * given to the kernel make it answer. That bytes went there past us, its counts tell. */
 static bool whole(struct sock *s, uint64_t now)
 {
     struct stream *st = s->stream;
@@ -51,6 +51,8 @@ static bool whole(struct sock *s, uint64_t now)
     st->whole_looked = now;
     if (kernel_events(s->fd, POLLRDHUP, &got) && (got & (POLLRDHUP | POLLHUP | POLLERR)))
         st->kernel_only = true;
+    else if (stream_foreign_out(s))
+        st->kernel_only = st->foreign = true;
     return !st->kernel_only;
 }
 
@@ -366,6 +368,7 @@ ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
         ivc_unlock(&s->tx_lock);
         if (changed)
             sync_out(s);
+        stream_part(s);
         if (n == 0 || (o.done && n != -EAGAIN))
             return (ssize_t)o.done;
         if (n != -EAGAIN || !o.block)

@@ -495,3 +495,35 @@ def reconnect(address: str, port: int, to: Any, count: int) -> int:
         sock.sendall(b"never read")
         sock.close()
     return good
+
+
+def converse_in_chunks(sock: socket.socket, count: int) -> int:
+    """Send numbered chunks, await the echo of each; how many came back right."""
+    sock.settimeout(5)
+    for number in range(count):
+        data = number.to_bytes(4, "big") * (1 + number % 50)
+        sock.sendall(data)
+        got = b""
+        while len(got) < len(data) and (piece := sock.recv(len(data) - len(got))):
+            got += piece
+        if got != data:
+            return number
+    return count
+
+
+# ---- past the wrapper ---------------------------------------------------------
+
+_BEHIND = ctypes.CDLL("libc.so.6", use_errno=True)
+"""The library behind any preload: its functions are not the wrapper's."""
+
+
+def send_past(sock: socket.socket, data: bytes) -> int:
+    """Send as io_uring, a raw system call or another process would."""
+    return _checked(_BEHIND.send(sock.fileno(), data, len(data), 0))
+
+
+def recv_past(sock: socket.socket, size: int) -> bytes:
+    """Receive past the wrapper, without waiting."""
+    room = ctypes.create_string_buffer(size)
+    n = _checked(_BEHIND.recv(sock.fileno(), room, size, socket.MSG_DONTWAIT))
+    return room.raw[:n]
