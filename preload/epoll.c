@@ -9,6 +9,7 @@
 #include "match.h"
 #include "real.h"
 #include "recv.h"
+#include "signals.h"
 #include "stream.h"
 #include "wait.h"
 
@@ -466,6 +467,7 @@ struct gather {
     int n;                       /* events in out */
     struct reg *from[MERGE_MAX]; /* whose the events are; NULL = none of ours */
     const sigset_t *mask;
+    struct signal_mark mark; /* handlers run before the call began */
     bool consumed;
     unsigned rings; /* sockets of the set that have rings */
     bool ring_hit;  /* one of them has made an event */
@@ -639,13 +641,18 @@ static int to_ms(uint64_t ns)
 /* Ask the kernel; append what it says. -errno or 0. */
 static int ask_kernel(struct gather *g, uint64_t timeout)
 {
-    int saved = errno;
-    int got = real(epoll_pwait)(g->epfd, g->out + g->n, g->max - g->n, to_ms(timeout), g->mask);
-    if (got < 0) {
-        got = -errno;
-        errno = saved;
-        return got;
-    }
+    struct signal_hold hold = {.held = false};
+    int saved = errno, got = -1;
+    const sigset_t *mask = timeout ? signals_hold(&hold, g->mask) : g->mask;
+    if (timeout && signals_since(g->mark))
+        errno = EINTR;
+    else
+        got = real(epoll_pwait)(g->epfd, g->out + g->n, g->max - g->n, to_ms(timeout), mask);
+    int error = got < 0 ? -errno : 0;
+    signals_release(&hold);
+    errno = saved;
+    if (error)
+        return error;
     atomic_store_explicit(&g->set->kernel_looked, ivc_pace(), memory_order_relaxed);
     if (has_mail_event(g, got))
         control_read();
@@ -695,13 +702,13 @@ static bool set_stirs(void *who)
 
 static int spin_set(struct gather *g, struct ivc_limit *limit)
 {
-    struct spin spin = {0};
+    struct spin spin = {.mark = g->mark, .ended = signals_since};
     const unsigned width = g->rings;
     if (!width)
         return 0;
     for (;;) {
         enum spun spun = wait_spin(&spin, limit, set_stirs, g->set, width);
-        if (spun == SPUN_OVER)
+        if (spun == SPUN_OVER || spun == SPUN_SIGNAL)
             return 0;
         control_poll();
         int error = look(g, spun == SPUN_KERNEL);
@@ -715,6 +722,17 @@ static int spin_set(struct gather *g, struct ivc_limit *limit)
         if (error)
             return error;
     }
+}
+
+static int spin_masked(struct gather *g, struct ivc_limit *limit)
+{
+    sigset_t before;
+    if (!g->mask)
+        return spin_set(g, limit);
+    signals_swap(g->mask, &before);
+    int error = spin_set(g, limit);
+    signals_swap(&before, NULL);
+    return error;
 }
 
 static void clear_bells(struct gather *g)
@@ -814,9 +832,11 @@ static int wait_managed(struct gather *g, struct ivc_limit *limit)
             clear_bells(g); /* or whoever polls the set itself finds it ready for good */
         if (g->n || error || limit->timeout == 0)
             break;
-        error = spin_set(g, limit);
+        error = spin_masked(g, limit);
         if (g->n || error)
             return error;
+        if (signals_since(g->mark))
+            return -EINTR;
         uint64_t now = ivc_now(), end = ivc_limit_end(limit, now);
         if (now >= end)
             return 0;
@@ -848,7 +868,8 @@ static int wait_native(struct gather *g, const struct timespec *timeout)
 int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
                const struct timespec *timeout, const sigset_t *mask)
 {
-    struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask};
+    struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask,
+                       .mark = signals_mark()};
     struct ivc_limit limit = {0};
     if (!ivc_timeout(timeout, &limit.timeout))
         return -EINVAL;

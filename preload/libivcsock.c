@@ -23,6 +23,7 @@
 #include "real.h"
 #include "recv.h"
 #include "send.h"
+#include "signals.h"
 #include "sock.h"
 #include "stream.h"
 #include "wait.h"
@@ -877,6 +878,23 @@ EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeou
     timeout->tv_sec = (time_t)(left / IVC_NS_PER_S);
     timeout->tv_usec = (suseconds_t)(left % IVC_NS_PER_S / IVC_NS_PER_US);
     return got;
+}
+
+/* ---- signals ----------------------------------------------------------------------------------- */
+
+EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+{
+    return signals_action(sig, action, old, !foreign_process());
+}
+
+EXPORT sighandler_t signal(int sig, sighandler_t handler)
+{
+    return signals_signal(sig, handler, !foreign_process());
+}
+
+EXPORT int siginterrupt(int sig, int flag)
+{
+    return signals_interrupt(sig, flag);
 }
 
 /* ---- epoll ------------------------------------------------------------------------------------- */

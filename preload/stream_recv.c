@@ -365,7 +365,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
         return recv_native(fd, msg, flags);
     c.discard = (flags & MSG_TRUNC) && !(flags & MSG_PEEK);
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
-    struct wait wait = {.s = s, .fd = fd};
+    struct wait wait = {.s = s, .fd = fd, .mark = signals_mark()};
     const uint32_t id = s->id;
     bool waited = false;
     msg->msg_flags = 0;

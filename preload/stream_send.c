@@ -27,6 +27,7 @@ struct outgoing {
     bool block;
     bool on_ring;      /* what stands in the way is a full ring */
     uint64_t deadline; /* SO_SNDTIMEO; 0 = not yet worked out */
+    struct signal_mark mark; /* handlers run before the call began */
 };
 
 /* ---- may it be the ring? ----------------------------------------------------------- */
@@ -236,20 +237,21 @@ bool stream_made_room(struct sock *s)
     return made;
 }
 
-static bool spin_for_room(struct sock *s)
+/* Has a handler run that ends this send? With a time limit any does. */
+static bool interrupted(const struct outgoing *o)
+{
+    return o->s->sndtimeo ? signals_since(o->mark) : signals_ended_since(o->mark);
+}
+
+static bool spin_for_room(const struct outgoing *o)
 {
     uint64_t now = ivc_now(), end = now + wait_spin_budget();
-    for (; now < end; now = ivc_now()) {
-        if (room_hint(s))
+    for (; now < end && !interrupted(o); now = ivc_now()) {
+        if (room_hint(o->s))
             return true;
         ivc_pause();
     }
     return false;
-}
-
-static int handler_ran(struct sock *s)
-{
-    return s->sndtimeo || !wait_handlers_restart() ? -EINTR : 0;
 }
 
 /* Sleep until it is worth another try. 0, or -errno. */
@@ -258,7 +260,7 @@ static int wait_out(struct outgoing *o)
     struct sock *s = o->s;
     uint64_t now = ivc_now(), limit = UINT64_MAX;
     struct timespec ts;
-    if (o->on_ring && spin_for_room(s))
+    if (o->on_ring && spin_for_room(o))
         return 0;
     if (s->sndtimeo) {
         if (!o->deadline)
@@ -283,15 +285,20 @@ static int wait_out(struct outgoing *o)
     ts = (struct timespec){.tv_sec = (time_t)(limit / IVC_NS_PER_S),
                            .tv_nsec = (long)(limit % IVC_NS_PER_S)};
     atomic_fetch_add(&s->bell_waits, 1);
-    int saved = errno;
-    int n = real(ppoll)(fds, 3, limit == UINT64_MAX ? NULL : &ts, NULL);
-    int error = n < 0 ? errno : 0;
+    struct signal_hold hold;
+    int saved = errno, n = 0, error = 0;
+    const sigset_t *mask = signals_hold(&hold, NULL);
+    if (interrupted(o))
+        error = EINTR;
+    else if ((n = real(ppoll)(fds, 3, limit == UINT64_MAX ? NULL : &ts, mask)) < 0)
+        error = errno;
+    signals_release(&hold);
     errno = saved;
     atomic_fetch_sub(&s->bell_waits, 1);
     if (n > 0 && fds[2].revents)
         control_read();
     if (error == EINTR)
-        return handler_ran(s);
+        return s->sndtimeo || !signals_restart(o->mark) ? -EINTR : 0;
     return -error;
 }
 
@@ -341,7 +348,7 @@ static void sync_out(struct sock *s)
 
 ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
 {
-    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags};
+    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags, .mark = signals_mark()};
     const uint32_t id = s->id;
     for (size_t i = 0; i < msg->msg_iovlen; i++)
         o.total += msg->msg_iov[i].iov_len;

@@ -527,3 +527,17 @@ def recv_past(sock: socket.socket, size: int) -> bytes:
     room = ctypes.create_string_buffer(size)
     n = _checked(_BEHIND.recv(sock.fileno(), room, size, socket.MSG_DONTWAIT))
     return room.raw[:n]
+
+
+def echo_stream(listener: socket.socket) -> int:
+    """Accept one connection and send back what comes until it ends; how many bytes."""
+    sock, _address = listener.accept()
+    count = 0
+    try:
+        while data := sock.recv(4096):
+            sock.sendall(data)
+            count += len(data)
+    except ConnectionError:
+        pass
+    sock.close()
+    return count
