@@ -148,7 +148,7 @@ static long kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t token
 
 static void add_mail(struct epset *set, int epfd)
 {
-    if (set->mailed || control_mail_fd() < 0)
+    if (set->mailed || set->nested || control_mail_fd() < 0)
         return;
     long result = kernel_ctl(epfd, EPOLL_CTL_ADD, control_mail_fd(), EPOLLIN,
                              (uintptr_t)&set->mail_token);
@@ -157,7 +157,7 @@ static void add_mail(struct epset *set, int epfd)
 
 static void add_bell(struct reg *r, int epfd)
 {
-    if (r->belled || !sock_matched(r->s))
+    if (r->belled || r->set->nested || !sock_matched(r->s))
         return;
     r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN,
                            (uintptr_t)&r->bell_token) == 0;
@@ -334,6 +334,20 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     return result;
 }
 
+/* Neither bells nor mail may make the set itself ready. */
+static void silence(struct epset *set)
+{
+    int epfd = set_fd(set, -1);
+    if (epfd < 0 || !ivc_lock(&set->lock))
+        return;
+    for (struct reg *r = set->regs; r; r = r->set_next)
+        drop_bell(r, epfd);
+    if (set->mailed)
+        (void)kernel_ctl(epfd, EPOLL_CTL_DEL, control_mail_fd(), 0, 0);
+    set->mailed = false;
+    ivc_unlock(&set->lock);
+}
+
 /*
  * Whoever polls the set as a descriptor sleeps without arming its rings. Rather
  * than arm through any depth of nesting, its sockets stay with the kernel.
@@ -344,7 +358,8 @@ void epset_nested(struct epset *set)
         return;
     set->nested = true;
     for (struct reg *r = set->regs; r; r = r->set_next)
-        sock_retire(r->s, IVC_REASON_NESTED);
+        sock_hand_over(r->s, IVC_REASON_NESTED);
+    silence(set);
     ivc_unlock(&ivc_reg_lock);
 }
 

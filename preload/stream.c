@@ -292,7 +292,7 @@ void stream_store_family(struct stream *st, const struct rx_flow *f)
     atomic_store_explicit(&shared->head, f->ring.head, memory_order_release);
 }
 
-static void make_family(struct sock *s)
+void stream_make_family(struct sock *s)
 {
     struct stream *st = s->stream;
     if (st->family || !ivc_lock(&s->rx_lock))
@@ -309,19 +309,4 @@ static void make_family(struct sock *s)
         stream_store_family(st, oldest);
     }
     ivc_unlock(&s->rx_lock);
-}
-
-/* Two processes will have the connection and cannot both know what the other gives the
- * kernel: from here on both use the kernel alone, after what the rings still hold. */
-void stream_before_fork(void)
-{
-    if (!ivc_lock(&ivc_reg_lock))
-        return;
-    for (struct sock *s = ivc_socks; s; s = s->next) {
-        if (!s->stream || !sock_matched(s))
-            continue;
-        sock_retire(s, IVC_REASON_FORKED);
-        make_family(s);
-    }
-    ivc_unlock(&ivc_reg_lock);
 }

@@ -73,7 +73,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
         s->wr_shutdown)
         return NULL;
     if (ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
-        flow_drop_tx(s->dests, f, IVC_REASON_PEER_GONE);
+        flow_end_tx(s, s->dests, f, IVC_REASON_PEER_GONE);
         return NULL;
     }
     uint64_t now = ivc_now();
@@ -134,6 +134,80 @@ static size_t slice(const struct outgoing *o, size_t most, struct iovec *out, si
     return n;
 }
 
+/* Bytes of our own ring as a vector. */
+static size_t ring_piece(const struct ivc_tx *ring, uint64_t at, uint64_t length, struct iovec out[2])
+{
+    at &= ring->size - 1;
+    size_t first = (size_t)(length < ring->size - at ? length : ring->size - at);
+    out[0] = (struct iovec){ring->data + at, first};
+    out[1] = (struct iovec){ring->data, (size_t)length - first};
+    return out[1].iov_len ? 2 : 1;
+}
+
+static ssize_t kernel_write(struct sock *s, const struct msghdr *msg, int flags)
+{
+    int saved = errno;
+    ssize_t n = real(sendmsg)(s->fd, msg, flags | MSG_DONTWAIT);
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+        return n;
+    }
+    s->stream->ktx += (uint64_t)n;
+    return n;
+}
+
+/* The records of our own memory that are left, in the order they were written. */
+bool stream_give_back(struct sock *s, struct tx_flow *f)
+{
+    struct stream *st = s->stream;
+    if (!st->giving) {
+        if (ivc_tx_frozen_at(&f->ring, &st->give_at, &st->give_offset) != 1)
+            return true;
+        st->giving = true;
+    }
+    while (st->give_at < f->ring.published) {
+        uint32_t length;
+        struct iovec iov[2];
+        memcpy(&length, f->ring.data + (st->give_at & (f->ring.size - 1)), sizeof(length));
+        if (length > ivc_ring_max_payload(f->ident.order) || st->give_offset > length)
+            break; /* the head was no record's */
+        struct msghdr msg = {.msg_iov = iov};
+        msg.msg_iovlen = ring_piece(&f->ring, st->give_at + sizeof(struct ivc_record) + st->give_offset,
+                                    length - st->give_offset, iov);
+        ssize_t n = length == st->give_offset ? 0 : kernel_write(s, &msg, MSG_NOSIGNAL);
+        if (n == -EAGAIN)
+            return false;
+        if (n < 0)
+            break; /* the connection's end is the kernel's to tell */
+        st->give_offset += (uint64_t)n;
+        if (st->give_offset < length)
+            continue;
+        st->give_offset = 0;
+        st->give_at += (sizeof(struct ivc_record) + length + IVC_RECORD_ALIGN - 1) &
+                       ~(uint64_t)(IVC_RECORD_ALIGN - 1);
+    }
+    st->giving = false;
+    return true;
+}
+
+/* tx lock held */
+static bool settled(struct sock *s)
+{
+    struct tx_flow *f = stream_tx(s);
+    if (f && f->ring.own && ivc_tx_peer_state(&f->ring) == IVC_REGION_FROZEN)
+        flow_end_tx(s, s->dests, f, IVC_REASON_PEER_GONE);
+    return !s->stream->giving;
+}
+
+void stream_settle(struct sock *s)
+{
+    if (!ivc_lock(&s->tx_lock)) /* else: behind what a send has begun to put on the ring */
+        return;
+    (void)settled(s);
+    ivc_unlock(&s->tx_lock);
+}
+
 static uint16_t stamp_for(const struct tx_flow *f)
 {
     if (!ivc_host->one_clock || !ivc_tx_peer_sleeps(&f->ring))
@@ -173,19 +247,14 @@ static ssize_t by_kernel(struct outgoing *o)
     struct iovec iov[PIECES];
     struct msghdr msg = *o->msg;
     size_t pieces;
-    int saved = errno;
     if (o->done || o->msg->msg_iovlen > PIECES) {
         (void)slice(o, SIZE_MAX, iov, &pieces);
         msg.msg_iov = iov;
         msg.msg_iovlen = pieces;
     }
-    ssize_t n = real(sendmsg)(o->fd, &msg, o->flags | MSG_DONTWAIT);
-    if (n < 0) {
-        n = -errno;
-        errno = saved;
+    ssize_t n = kernel_write(o->s, &msg, o->flags);
+    if (n < 0)
         return n;
-    }
-    o->s->stream->ktx += (uint64_t)n;
     o->done += (size_t)n;
     count(&o->s->stats->tx_net_msgs, 1);
     count(&o->s->stats->tx_net_bytes, (uint64_t)n);
@@ -203,6 +272,8 @@ static ssize_t attempt(struct outgoing *o)
             return -EAGAIN;
         if (f && by_ring(o, f))
             continue;
+        if (!settled(o->s))
+            return -EAGAIN; /* first what a frozen receiver has left */
         ssize_t n = by_kernel(o);
         if (n < 0)
             return n;
