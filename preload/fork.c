@@ -13,10 +13,13 @@
 /* A pipe for each child: it holds the other end until it execs or ends. */
 #define CHILDREN_MOST 16
 
+static struct ivc_lock lock; /* children, watched */
 static int children[CHILDREN_MOST];
 static unsigned watched;
-static bool too_many; /* one that is not watched: FORKED for good */
-static int ends[2] = {-1, -1};
+static _Atomic bool too_many; /* one that is not watched: FORKED for good */
+
+/* Of the fork this thread is in. */
+static __thread int ends[2] __attribute__((tls_model("initial-exec"))) = {-1, -1};
 
 static bool any_matched(void)
 {
@@ -34,11 +37,11 @@ void fork_prepare(void)
     ends[0] = ends[1] = -1;
     if (!any_matched())
         return;
-    if (watched == CHILDREN_MOST || ivc_sys(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) != 0) {
-        too_many = true;
-    } else {
+    if (ivc_sys(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) == 0) {
         ends[0] = own_fd(ends[0]);
         ends[1] = own_fd(ends[1]);
+    } else {
+        atomic_store(&too_many, true);
     }
     sock_before_fork();
 }
@@ -48,7 +51,16 @@ void fork_parent(void)
     own_close(ends[1]);
     if (ends[0] < 0)
         return;
-    children[watched++] = ends[0];
+    bool locked = ivc_lock(&lock), fits = locked && watched < CHILDREN_MOST;
+    if (fits)
+        children[watched++] = ends[0];
+    if (locked)
+        ivc_unlock(&lock);
+    if (!fits) {
+        atomic_store(&too_many, true);
+        own_close(ends[0]);
+        return;
+    }
     atomic_store(&ivc_control_state.glance, true);
     control_listen(ends[0]);
 }
@@ -61,11 +73,13 @@ void fork_child(void)
     own_close(ends[0]);
     while (watched)
         own_close(children[--watched]);
-    too_many = false;
+    atomic_store(&lock.word, 0);
+    atomic_store(&too_many, false);
     atomic_store(&ivc_control_state.glance, false);
 }
 
-void fork_look(void)
+/* True: there were some, and none is left. */
+static bool all_gone(void)
 {
     unsigned before = watched;
     for (unsigned i = watched; i-- > 0;) {
@@ -75,9 +89,17 @@ void fork_look(void)
         own_close(children[i]);
         children[i] = children[--watched];
     }
-    if (before == 0 || watched)
+    return before && !watched;
+}
+
+void fork_look(void)
+{
+    if (!atomic_load_explicit(&ivc_control_state.glance, memory_order_relaxed) || !ivc_lock(&lock))
         return;
-    atomic_store(&ivc_control_state.glance, false);
-    if (!too_many)
+    bool alone = all_gone();
+    if (alone)
+        atomic_store(&ivc_control_state.glance, false);
+    ivc_unlock(&lock);
+    if (alone && !atomic_load(&too_many))
         sock_unfork();
 }

@@ -63,6 +63,23 @@ def test_the_other_direction_goes_on(stream_net: StreamNet) -> None:
     assert ends.server.recv(12, socket.MSG_WAITALL) == b"theirs, ours"
 
 
+@pytest.mark.parametrize("pieces", [1, 40])
+def test_what_rings_hold_is_handed_over_to_the_byte(stream_net: StreamNet, pieces: int) -> None:
+    """Some of a record is read, then stdio takes over; the sender waits for an answer."""
+    ends = stream_net.connect()
+    data = bytes(range(250)) * 4
+    for _ in range(pieces):
+        ends.client.send(data)
+    assert ends.server.recv(333, socket.MSG_WAITALL) == data[:333]
+    answer = ends.client.start.recv(10)
+    rest = ends.server.agent.module("routines").start.stdio_read(ends.server, pieces * 1000 - 333)
+    assert rest.join() == (data * pieces)[333:]
+    ends.server.send(b"thanks")
+    assert answer.join() == b"thanks"
+    ends.client.send(b"and more")
+    assert ends.server.recv(10) == b"and more"
+
+
 # ---- io_uring -------------------------------------------------------------------
 
 CHUNKS = 400
