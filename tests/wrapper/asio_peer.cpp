@@ -189,16 +189,21 @@ static void one_connection(const tcp::endpoint &own, const tcp::endpoint &to, in
     int strange = 0, ticks = 0;
     std::vector<std::uint8_t> out;
     std::string end = "all answered";
+    bool over = false;
+    auto done = [&] {
+        over = true; // the timer may have expired already: then it is not cancelled
+        tick.cancel();
+    };
     std::function<void()> talk = [&] {
         if (number == messages)
-            return tick.cancel(), void();
+            return done();
         out = message(number);
         asio::async_write(socket, asio::buffer(out), [&](error_code failed, std::size_t) {
             if (failed)
-                return end = failed.message(), tick.cancel(), void();
+                return end = failed.message(), done();
             reader.read([&](error_code error, std::vector<std::uint8_t> &bytes) {
                 if (error)
-                    return end = error.message(), tick.cancel(), void();
+                    return end = error.message(), done();
                 strange += bytes != out;
                 number++;
                 talk();
@@ -209,7 +214,7 @@ static void one_connection(const tcp::endpoint &own, const tcp::endpoint &to, in
         tick.expires_after(std::chrono::milliseconds(1));
         tick.async_wait([&](error_code error) {
             ticks++;
-            if (!error)
+            if (!error && !over)
                 ticking();
         });
     };
@@ -219,7 +224,7 @@ static void one_connection(const tcp::endpoint &own, const tcp::endpoint &to, in
     set_options(socket);
     socket.async_connect(to, [&](error_code error) {
         if (error)
-            return end = error.message(), tick.cancel(), void();
+            return end = error.message(), done();
         talk();
     });
     ticking();
