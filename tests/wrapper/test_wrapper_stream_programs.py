@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stream_lab import StreamNet
+from stream_lab import StreamNet, Way
 from wrapper_lab import FIRST_PORT, PORTS
 
 from ivc.controller.client import read_status
@@ -86,7 +86,7 @@ def test_asio_lives_as_without_the_wrapper(stream_net: StreamNet, asio_peer: str
         client = left.popen(command, env=stream_net.env, **pipes)
         assert client.stdout is not None
         told = [client.stdout.readline().rstrip() for _ in range(ROUNDS)]
-        if not stream_net.native:
+        if stream_net.way not in (Way.NATIVE, Way.LAZY):  # too short for lazy on a busy machine
             assert ringed(stream_net, client.pid) > 0
         client.communicate(timeout=5)
         answered, _ = serving.communicate(timeout=10)
