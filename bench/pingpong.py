@@ -81,7 +81,7 @@ def measure(settings: Settings) -> list[Figures]:
     with (
         Lab(members) as lab,
         running_controller(
-            lab, settings.path, lab.directory, promote="eager" if settings.tcp else "never"
+            lab, settings.path, lab.directory, promote="eager" if settings.tcp else ""
         ),
     ):
         wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)

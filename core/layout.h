@@ -50,6 +50,9 @@ enum ivc_region_state {
     IVC_REGION_OPEN = 1,     /* owner is using the flow                     */
     IVC_REGION_CLOSED = 2,   /* owner has left; what is published stays     */
     IVC_REGION_POISONED = 3, /* owner saw a violation by its peer           */
+    IVC_REGION_FROZEN = 4,   /* receiver: reads no more; what is behind its head its
+                                sender gives to the kernel, except the first wake_at
+                                bytes of the record there                     */
 };
 
 struct ivc_ctrl {

@@ -160,6 +160,7 @@ enum ivc_reason {
     IVC_REASON_NOT_CONFIRMED = 27,  /* TCP: an end is not (or no more) established   */
     IVC_REASON_STREAM_RELAY = 28,   /* TCP: there is no relay for it                 */
     IVC_REASON_QUIESCED = 29,       /* one end's domain is quiesced                  */
+    IVC_REASON_HANDED_ON = 30,      /* given to another process, or program by exec  */
 };
 
 #endif

@@ -206,6 +206,27 @@ void ivc_rx_set_state(struct ivc_rx *rx, uint32_t state)
     atomic_store_explicit(&rx->own->state, state, memory_order_release);
 }
 
+void ivc_rx_freeze(struct ivc_rx *rx, uint32_t offset)
+{
+    ivc_rx_publish(rx);
+    atomic_store_explicit(&rx->own->wake_at, offset, memory_order_relaxed);
+    ivc_rx_set_state(rx, IVC_REGION_FROZEN);
+}
+
+int ivc_tx_frozen_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset)
+{
+    /* Acquire: the head and the offset were written before the state. */
+    if (ivc_tx_peer_state(tx) != IVC_REGION_FROZEN) {
+        return 0;
+    }
+    if (ivc_tx_free(tx) < 0) {
+        return -EPROTO;
+    }
+    *head = tx->head;
+    *offset = atomic_load_explicit(&tx->peer->wake_at, memory_order_relaxed);
+    return 1;
+}
+
 /* Acquire: pairs with the release in ivc_*_set_state of the other end. */
 uint32_t ivc_tx_peer_state(const struct ivc_tx *tx)
 {

@@ -140,6 +140,14 @@ bool ivc_rx_sender_waits(struct ivc_rx *rx, uint64_t before);
  */
 bool ivc_rx_arm(struct ivc_rx *rx);
 
+/* Read no more: what is published and not read, less the first `offset` bytes of the record at the
+ * head, is the sender's to deliver otherwise. */
+void ivc_rx_freeze(struct ivc_rx *rx, uint32_t offset);
+
+/* What a frozen receiver has not read begins here, in a record of which `*offset` bytes are read.
+ * Returns 1; 0 not frozen; -EPROTO the head is impossible. */
+int ivc_tx_frozen_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset);
+
 /* Set our own state word (close, poison); the peer sees it at its next look. */
 void ivc_tx_set_state(struct ivc_tx *tx, uint32_t state);
 void ivc_rx_set_state(struct ivc_rx *rx, uint32_t state);

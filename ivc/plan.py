@@ -26,6 +26,7 @@ from ivc.network.model import (
     Node,
     Protocol,
     ServiceInstance,
+    XenDomain,
 )
 from ivc.plan_guests import PlannedGuest, plan_guest
 from ivc.plan_guests import Rings as GuestRings
@@ -284,8 +285,16 @@ def build_plan(network: Network, mapping: Mapping) -> Plan:
         groups=_groups(network),
         pairs=_pairs(nodes, network, mapping),
         guests=_guests(nodes, network, mapping),
-        promote=mapping.promote,
+        promote=_promotion(mapping),
     )
+
+
+def _promotion(mapping: Mapping) -> Promote:
+    """What the mapping says of TCP; else only where its rings have been tried: on Linux hosts."""
+    if mapping.promote is not None:
+        return mapping.promote
+    on_xen = any(isinstance(node.domain, XenDomain) for node in mapping.nodes)
+    return Promote.NEVER if on_xen else Promote.LAZY
 
 
 def _planned_node(number: int, node: Node, mapping: Mapping) -> PlannedNode:

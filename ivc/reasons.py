@@ -37,6 +37,7 @@ class Reason(IntEnum):
     NOT_CONFIRMED = 27
     STREAM_RELAY = 28
     QUIESCED = 29
+    HANDED_ON = 30
 
     @property
     def text(self) -> str:
@@ -75,4 +76,5 @@ _TEXTS = {
     Reason.NOT_CONFIRMED: "an end of the connection is not established, or not any more",
     Reason.STREAM_RELAY: "TCP is not relayed; it stays on the network",
     Reason.QUIESCED: "the domain of one end is quiesced",
+    Reason.HANDED_ON: "the socket was given to another process, or to another program by exec",
 }

@@ -10,6 +10,7 @@
 
 #include "epoll.h"
 #include "flow.h"
+#include "fork.h"
 #include "match.h"
 #include "own.h"
 #include "sock.h"
@@ -78,6 +79,12 @@ static void mail_add(int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
     (void)ivc_sys(SYS_epoll_ctl, ivc_control_state.mail_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+void control_listen(int fd)
+{
+    if (ivc_control_state.mail_fd >= 0)
+        mail_add(fd);
 }
 
 static bool mail_open(void)
@@ -306,6 +313,7 @@ static void handle(struct mail *mail)
 
 static void read_all(void)
 {
+    sock_end_late();
     static struct mail mail; /* large, and the control lock is held */
     for (unsigned i = 0; i < MAIL_BATCH; i++) {
         int got = ivc_host->receive(atomic_load(&ivc_control_state.fd), &mail);
@@ -328,7 +336,8 @@ static void read_all(void)
 void control_glance(void)
 {
     static _Atomic uint32_t calls;
-    if (atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) % IDLE_LOOKS == 0)
+    if (atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) % IDLE_LOOKS == 0 ||
+        control_has_mail())
         control_read();
 }
 
@@ -337,6 +346,7 @@ void control_read(void)
     if (ivc_control_state.mail_fd < 0 || !ivc_trylock(&lock))
         return; /* somebody is reading, or a signal handler interrupted the reader */
     timer_read();
+    fork_look();
     if (atomic_load(&ivc_control_state.fd) < 0)
         reconnect();
     if (atomic_load(&ivc_control_state.fd) >= 0)

@@ -20,6 +20,7 @@ struct control_state {
     _Atomic int fd;                       /* -1: not connected */
     _Atomic uint32_t era;                 /* counts controllers */
     int mail_fd;                          /* epoll set: connection, timer; -1 = none yet */
+    _Atomic bool glance;                  /* children are watched (fork.h): nobody else tells */
 };
 
 extern struct control_state ivc_control_state;
@@ -39,17 +40,23 @@ static inline bool control_has_mail(void)
 /* Look into the connection itself: slow paths, and after mail_fd was readable. */
 void control_read(void);
 
+/* Whoever waits for mail is woken by this, too, and reads mail. */
+void control_listen(int fd);
+
 /* Is anybody at the other end? One system call. */
 bool control_alive(void);
 
-/* No controller has welcomed us (yet, or any more): look now and then. */
+/* What shared memory does not tell of - a welcome, the end of a child - is looked for now and then,
+ * and mail at once. */
 void control_glance(void);
 
 static inline void control_poll(void)
 {
     /* Not welcomed yet: nobody tells of mail. A process that only receives without waiting
      * would never hear of it. */
-    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.sent, memory_order_relaxed), 0))
+    if (__builtin_expect(!atomic_load_explicit(&ivc_control_state.sent, memory_order_relaxed) ||
+                             atomic_load_explicit(&ivc_control_state.glance, memory_order_relaxed),
+                         0))
         control_glance();
     else if (__builtin_expect(control_has_mail(), 0))
         control_read();

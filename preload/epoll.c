@@ -9,6 +9,7 @@
 #include "match.h"
 #include "real.h"
 #include "recv.h"
+#include "signals.h"
 #include "stream.h"
 #include "wait.h"
 
@@ -147,7 +148,7 @@ static long kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t token
 
 static void add_mail(struct epset *set, int epfd)
 {
-    if (set->mailed || control_mail_fd() < 0)
+    if (set->mailed || set->nested || control_mail_fd() < 0)
         return;
     long result = kernel_ctl(epfd, EPOLL_CTL_ADD, control_mail_fd(), EPOLLIN,
                              (uintptr_t)&set->mail_token);
@@ -156,7 +157,7 @@ static void add_mail(struct epset *set, int epfd)
 
 static void add_bell(struct reg *r, int epfd)
 {
-    if (r->belled || !sock_matched(r->s))
+    if (r->belled || r->set->nested || !sock_matched(r->s))
         return;
     r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN,
                            (uintptr_t)&r->bell_token) == 0;
@@ -333,6 +334,20 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     return result;
 }
 
+/* Neither bells nor mail may make the set itself ready. */
+static void silence(struct epset *set)
+{
+    int epfd = set_fd(set, -1);
+    if (epfd < 0 || !ivc_lock(&set->lock))
+        return;
+    for (struct reg *r = set->regs; r; r = r->set_next)
+        drop_bell(r, epfd);
+    if (set->mailed)
+        (void)kernel_ctl(epfd, EPOLL_CTL_DEL, control_mail_fd(), 0, 0);
+    set->mailed = false;
+    ivc_unlock(&set->lock);
+}
+
 /*
  * Whoever polls the set as a descriptor sleeps without arming its rings. Rather
  * than arm through any depth of nesting, its sockets stay with the kernel.
@@ -343,7 +358,8 @@ void epset_nested(struct epset *set)
         return;
     set->nested = true;
     for (struct reg *r = set->regs; r; r = r->set_next)
-        sock_retire(r->s, IVC_REASON_NESTED);
+        sock_hand_over(r->s, IVC_REASON_NESTED);
+    silence(set);
     ivc_unlock(&ivc_reg_lock);
 }
 
@@ -466,6 +482,7 @@ struct gather {
     int n;                       /* events in out */
     struct reg *from[MERGE_MAX]; /* whose the events are; NULL = none of ours */
     const sigset_t *mask;
+    struct signal_mark mark; /* handlers run before the call began */
     bool consumed;
     unsigned rings; /* sockets of the set that have rings */
     bool ring_hit;  /* one of them has made an event */
@@ -639,13 +656,18 @@ static int to_ms(uint64_t ns)
 /* Ask the kernel; append what it says. -errno or 0. */
 static int ask_kernel(struct gather *g, uint64_t timeout)
 {
-    int saved = errno;
-    int got = real(epoll_pwait)(g->epfd, g->out + g->n, g->max - g->n, to_ms(timeout), g->mask);
-    if (got < 0) {
-        got = -errno;
-        errno = saved;
-        return got;
-    }
+    struct signal_hold hold = {.held = false};
+    int saved = errno, got = -1;
+    const sigset_t *mask = timeout ? signals_hold(&hold, g->mask) : g->mask;
+    if (timeout && signals_since(g->mark))
+        errno = EINTR;
+    else
+        got = real(epoll_pwait)(g->epfd, g->out + g->n, g->max - g->n, to_ms(timeout), mask);
+    int error = got < 0 ? -errno : 0;
+    signals_release(&hold);
+    errno = saved;
+    if (error)
+        return error;
     atomic_store_explicit(&g->set->kernel_looked, ivc_pace(), memory_order_relaxed);
     if (has_mail_event(g, got))
         control_read();
@@ -695,13 +717,13 @@ static bool set_stirs(void *who)
 
 static int spin_set(struct gather *g, struct ivc_limit *limit)
 {
-    struct spin spin = {0};
+    struct spin spin = {.mark = g->mark, .ended = signals_since};
     const unsigned width = g->rings;
     if (!width)
         return 0;
     for (;;) {
         enum spun spun = wait_spin(&spin, limit, set_stirs, g->set, width);
-        if (spun == SPUN_OVER)
+        if (spun == SPUN_OVER || spun == SPUN_SIGNAL)
             return 0;
         control_poll();
         int error = look(g, spun == SPUN_KERNEL);
@@ -715,6 +737,17 @@ static int spin_set(struct gather *g, struct ivc_limit *limit)
         if (error)
             return error;
     }
+}
+
+static int spin_masked(struct gather *g, struct ivc_limit *limit)
+{
+    sigset_t before;
+    if (!g->mask)
+        return spin_set(g, limit);
+    signals_swap(g->mask, &before);
+    int error = spin_set(g, limit);
+    signals_swap(&before, NULL);
+    return error;
 }
 
 static void clear_bells(struct gather *g)
@@ -814,9 +847,11 @@ static int wait_managed(struct gather *g, struct ivc_limit *limit)
             clear_bells(g); /* or whoever polls the set itself finds it ready for good */
         if (g->n || error || limit->timeout == 0)
             break;
-        error = spin_set(g, limit);
+        error = spin_masked(g, limit);
         if (g->n || error)
             return error;
+        if (signals_since(g->mark))
+            return -EINTR;
         uint64_t now = ivc_now(), end = ivc_limit_end(limit, now);
         if (now >= end)
             return 0;
@@ -848,7 +883,8 @@ static int wait_native(struct gather *g, const struct timespec *timeout)
 int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
                const struct timespec *timeout, const sigset_t *mask)
 {
-    struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask};
+    struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask,
+                       .mark = signals_mark()};
     struct ivc_limit limit = {0};
     if (!ivc_timeout(timeout, &limit.timeout))
         return -EINVAL;

@@ -84,9 +84,22 @@ void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason)
     ivc_slab_put(&ivc_tx_slab, f);
 }
 
-/* Leave a flow in order: what a relay has not passed on goes ahead of all that follows. */
+bool flow_give_back(struct sock *s, struct tx_flow *f)
+{
+    if (!f->ring.own || ivc_tx_peer_state(&f->ring) != IVC_REGION_FROZEN)
+        return true;
+    if (s->stream)
+        return stream_give_back(s, f);
+    send_unread(s, f);
+    return true;
+}
+
+/* Leave a flow in order: what a relay has not passed on, or a receiver has left, goes ahead of all
+ * that follows. */
 void flow_end_tx(struct sock *s, struct dest *d, struct tx_flow *f, uint32_t reason)
 {
+    if (!flow_give_back(s, f))
+        return; /* whoever sends next goes on with it */
     if (f->relay && f->ring.own) {
         (void)send_settle(f);
         if (ivc_tx_peer_state(&f->ring) == IVC_REGION_CLOSED)
@@ -95,7 +108,7 @@ void flow_end_tx(struct sock *s, struct dest *d, struct tx_flow *f, uint32_t rea
     flow_drop_tx(d, f, reason);
 }
 
-void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+static void unlink_rx(struct sock *s, struct rx_flow *f)
 {
     for (struct rx_flow **at = &s->rx_flows; *at; at = &(*at)->next) {
         if (*at != f)
@@ -107,13 +120,32 @@ void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
         s->rx_turn = NULL;
     if (s->rx_peeked == f)
         s->rx_peeked = NULL;
-    if (f->ring.own)
-        ivc_rx_set_state(&f->ring, reason == IVC_REASON_POISONED ? IVC_REGION_POISONED
-                                                                 : IVC_REGION_CLOSED);
+}
+
+static void leave_rx(struct rx_flow *f, uint32_t reason)
+{
     if (f->era == era() && !f->let_go)
         tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_RECEIVER, reason);
     ivc_host->let_go(&f->end);
     ivc_slab_put(&ivc_rx_slab, f);
+}
+
+void flow_freeze_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+{
+    unlink_rx(s, f);
+    ivc_rx_freeze(&f->ring, s->stream ? s->stream->offset : 0);
+    if (s->stream)
+        s->stream->offset = 0;
+    leave_rx(f, reason);
+}
+
+void flow_drop_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+{
+    unlink_rx(s, f);
+    if (f->ring.own)
+        ivc_rx_set_state(&f->ring, reason == IVC_REASON_POISONED ? IVC_REGION_POISONED
+                                                                 : IVC_REGION_CLOSED);
+    leave_rx(f, reason);
 }
 
 void flow_want(struct sock *s, struct dest *d)

@@ -20,6 +20,13 @@ void flow_route(const struct ivc_msg *msg);
  * relay. */
 void flows_retry(void);
 
+/* Its receiver reads no more: what it has not read goes through the kernel, ahead of all that
+ * follows; tx lock held. False: the kernel takes no more for now. */
+bool flow_give_back(struct sock *s, struct tx_flow *f);
+
+/* Read no more of a flow; its sender gives the rest to the kernel. rx lock held. */
+void flow_freeze_rx(struct sock *s, struct rx_flow *f, uint32_t reason);
+
 /* The controller has died: what ends in it is dead, direct flows go on. */
 void flows_controller_lost(void);
 

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
@@ -18,11 +19,13 @@
 #include "control.h"
 #include "epoll.h"
 #include "flow.h"
+#include "fork.h"
 #include "match.h"
 #include "own.h"
 #include "real.h"
 #include "recv.h"
 #include "send.h"
+#include "signals.h"
 #include "sock.h"
 #include "stream.h"
 #include "wait.h"
@@ -52,6 +55,7 @@ static void after_fork(void)
 {
     our_pid = (pid_t)ivc_sys(SYS_getpid);
     ivc_tid_reset();
+    fork_child();
     sock_after_fork();
     epoll_after_fork();
     control_after_fork();
@@ -64,7 +68,7 @@ __attribute__((constructor)) static void start(void)
     wait_init();
     match_init();
     if (ivc_table_init() == 0)
-        (void)pthread_atfork(stream_before_fork, NULL, after_fork);
+        (void)pthread_atfork(fork_prepare, fork_parent, after_fork);
 }
 
 /* Tells a program that it runs under the wrapper. */
@@ -142,8 +146,8 @@ EXPORT int shutdown(int fd, int how)
             atomic_store(&s->rd_shutdown, true);
         if (how == SHUT_WR || how == SHUT_RDWR)
             s->wr_shutdown = true;
-        if (s->stream && ivc_lock(&s->tx_lock)) /* behind what a send has begun to put on the ring */
-            ivc_unlock(&s->tx_lock);
+        if (s->stream)
+            stream_settle(s);
     }
     return real(shutdown)(fd, how);
 }
@@ -357,6 +361,88 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     return r;
 }
 
+/* ---- other programs --------------------------------------------------------------------- */
+
+static void before_exec(void)
+{
+    if (ivc_table && !foreign_process())
+        sock_hand_over_all(IVC_REASON_HANDED_ON, true);
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const env[])
+{
+    before_exec();
+    return real(execve)(path, argv, env);
+}
+
+EXPORT int execv(const char *path, char *const argv[])
+{
+    before_exec();
+    return real(execv)(path, argv);
+}
+
+EXPORT int execvp(const char *file, char *const argv[])
+{
+    before_exec();
+    return real(execvp)(file, argv);
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
+{
+    before_exec();
+    return real(execvpe)(file, argv, env);
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const env[])
+{
+    before_exec();
+    return real(fexecve)(fd, argv, env);
+}
+
+/* How many arguments come before the NULL that ends them. */
+static size_t arguments(const char *first, va_list ap)
+{
+    size_t n = 0;
+    for (const char *each = first; each; each = va_arg(ap, const char *))
+        n++;
+    return n;
+}
+
+#define LISTED(argv, first, ap)                                                                    \
+    va_start(ap, first);                                                                           \
+    size_t argument_count = arguments(first, ap);                                                  \
+    va_end(ap);                                                                                    \
+    const char *argv[argument_count + 1];                                                          \
+    va_start(ap, first);                                                                           \
+    argv[0] = first;                                                                               \
+    for (size_t i = 1; i <= argument_count; i++)                                                   \
+        argv[i] = va_arg(ap, const char *)
+
+EXPORT int execl(const char *path, const char *arg, ...)
+{
+    va_list ap;
+    LISTED(argv, arg, ap);
+    va_end(ap);
+    return execv(path, (char *const *)(uintptr_t)argv);
+}
+
+EXPORT int execlp(const char *file, const char *arg, ...)
+{
+    va_list ap;
+    LISTED(argv, arg, ap);
+    va_end(ap);
+    return execvp(file, (char *const *)(uintptr_t)argv);
+}
+
+EXPORT int execle(const char *path, const char *arg, ...)
+{
+    va_list ap;
+    LISTED(argv, arg, ap);
+    char *const *env = va_arg(ap, char *const *);
+    va_end(ap);
+    return execve(path, (char *const *)(uintptr_t)argv, env);
+}
+
 /* ---- sending --------------------------------------------------------------------------- */
 
 /* Programs may start before the controller: its table is looked for once a
@@ -419,11 +505,48 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
     return n;
 }
 
+/* The descriptors a message carries. */
+static const int *rights(const struct msghdr *msg, size_t *count)
+{
+    struct msghdr at = *msg;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&at); c; c = CMSG_NXTHDR(&at, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+            continue;
+        *count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        return (const int *)(const void *)CMSG_DATA(c);
+    }
+    *count = 0;
+    return NULL;
+}
+
+/* Another process may read what rings hold of them, and the kernel is all it knows. */
+static void hand_on(const struct msghdr *msg)
+{
+    size_t count = 0;
+    const int *fds = msg && msg->msg_controllen ? rights(msg, &count) : NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct sock *s = ivc_sock(fds[i]);
+        if (s && !foreign_process())
+            sock_hand_over(s, IVC_REASON_HANDED_ON);
+    }
+}
+
+/* Their numbers may be those of sockets closed behind our back. */
+static void received(const struct msghdr *msg)
+{
+    size_t count = 0;
+    const int *fds = msg->msg_controllen ? rights(msg, &count) : NULL;
+    for (size_t i = 0; i < count; i++)
+        if (ivc_object(fds[i]) && !own_is(fds[i]))
+            object_release(fds[i]);
+}
+
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     struct sock *s = ivc_matched(fd);
-    if (s && msg)
+    if (s && msg && msg->msg_iovlen <= IOV_MAX)
         return result(send_any(s, fd, msg, flags));
+    hand_on(msg);
     ssize_t n = real(sendmsg)(fd, msg, flags);
     if (n >= 0)
         sent_unmatched(fd);
@@ -433,6 +556,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
 {
     struct sock *s = ivc_matched(fd);
+    for (unsigned i = 0; vec && !s && i < n; i++)
+        hand_on(&vec[i].msg_hdr);
     if (!s)
         return real(sendmmsg)(fd, vec, n, flags);
     for (unsigned i = 0; i < n; i++) {
@@ -450,10 +575,19 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
     return s ? send_one(s, fd, buf, len, 0, NULL, 0) : real(write)(fd, buf, len);
 }
 
+/* Of no bytes, or an impossible number of pieces, a file's calls make nothing. */
+static bool something(const struct iovec *iov, int n)
+{
+    for (int i = 0; n <= IOV_MAX && i < n; i++)
+        if (iov[i].iov_len)
+            return true;
+    return false;
+}
+
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 {
     struct sock *s = ivc_matched(fd);
-    if (!s || n < 0)
+    if (!s || !something(iov, n))
         return real(writev)(fd, iov, n);
     struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
     return result(send_any(s, fd, &msg, 0));
@@ -547,8 +681,8 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
     struct sock *s = ivc_sock(fd);
-    if (s && s->stream)
-        sock_retire(s, IVC_REASON_FOREIGN_IO);
+    if (s)
+        sock_hand_over(s, IVC_REASON_FOREIGN_IO);
     return real(fdopen)(fd, mode);
 }
 
@@ -612,11 +746,13 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
     struct sock *s = ivc_matched(fd);
-    if (s && msg)
+    if (s && msg && msg->msg_iovlen <= IOV_MAX)
         return result(recv_any(s, fd, msg, flags));
     s = enter_native(fd);
     ssize_t n = real(recvmsg)(fd, msg, flags);
     leave_native(s);
+    if (n >= 0)
+        received(msg);
     return n;
 }
 
@@ -657,7 +793,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, struct t
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
     struct sock *s = ivc_matched(fd);
-    if (s)
+    if (s && len)
         return recv_one(s, fd, buf, len, 0, NULL, NULL);
     s = enter_native(fd);
     ssize_t n = real(read)(fd, buf, len);
@@ -668,7 +804,7 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
     struct sock *s = ivc_matched(fd);
-    if (s && n >= 0) {
+    if (s && something(iov, n)) {
         struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
         return result(recv_any(s, fd, &msg, 0));
     }
@@ -879,6 +1015,23 @@ EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeou
     return got;
 }
 
+/* ---- signals ----------------------------------------------------------------------------------- */
+
+EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+{
+    return signals_action(sig, action, old, !foreign_process());
+}
+
+EXPORT sighandler_t signal(int sig, sighandler_t handler)
+{
+    return signals_signal(sig, handler, !foreign_process());
+}
+
+EXPORT int siginterrupt(int sig, int flag)
+{
+    return signals_interrupt(sig, flag);
+}
+
 /* ---- epoll ------------------------------------------------------------------------------------- */
 
 static int new_epset(int fd)
@@ -951,4 +1104,74 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
     if (!real(epoll_pwait2))
         return (int)result(-ENOSYS);
     return real(epoll_pwait2)(epfd, events, max, timeout, mask);
+}
+
+/* ---- system calls made by number ------------------------------------------------------------------ */
+
+struct raw {
+    long number, a[6];
+};
+
+/* What changes the meaning of descriptors is noted as if made by name. */
+static void note(const struct raw *r)
+{
+    int fd = (int)r->a[0];
+    if (r->number == SYS_close && ivc_object(fd) && !own_is(fd) && !foreign_process())
+        object_release(fd);
+    if (r->number == SYS_io_uring_setup && ivc_table && !foreign_process())
+        sock_hand_over_all(IVC_REASON_FOREIGN_IO, false); /* it will go past us */
+}
+
+/* True: made by one of our functions. */
+static bool by_name(const struct raw *r, long *done)
+{
+    int fd = (int)r->a[0];
+    void *at = (void *)r->a[1];
+    size_t size = (size_t)r->a[2];
+    if (r->number == SYS_close_range && ivc_table)
+        *done = close_range((unsigned)r->a[0], (unsigned)r->a[1], (int)r->a[2]);
+    else if (r->number == SYS_dup && ivc_object(fd))
+        *done = dup(fd);
+    else if (r->number == SYS_dup3 && (ivc_object(fd) || ivc_object((int)r->a[1])))
+        *done = dup3(fd, (int)r->a[1], (int)r->a[2]);
+#ifdef SYS_dup2
+    else if (r->number == SYS_dup2 && (ivc_object(fd) || ivc_object((int)r->a[1])))
+        *done = dup2(fd, (int)r->a[1]);
+#endif
+    else if (!ivc_matched(fd))
+        return false;
+    else if (r->number == SYS_read)
+        *done = read(fd, at, size);
+    else if (r->number == SYS_write)
+        *done = write(fd, at, size);
+    else if (r->number == SYS_readv)
+        *done = readv(fd, at, (int)r->a[2]);
+    else if (r->number == SYS_writev)
+        *done = writev(fd, at, (int)r->a[2]);
+    else if (r->number == SYS_sendto)
+        *done = sendto(fd, at, size, (int)r->a[3], (void *)r->a[4], (socklen_t)r->a[5]);
+    else if (r->number == SYS_recvfrom)
+        *done = recvfrom(fd, at, size, (int)r->a[3], (void *)r->a[4], (void *)r->a[5]);
+    else if (r->number == SYS_sendmsg)
+        *done = sendmsg(fd, at, (int)r->a[2]);
+    else if (r->number == SYS_recvmsg)
+        *done = recvmsg(fd, at, (int)r->a[2]);
+    else
+        return false;
+    return true;
+}
+
+EXPORT long syscall(long number, ...)
+{
+    struct raw r = {.number = number};
+    long done;
+    va_list ap;
+    va_start(ap, number);
+    for (unsigned i = 0; i < 6; i++)
+        r.a[i] = va_arg(ap, long);
+    va_end(ap);
+    if (by_name(&r, &done))
+        return done;
+    note(&r);
+    return real(syscall)(number, r.a[0], r.a[1], r.a[2], r.a[3], r.a[4], r.a[5]);
 }

@@ -6,6 +6,7 @@
 #define IVC_REAL_H
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>

@@ -535,7 +535,7 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
     if (flags & ~RECV_RING_FLAGS)
         return recv_native(fd, msg, flags);
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
-    struct wait wait = {.s = s, .fd = fd};
+    struct wait wait = {.s = s, .fd = fd, .mark = signals_mark()};
     const uint32_t id = s->id;
     bool waited = false;
     for (bool look = false;; look = wait.kernel) {

@@ -90,6 +90,7 @@ void sock_show(struct sock *s, uint32_t reason)
 
 void sock_track(int fd, bool nonblock)
 {
+    sock_end_late();
     struct sock *s = ivc_slab_get(&sock_slab);
     if (!s)
         return;
@@ -435,8 +436,10 @@ static void drop_flows(struct sock *s, uint32_t reason)
     }
     if (ivc_lock(&s->tx_lock)) {
         for (struct dest *d = s->dests; d; d = d->next)
-            while (d->flows)
+            while (d->flows) {
+                (void)flow_give_back(s, d->flows);
                 flow_drop_tx(d, d->flows, reason);
+            }
         ivc_unlock(&s->tx_lock);
     }
 }
@@ -502,8 +505,21 @@ static void unlink_sock(struct sock *s)
     }
 }
 
+/* Sockets a handler has closed while the code it interrupted was at work on them. */
+static _Atomic bool late;
+
+static bool interrupted(struct sock *s)
+{
+    return ivc_lock_mine(&ivc_reg_lock) || ivc_lock_mine(&s->rx_lock) || ivc_lock_mine(&s->tx_lock);
+}
+
 static void end(struct sock *s)
 {
+    if (interrupted(s)) {
+        atomic_store_explicit(&s->state, SOCK_DEAD, memory_order_release);
+        atomic_store(&late, true);
+        return;
+    }
     if (!ivc_lock(&ivc_reg_lock))
         return;
     if (s->stream && sock_matched(s))
@@ -519,6 +535,29 @@ static void end(struct sock *s)
         (void)control_send(&msg, &ATTACHED_NOTHING);
     }
     forget(s);
+}
+
+static struct sock *first_dead(void)
+{
+    struct sock *s = NULL;
+    if (!ivc_lock(&ivc_reg_lock))
+        return NULL;
+    for (s = ivc_socks; s && atomic_load(&s->state) != SOCK_DEAD;)
+        s = s->next;
+    ivc_unlock(&ivc_reg_lock);
+    return s;
+}
+
+void sock_end_late(void)
+{
+    struct sock *s;
+    if (!atomic_load_explicit(&late, memory_order_relaxed) || ivc_lock_mine(&ivc_reg_lock))
+        return;
+    atomic_store(&late, false);
+    while ((s = first_dead()) && !interrupted(s))
+        end(s);
+    if (s)
+        atomic_store(&late, true);
 }
 
 static void find_other_fd(struct sock *s)
@@ -554,6 +593,47 @@ void sock_retire(struct sock *s, uint32_t reason)
     s->announced = 0;
     if (s->stream)
         reg_sync_out(s);
+}
+
+/* Rings whose sender can do without: not a relay's, nor a group's whose other members would get it
+ * twice, nor where the kernel still owes the second copy of what has been read. */
+static bool can_freeze(const struct sock *s, const struct rx_flow *f)
+{
+    return f->attached && !f->relay && !f->closing && !f->twin_count &&
+           !ip_is_multicast(f->dst.ip) && ivc_rx_peer_state(&f->ring) == IVC_REGION_OPEN &&
+           (!s->stream || (f == s->rx_flows && !f->next));
+}
+
+void sock_hand_over(struct sock *s, uint32_t reason)
+{
+    if (sock_matched(s) && ivc_lock(&s->rx_lock)) {
+        struct rx_flow *next;
+        for (struct rx_flow *f = s->rx_flows; f; f = next) {
+            next = f->next;
+            if (can_freeze(s, f))
+                flow_freeze_rx(s, f, reason);
+        }
+        ivc_unlock(&s->rx_lock);
+    }
+    sock_retire(s, reason);
+}
+
+static bool is_inherited(const struct sock *s)
+{
+    for (int fd = 0; fd <= atomic_load(&highest_fd); fd++)
+        if (ivc_object(fd) == &s->object && !(ivc_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC))
+            return true;
+    return false;
+}
+
+void sock_hand_over_all(uint32_t reason, bool inherited_only)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        if (sock_matched(s) && (!inherited_only || is_inherited(s)))
+            sock_hand_over(s, reason);
+    ivc_unlock(&ivc_reg_lock);
 }
 
 /* ---- options ----------------------------------------------------------------------------------- */
@@ -694,8 +774,52 @@ void sock_option(struct sock *s, int level, int name, const void *value, socklen
 
 /* ---- fork ---------------------------------------------------------------------------------------- */
 
-/* The rings stay the parent's. The child's copies of its sockets go back to the
- * kernel; sockets it makes itself are its own. */
+/* Two processes will have the sockets, and cannot both know what the other gives the kernel. */
+void sock_before_fork(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        if (!sock_matched(s))
+            continue;
+        if (s->stream) { /* both know how far their rings are read, whatever the sender is doing */
+            sock_retire(s, IVC_REASON_FORKED);
+            stream_make_family(s);
+        } else {
+            sock_hand_over(s, IVC_REASON_FORKED);
+        }
+    }
+    ivc_unlock(&ivc_reg_lock);
+}
+
+static void unfork(struct sock *s)
+{
+    s->unusable = IVC_REASON_NONE;
+    for (struct dest *d = s->dests; d; d = d->next) {
+        d->planned = false;
+        d->reason = IVC_REASON_PENDING;
+    }
+    sock_show(s, IVC_REASON_NONE);
+    if (s->stream && !atomic_load(&s->stream->wanted))
+        return;
+    announce(s);
+    if (!s->stream)
+        want_again(s);
+}
+
+void sock_unfork(void)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        if (sock_matched(s) && s->unusable == IVC_REASON_FORKED && !s->inherited &&
+            !is_inherited(s))
+            unfork(s);
+    ivc_unlock(&ivc_reg_lock);
+}
+
+/* The child's copies of its parent's sockets stay with the kernel; sockets it makes itself are its
+ * own. */
 void sock_after_fork(void)
 {
     memset(&ivc_reg_lock, 0, sizeof(ivc_reg_lock));
@@ -712,6 +836,7 @@ void sock_after_fork(void)
         s->dests = s->dest_recent = NULL;
         s->stash.full = false;
         s->unusable = IVC_REASON_FORKED;
+        s->inherited = true;
         s->announced = 0;
         s->stats = s->stream ? control_no_slot() : NULL;
         if (s->stream)

@@ -190,6 +190,7 @@ struct sock {
     uint32_t announced;          /* era of the controller that knows it; 0 = none */
     bool match_tried;            /* after its first send */
     bool stranger;               /* bound to an address of no node here */
+    bool inherited;              /* over a fork */
     uint64_t rcvtimeo;      /* ns, 0 = none */
     uint64_t sndtimeo;      /* ns, 0 = none; streams only */
     uint32_t shown;         /* the reason last shown */
@@ -258,6 +259,7 @@ void sock_track(int fd, bool nonblock);
 void sock_dup(struct sock *s, int newfd);
 void sock_release(int fd, struct sock *s); /* fd is about to stop naming s */
 void object_release(int fd);               /* the same for whatever fd names */
+void sock_end_late(void);                  /* what a handler could not end */
 void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len);
 void sock_try_match(struct sock *s);       /* after connect, first send */
 void sock_rematch_all(void);               /* a (new) match table is there */
@@ -271,8 +273,14 @@ void sock_announce_all(void);              /* a new controller has welcomed us *
 void sock_renew_bells(void);               /* the old ones are dead */
 bool sock_stash(struct sock *s);           /* room for one datagram of the kernel */
 struct sock *sock_by_id(uint32_t id);
-void sock_after_fork(void);
+void sock_before_fork(void);
+void sock_after_fork(void);                /* in the child */
+void sock_unfork(void);                    /* the parent is alone again */
 void sock_retire(struct sock *s, uint32_t reason); /* to the kernel for good */
+/* The same where somebody else will read, or this process past us: what rings hold goes back to
+ * the kernel. */
+void sock_hand_over(struct sock *s, uint32_t reason);
+void sock_hand_over_all(uint32_t reason, bool inherited_only); /* not marked close-on-exec */
 int ivc_highest_fd(void);
 
 /* All records, newest first; hold ivc_reg_lock while walking. */

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "stream.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <string.h>
@@ -143,6 +145,11 @@ static bool read_info(int fd, struct tcp_info *info)
            len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof(info->tcpi_bytes_retrans);
 }
 
+static uint64_t bytes_written(const struct tcp_info *info)
+{
+    return info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
+}
+
 /* Bytes the application's side has written and read, by the kernel's count. More may
  * arrive between both looks: until two agree. */
 static struct counts kernel_counts(int fd)
@@ -153,7 +160,7 @@ static struct counts kernel_counts(int fd)
     uint64_t before = UINT64_MAX;
     for (unsigned i = 0; i < AUDIT_TRIES && read_info(fd, &info); i++) {
         c.established = info.tcpi_state == TCP_STATE_ESTABLISHED;
-        c.sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+        c.sent = bytes_written(&info);
         c.known = before == info.tcpi_bytes_received;
         before = info.tcpi_bytes_received;
         if (c.known || real(ioctl)(fd, SIOCINQ, &queued) != 0)
@@ -162,6 +169,56 @@ static struct counts kernel_counts(int fd)
     }
     errno = saved;
     return c;
+}
+
+bool stream_foreign_out(struct sock *s)
+{
+    struct tcp_info info;
+    int saved = errno;
+    /* A FIN counts as a byte. */
+    bool known = read_info(s->fd, &info) && info.tcpi_state == TCP_STATE_ESTABLISHED;
+    errno = saved;
+    return known && bytes_written(&info) != s->stream->ktx;
+}
+
+bool stream_foreign_in(struct sock *s)
+{
+    struct stream *st = s->stream;
+    struct counts c = kernel_counts(s->fd);
+    if (!c.known || !c.established || c.received <= st->krx)
+        return false;
+    st->krx = c.received;
+    st->foreign = true;
+    return true;
+}
+
+void stream_part(struct sock *s)
+{
+    if (__builtin_expect(atomic_exchange(&s->stream->foreign, false), 0))
+        sock_retire(s, IVC_REASON_FOREIGN_IO);
+}
+
+#define IO_URING_LINK "anon_inode:[io_uring]"
+
+/* What a process submits to io_uring goes past us, and nothing tells when it begins to. */
+static bool has_io_uring(void)
+{
+    uint8_t names[4096];
+    bool found = false;
+    long dir = ivc_sys(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (long n; dir >= 0 && !found && (n = ivc_sys(SYS_getdents64, dir, names, sizeof(names))) > 0;) {
+        for (long at = 0; at < n && !found;) {
+            struct dirent64 *entry = (struct dirent64 *)(void *)(names + at);
+            char link[sizeof(IO_URING_LINK)];
+            found = ivc_sys(SYS_readlinkat, dir, entry->d_name, link, sizeof(link)) ==
+                        (long)sizeof(link) - 1 &&
+                    memcmp(link, IO_URING_LINK, sizeof(link) - 1) == 0;
+            at += entry->d_reclen;
+        }
+    }
+    if (dir >= 0)
+        (void)ivc_sys(SYS_close, dir);
+    return found;
 }
 
 uint32_t stream_confirm(struct sock *s, uint32_t role)
@@ -175,7 +232,7 @@ uint32_t stream_confirm(struct sock *s, uint32_t role)
     if (!options_fit(s->fd))
         return IVC_REASON_OPTION;
     uint64_t ours = role == IVC_ROLE_SENDER ? st->ktx : st->krx;
-    if (!c.known || ours != (role == IVC_ROLE_SENDER ? c.sent : c.received))
+    if (!c.known || has_io_uring() || ours != (role == IVC_ROLE_SENDER ? c.sent : c.received))
         return IVC_REASON_FOREIGN_IO;
     return IVC_REASON_NONE;
 }
@@ -235,7 +292,7 @@ void stream_store_family(struct stream *st, const struct rx_flow *f)
     atomic_store_explicit(&shared->head, f->ring.head, memory_order_release);
 }
 
-static void make_family(struct sock *s)
+void stream_make_family(struct sock *s)
 {
     struct stream *st = s->stream;
     if (st->family || !ivc_lock(&s->rx_lock))
@@ -252,19 +309,4 @@ static void make_family(struct sock *s)
         stream_store_family(st, oldest);
     }
     ivc_unlock(&s->rx_lock);
-}
-
-/* Two processes will have the connection and cannot both know what the other gives the
- * kernel: from here on both use the kernel alone, after what the rings still hold. */
-void stream_before_fork(void)
-{
-    if (!ivc_lock(&ivc_reg_lock))
-        return;
-    for (struct sock *s = ivc_socks; s; s = s->next) {
-        if (!s->stream || !sock_matched(s))
-            continue;
-        sock_retire(s, IVC_REASON_FORKED);
-        make_family(s);
-    }
-    ivc_unlock(&ivc_reg_lock);
 }

@@ -40,7 +40,11 @@ struct stream {
     uint64_t full_head;    /* its head then */
     bool full;             /* no sending before a quarter is free */
     bool bypass;           /* nobody reads: by the kernel until a quarter is free */
+    bool giving;           /* what a frozen receiver has left goes to the kernel: */
+    uint64_t give_at;      /* from the record here on, */
+    uint64_t give_offset;  /* less so many bytes of it */
     bool kernel_only;      /* for good */
+    _Atomic bool foreign;  /* bytes went past us while it was on rings; not yet retired */
     _Atomic bool on_ring;  /* OUT is ours to say */
     _Atomic uint64_t fulls; /* how often it was full: edges of OUT */
 
@@ -64,17 +68,25 @@ bool stream_option_fits(int level, int name);
 void stream_call(struct sock *s);                /* one more payload call */
 void stream_heard(struct sock *s);
 void stream_update(struct sock *s);              /* tx lock held: on_ring anew */
-void stream_before_fork(void);
+void stream_make_family(struct sock *s);         /* for what its rings hold still */
 void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
 
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
  * role is held. */
 uint32_t stream_confirm(struct sock *s, uint32_t role);
 
+/* Has somebody written past us (tx lock held), or read (rx lock held: our count is put right)? */
+bool stream_foreign_out(struct sock *s);
+bool stream_foreign_in(struct sock *s);
+/* After a call that may have found out; no lock held. */
+void stream_part(struct sock *s);
+
 /* Sending. As the kernel, or -errno. */
 ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags);
 /* A call that gives bytes to the kernel past us: sendfile, splice. */
 ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg);
+bool stream_give_back(struct sock *s, struct tx_flow *f); /* flow_give_back(); tx lock held */
+void stream_settle(struct sock *s); /* before the kernel is told of an end: nothing left to give */
 bool stream_writable(struct sock *s);   /* takes the tx lock; on_ring sockets only */
 /* Before sleeping for room. False: there is room, or something to find out. */
 bool stream_arm_out(struct sock *s, uint64_t *limit);

@@ -92,7 +92,8 @@ static struct rx_flow *current(struct sock *s)
     }
 }
 
-/* How far the record at the head is ahead of what we took from the kernel. 0: it is next. */
+/* How far the record at the head is ahead of what we took from the kernel. 0: it is next. Less:
+ * something at the other end has sent past its wrapper. */
 static int32_t ahead(const struct stream *st, const struct ivc_record *r)
 {
     return (int32_t)(r->kseq - (uint32_t)st->krx);
@@ -222,15 +223,19 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
         struct rx_flow *f = s->rx_flows ? current(s) : NULL;
         struct ivc_record r;
         int head = f ? ivc_rx_peek(&f->ring, &r) : 0;
-        if (head < 0 || (head > 0 && (ahead(st, &r) < 0 || r.length == 0)))
+        if (head < 0 || (head > 0 && r.length == 0))
             return ended(st, c, poison(s, f));
-        if (head > 0 && ahead(st, &r) == 0) {
+        if (head > 0 && ahead(st, &r) <= 0) {
+            if (ahead(st, &r) < 0)
+                st->foreign = true; /* its sender does not know of bytes we have read already */
             take_record(s, f, &r, c);
             release_room(s, f);
             continue;
         }
         if (head > 0) {
             n = kernel_read(s, fd, c, (size_t)ahead(st, &r));
+            if (n == -EAGAIN && stream_foreign_in(s))
+                continue; /* others have read what this record waits for */
         } else if (st->error) {
             n = -st->error;
             if (c->got == 0)
@@ -360,7 +365,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
         return recv_native(fd, msg, flags);
     c.discard = (flags & MSG_TRUNC) && !(flags & MSG_PEEK);
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
-    struct wait wait = {.s = s, .fd = fd};
+    struct wait wait = {.s = s, .fd = fd, .mark = signals_mark()};
     const uint32_t id = s->id;
     bool waited = false;
     msg->msg_flags = 0;
@@ -370,8 +375,8 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
     stream_call(s);
     for (bool look = false;; look = wait.kernel) {
         control_poll();
-        if (!ivc_lock(&s->rx_lock))
-            return recv_native(fd, msg, flags);
+        if (!ivc_lock(&s->rx_lock)) /* a handler inside our own receive: not past what it counts */
+            return c.got ? (ssize_t)c.got : -EAGAIN;
         if (!sock_is(s, fd) || s->id != id) {
             ivc_unlock(&s->rx_lock);
             return c.got ? (ssize_t)c.got : waited ? -EBADF : recv_native(fd, msg, flags);
@@ -380,6 +385,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
         leave_ring(s);
         bool pass_on = wait.consumed && s->rx_flows != NULL;
         ivc_unlock(&s->rx_lock);
+        stream_part(s);
         if (satisfied(&c, flags, block) || (n < 0 && n != -EAGAIN) || !block) {
             if (pass_on)
                 wait_pass_on(s);
@@ -427,7 +433,7 @@ bool stream_arm_in(struct sock *s)
     if (!f || ivc_rx_arm(&f->ring))
         return true;
     /* A record that waits for the kernel: the kernel's word wakes us. */
-    return ivc_rx_peek(&f->ring, &r) == 1 && ahead(st, &r) > 0;
+    return ivc_rx_peek(&f->ring, &r) == 1 && ahead(st, &r) > 0 && !stream_foreign_in(s);
 }
 
 int stream_held(struct sock *s)

@@ -27,6 +27,7 @@ struct outgoing {
     bool block;
     bool on_ring;      /* what stands in the way is a full ring */
     uint64_t deadline; /* SO_SNDTIMEO; 0 = not yet worked out */
+    struct signal_mark mark; /* handlers run before the call began */
 };
 
 /* ---- may it be the ring? ----------------------------------------------------------- */
@@ -41,7 +42,7 @@ static bool kernel_events(int fd, short events, short *got)
 }
 
 /* tx lock held. A peer that is dead or has shut down only says so in the kernel, and only bytes
- * given to the kernel make it answer. */
+ * given to the kernel make it answer. That bytes went there past us, its counts tell. */
 static bool whole(struct sock *s, uint64_t now)
 {
     struct stream *st = s->stream;
@@ -51,6 +52,8 @@ static bool whole(struct sock *s, uint64_t now)
     st->whole_looked = now;
     if (kernel_events(s->fd, POLLRDHUP, &got) && (got & (POLLRDHUP | POLLHUP | POLLERR)))
         st->kernel_only = true;
+    else if (stream_foreign_out(s))
+        st->kernel_only = st->foreign = true;
     return !st->kernel_only;
 }
 
@@ -70,7 +73,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
         s->wr_shutdown)
         return NULL;
     if (ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
-        flow_drop_tx(s->dests, f, IVC_REASON_PEER_GONE);
+        flow_end_tx(s, s->dests, f, IVC_REASON_PEER_GONE);
         return NULL;
     }
     uint64_t now = ivc_now();
@@ -131,6 +134,80 @@ static size_t slice(const struct outgoing *o, size_t most, struct iovec *out, si
     return n;
 }
 
+/* Bytes of our own ring as a vector. */
+static size_t ring_piece(const struct ivc_tx *ring, uint64_t at, uint64_t length, struct iovec out[2])
+{
+    at &= ring->size - 1;
+    size_t first = (size_t)(length < ring->size - at ? length : ring->size - at);
+    out[0] = (struct iovec){ring->data + at, first};
+    out[1] = (struct iovec){ring->data, (size_t)length - first};
+    return out[1].iov_len ? 2 : 1;
+}
+
+static ssize_t kernel_write(struct sock *s, const struct msghdr *msg, int flags)
+{
+    int saved = errno;
+    ssize_t n = real(sendmsg)(s->fd, msg, flags | MSG_DONTWAIT);
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+        return n;
+    }
+    s->stream->ktx += (uint64_t)n;
+    return n;
+}
+
+/* The records of our own memory that are left, in the order they were written. */
+bool stream_give_back(struct sock *s, struct tx_flow *f)
+{
+    struct stream *st = s->stream;
+    if (!st->giving) {
+        if (ivc_tx_frozen_at(&f->ring, &st->give_at, &st->give_offset) != 1)
+            return true;
+        st->giving = true;
+    }
+    while (st->give_at < f->ring.published) {
+        uint32_t length;
+        struct iovec iov[2];
+        memcpy(&length, f->ring.data + (st->give_at & (f->ring.size - 1)), sizeof(length));
+        if (length > ivc_ring_max_payload(f->ident.order) || st->give_offset > length)
+            break; /* the head was no record's */
+        struct msghdr msg = {.msg_iov = iov};
+        msg.msg_iovlen = ring_piece(&f->ring, st->give_at + sizeof(struct ivc_record) + st->give_offset,
+                                    length - st->give_offset, iov);
+        ssize_t n = length == st->give_offset ? 0 : kernel_write(s, &msg, MSG_NOSIGNAL);
+        if (n == -EAGAIN)
+            return false;
+        if (n < 0)
+            break; /* the connection's end is the kernel's to tell */
+        st->give_offset += (uint64_t)n;
+        if (st->give_offset < length)
+            continue;
+        st->give_offset = 0;
+        st->give_at += (sizeof(struct ivc_record) + length + IVC_RECORD_ALIGN - 1) &
+                       ~(uint64_t)(IVC_RECORD_ALIGN - 1);
+    }
+    st->giving = false;
+    return true;
+}
+
+/* tx lock held */
+static bool settled(struct sock *s)
+{
+    struct tx_flow *f = stream_tx(s);
+    if (f && f->ring.own && ivc_tx_peer_state(&f->ring) == IVC_REGION_FROZEN)
+        flow_end_tx(s, s->dests, f, IVC_REASON_PEER_GONE);
+    return !s->stream->giving;
+}
+
+void stream_settle(struct sock *s)
+{
+    if (!ivc_lock(&s->tx_lock)) /* else: behind what a send has begun to put on the ring */
+        return;
+    (void)settled(s);
+    ivc_unlock(&s->tx_lock);
+}
+
 static uint16_t stamp_for(const struct tx_flow *f)
 {
     if (!ivc_host->one_clock || !ivc_tx_peer_sleeps(&f->ring))
@@ -170,19 +247,14 @@ static ssize_t by_kernel(struct outgoing *o)
     struct iovec iov[PIECES];
     struct msghdr msg = *o->msg;
     size_t pieces;
-    int saved = errno;
     if (o->done || o->msg->msg_iovlen > PIECES) {
         (void)slice(o, SIZE_MAX, iov, &pieces);
         msg.msg_iov = iov;
         msg.msg_iovlen = pieces;
     }
-    ssize_t n = real(sendmsg)(o->fd, &msg, o->flags | MSG_DONTWAIT);
-    if (n < 0) {
-        n = -errno;
-        errno = saved;
+    ssize_t n = kernel_write(o->s, &msg, o->flags);
+    if (n < 0)
         return n;
-    }
-    o->s->stream->ktx += (uint64_t)n;
     o->done += (size_t)n;
     count(&o->s->stats->tx_net_msgs, 1);
     count(&o->s->stats->tx_net_bytes, (uint64_t)n);
@@ -200,6 +272,8 @@ static ssize_t attempt(struct outgoing *o)
             return -EAGAIN;
         if (f && by_ring(o, f))
             continue;
+        if (!settled(o->s))
+            return -EAGAIN; /* first what a frozen receiver has left */
         ssize_t n = by_kernel(o);
         if (n < 0)
             return n;
@@ -234,20 +308,21 @@ bool stream_made_room(struct sock *s)
     return made;
 }
 
-static bool spin_for_room(struct sock *s)
+/* Has a handler run that ends this send? With a time limit any does. */
+static bool interrupted(const struct outgoing *o)
+{
+    return o->s->sndtimeo ? signals_since(o->mark) : signals_ended_since(o->mark);
+}
+
+static bool spin_for_room(const struct outgoing *o)
 {
     uint64_t now = ivc_now(), end = now + wait_spin_budget();
-    for (; now < end; now = ivc_now()) {
-        if (room_hint(s))
+    for (; now < end && !interrupted(o); now = ivc_now()) {
+        if (room_hint(o->s))
             return true;
         ivc_pause();
     }
     return false;
-}
-
-static int handler_ran(struct sock *s)
-{
-    return s->sndtimeo || !wait_handlers_restart() ? -EINTR : 0;
 }
 
 /* Sleep until it is worth another try. 0, or -errno. */
@@ -256,7 +331,7 @@ static int wait_out(struct outgoing *o)
     struct sock *s = o->s;
     uint64_t now = ivc_now(), limit = UINT64_MAX;
     struct timespec ts;
-    if (o->on_ring && spin_for_room(s))
+    if (o->on_ring && spin_for_room(o))
         return 0;
     if (s->sndtimeo) {
         if (!o->deadline)
@@ -281,15 +356,20 @@ static int wait_out(struct outgoing *o)
     ts = (struct timespec){.tv_sec = (time_t)(limit / IVC_NS_PER_S),
                            .tv_nsec = (long)(limit % IVC_NS_PER_S)};
     atomic_fetch_add(&s->bell_waits, 1);
-    int saved = errno;
-    int n = real(ppoll)(fds, 3, limit == UINT64_MAX ? NULL : &ts, NULL);
-    int error = n < 0 ? errno : 0;
+    struct signal_hold hold;
+    int saved = errno, n = 0, error = 0;
+    const sigset_t *mask = signals_hold(&hold, NULL);
+    if (interrupted(o))
+        error = EINTR;
+    else if ((n = real(ppoll)(fds, 3, limit == UINT64_MAX ? NULL : &ts, mask)) < 0)
+        error = errno;
+    signals_release(&hold);
     errno = saved;
     atomic_fetch_sub(&s->bell_waits, 1);
     if (n > 0 && fds[2].revents)
         control_read();
     if (error == EINTR)
-        return handler_ran(s);
+        return s->sndtimeo || !signals_restart(o->mark) ? -EINTR : 0;
     return -error;
 }
 
@@ -339,7 +419,7 @@ static void sync_out(struct sock *s)
 
 ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
 {
-    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags};
+    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags, .mark = signals_mark()};
     const uint32_t id = s->id;
     for (size_t i = 0; i < msg->msg_iovlen; i++)
         o.total += msg->msg_iov[i].iov_len;
@@ -366,6 +446,7 @@ ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
         ivc_unlock(&s->tx_lock);
         if (changed)
             sync_out(s);
+        stream_part(s);
         if (n == 0 || (o.done && n != -EAGAIN))
             return (ssize_t)o.done;
         if (n != -EAGAIN || !o.block)

@@ -70,6 +70,11 @@ bool ivc_lock(struct ivc_lock *lock)
     return __builtin_expect(ivc_trylock(lock), 1) || lock_slow(lock);
 }
 
+bool ivc_lock_mine(struct ivc_lock *lock)
+{
+    return (atomic_load_explicit(&lock->word, memory_order_relaxed) & ~LOCK_WAITERS) == ivc_tid();
+}
+
 void ivc_unlock(struct ivc_lock *lock)
 {
     /* release: what was done under the lock is seen by the next owner */

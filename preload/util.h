@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "real.h"
+
 #define IVC_NS_PER_US UINT64_C(1000)
 #define IVC_NS_PER_MS UINT64_C(1000000)
 #define IVC_NS_PER_S UINT64_C(1000000000)
@@ -81,7 +83,7 @@ static inline void ivc_pause(void)
  * glibc, or has a new symbol version there (stat, fstat: 2.33): the library runs
  * with 2.31, wherever it was built.
  */
-#define ivc_sys(...) ivc_sys_result(errno, syscall(__VA_ARGS__))
+#define ivc_sys(...) ivc_sys_result(errno, real(syscall)(__VA_ARGS__))
 static inline long ivc_sys_result(int saved, long result)
 {
     if (result < 0) {
@@ -102,6 +104,7 @@ struct ivc_lock {
 bool ivc_lock(struct ivc_lock *lock);
 bool ivc_trylock(struct ivc_lock *lock);
 void ivc_unlock(struct ivc_lock *lock);
+bool ivc_lock_mine(struct ivc_lock *lock); /* held by the code this handler has interrupted */
 
 /* Thread id, cached. */
 uint32_t ivc_tid(void);

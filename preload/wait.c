@@ -178,13 +178,16 @@ void wait_slept(uint64_t slept)
 }
 
 /* What there is to see between two looks at the clock; SPUN_OVER = nothing. */
-static enum spun spin_burst(bool (*hint)(void *), void *who, unsigned width)
+static enum spun spin_burst(const struct spin *spin, bool (*hint)(void *), void *who,
+                            unsigned width)
 {
     for (unsigned i = 0; i < pace.burst; i += width) {
         if (hint(who))
             return SPUN_RING;
         if (control_has_mail())
             return SPUN_MAIL;
+        if (spin->ended(spin->mark))
+            return SPUN_SIGNAL;
         ivc_pause();
     }
     return SPUN_OVER;
@@ -200,7 +203,7 @@ enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(voi
         spin->budget = wait_spin_budget();
         if (spin->budget == 0)
             return SPUN_OVER;
-        spun = spin_burst(hint, who, width);
+        spun = spin_burst(spin, hint, who, width);
     }
     while (spun == SPUN_OVER) {
         uint64_t now = ivc_now();
@@ -217,7 +220,7 @@ enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(voi
             spin->look = now + pace.spin_look;
             return SPUN_KERNEL;
         }
-        spun = spin_burst(hint, who, width);
+        spun = spin_burst(spin, hint, who, width);
     }
     return spun;
 }
@@ -266,17 +269,10 @@ static struct timespec *to_timespec(uint64_t ns, struct timespec *ts)
     return ts;
 }
 
-/* The kernel restarts a receive only if every handler that ran asked for it.
- * We cannot know which ran, so every handler installed must have asked. */
-bool wait_handlers_restart(void)
+/* Has a handler run that ends this receive? With a time limit any does. */
+static bool interrupted(const struct wait *wait)
 {
-    for (int sig = 1; sig < NSIG; sig++) {
-        struct sigaction sa;
-        if (sigaction(sig, NULL, &sa) == 0 && sa.sa_handler != SIG_DFL &&
-            sa.sa_handler != SIG_IGN && !(sa.sa_flags & SA_RESTART))
-            return false;
-    }
-    return true;
+    return wait->s->rcvtimeo ? signals_since(wait->mark) : signals_ended_since(wait->mark);
 }
 
 static bool hint_one(void *who)
@@ -288,11 +284,13 @@ static bool hint_one(void *who)
 static bool spin_one(struct wait *wait)
 {
     struct ivc_limit none = {.timeout = UINT64_MAX}; /* SO_RCVTIMEO is looked at before sleeping */
+    wait->spin.mark = wait->mark;
+    wait->spin.ended = wait->s->rcvtimeo ? signals_since : signals_ended_since;
     enum spun spun = wait_spin(&wait->spin, &none, hint_one, wait->s, 1);
     if (spun == SPUN_RING)
         wait_spin_hit();
     wait->kernel = spun == SPUN_KERNEL;
-    return spun != SPUN_OVER;
+    return spun != SPUN_OVER && spun != SPUN_SIGNAL;
 }
 
 static bool turned_nonblocking(struct wait *wait)
@@ -311,10 +309,15 @@ static int sleep_one(struct wait *wait, uint64_t limit)
         {.fd = control_mail_fd(), .events = POLLIN},
     };
     struct timespec ts;
+    struct signal_hold hold;
     uint64_t begin = ivc_now();
-    int saved = errno;
-    int n = real(ppoll)(fds, 3, to_timespec(limit, &ts), NULL);
-    int error = n < 0 ? errno : 0;
+    int saved = errno, n = 0, error = 0;
+    const sigset_t *mask = signals_hold(&hold, NULL);
+    if (interrupted(wait))
+        error = EINTR;
+    else if ((n = real(ppoll)(fds, 3, to_timespec(limit, &ts), mask)) < 0)
+        error = errno;
+    signals_release(&hold);
     errno = saved;
     wait->kernel = n <= 0 || fds[0].revents != 0;
     if (n > 0 && fds[1].revents) {
@@ -357,7 +360,7 @@ int wait_one(struct wait *wait)
         error = sleep_one(wait, limit);
     atomic_fetch_sub(&s->bell_waits, 1);
     if (error == EINTR)
-        return s->rcvtimeo || !wait_handlers_restart() ? -EINTR : 0;
+        return s->rcvtimeo || !signals_restart(wait->mark) ? -EINTR : 0;
     return -error;
 }
 
@@ -395,6 +398,7 @@ struct polling {
     struct pollfd *all; /* fds, then a bell for each matched one, then the mail */
     nfds_t bells;
     const sigset_t *mask;
+    struct signal_mark mark; /* handlers run before the call began */
     bool rung, consumed;
 };
 
@@ -457,8 +461,14 @@ static int poll_kernel(struct polling *p, nfds_t n, uint64_t limit)
         bool ours = s && stream_on_ring(s);
         p->all[i].events = (short)(p->fds[i].events & (ours ? ~POLL_WRITE : ~0));
     }
-    int got = real(ppoll)(p->all, n, to_timespec(limit, &ts), p->mask);
-    int error = got < 0 ? errno : 0;
+    struct signal_hold hold = {.held = false};
+    const sigset_t *mask = limit ? signals_hold(&hold, p->mask) : p->mask;
+    int error = 0;
+    if (limit && signals_since(p->mark))
+        error = EINTR;
+    else if (real(ppoll)(p->all, n, to_timespec(limit, &ts), mask) < 0)
+        error = errno;
+    signals_release(&hold);
     errno = saved;
     poll_looked = ivc_pace();
     if (error)
@@ -491,13 +501,13 @@ static bool poll_has_rings(const struct polling *p)
 /* Positive: descriptors ready; 0: nothing within the budget; -errno. */
 static int poll_spin(struct polling *p, struct ivc_limit *limit)
 {
-    struct spin spin = {0};
+    struct spin spin = {.mark = p->mark, .ended = signals_since};
     int ready = 0;
     if (!poll_has_rings(p))
         return 0;
     while (!ready) {
         enum spun spun = wait_spin(&spin, limit, poll_hint, p, (unsigned)p->n);
-        if (spun == SPUN_OVER)
+        if (spun == SPUN_OVER || spun == SPUN_SIGNAL)
             return 0;
         if (spun == SPUN_KERNEL) {
             int error = poll_kernel(p, p->n, 0);
@@ -509,6 +519,17 @@ static int poll_spin(struct polling *p, struct ivc_limit *limit)
         if (ready)
             wait_spin_hit();
     }
+    return ready;
+}
+
+static int poll_spin_masked(struct polling *p, struct ivc_limit *limit)
+{
+    sigset_t before;
+    if (!p->mask)
+        return poll_spin(p, limit);
+    signals_swap(p->mask, &before);
+    int ready = poll_spin(p, limit);
+    signals_swap(&before, NULL);
     return ready;
 }
 
@@ -591,9 +612,11 @@ static int poll_loop(struct polling *p, struct ivc_limit *limit)
             if (ready || limit->timeout == 0)
                 return ready;
         }
-        ready = poll_spin(p, limit);
+        ready = poll_spin_masked(p, limit);
         if (ready)
             return ready;
+        if (signals_since(p->mark))
+            return -EINTR;
         uint64_t now = ivc_now(), end = ivc_limit_end(limit, now);
         if (now >= end)
             return 0;
@@ -622,7 +645,7 @@ static nfds_t build_all(struct polling *p)
 
 int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-    struct polling p = {.fds = fds, .n = n, .mask = mask};
+    struct polling p = {.fds = fds, .n = n, .mask = mask, .mark = signals_mark()};
     size_t size = (2 * n + 1) * sizeof(struct pollfd);
     struct ivc_limit limit = {0};
     if (!ivc_timeout(timeout, &limit.timeout))

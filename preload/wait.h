@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include "signals.h"
 #include "sock.h"
 
 /* One spin: rings are looked at in bursts, clock and kernel in between. */
@@ -15,6 +16,8 @@ struct spin {
     uint64_t budget; /* 0 = not yet begun */
     uint64_t until;  /* 0 = the clock has not been looked at yet */
     uint64_t look;   /* when it is the kernel's turn */
+    struct signal_mark mark; /* handlers run before the call began, and which end it */
+    bool (*ended)(struct signal_mark);
 };
 
 /* Why a spin stops. */
@@ -23,6 +26,7 @@ enum spun {
     SPUN_RING,   /* `hint` has seen something */
     SPUN_MAIL,   /* the controller has said something */
     SPUN_KERNEL, /* it is time to look at the kernel */
+    SPUN_SIGNAL, /* a handler has run that ends the call */
 };
 
 /*
@@ -39,16 +43,14 @@ struct wait {
     bool kernel;   /* the kernel has something */
     bool consumed; /* we cleared the bell */
     bool rung;     /* the bell was seen readable and is still to be cleared */
-    uint64_t deadline; /* SO_RCVTIMEO; 0 = not yet worked out */
+    uint64_t deadline;       /* SO_RCVTIMEO; 0 = not yet worked out */
+    struct signal_mark mark; /* handlers run before the call began */
     struct spin spin;
 };
 
 /* Wait until it is worth another look. 0, or -errno to return (-EAGAIN after
  * SO_RCVTIMEO, -EINTR). */
 int wait_one(struct wait *wait);
-
-/* Did every handler that may have run ask for calls to be restarted? */
-bool wait_handlers_restart(void);
 
 /* We cleared the bell of a stream and sleep on: it may have meant another thread, which waits
  * for the other direction. */

@@ -169,6 +169,16 @@ def test_promoted_tcp_is_not_relayed() -> None:
     assert decision == kernel(Reason.STREAM_RELAY)
 
 
+@pytest.mark.parametrize(
+    ("domain", "promote"),
+    [(LocalHost("ivc-adas"), Promote.LAZY), (XenDomain(name="domu-adas"), Promote.NEVER)],
+    ids=["Linux hosts", "a VM among them"],
+)
+def test_tcp_the_mapping_says_nothing_of(domain: Domain, promote: Promote) -> None:
+    nodes = (NodeMapping(name, domain if name == "adas" else DOMAINS[name]) for name in DOMAINS)
+    assert build_plan(NETWORK, Mapping(tuple(nodes))).promote is promote
+
+
 @pytest.mark.parametrize("promote", Promote)
 def test_wrappers_hear_of_tcp_endpoints_only_if_it_is_promoted(promote: Promote) -> None:
     plan = build_plan(NETWORK, replace(mapping(), promote=promote))

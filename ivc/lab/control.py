@@ -40,7 +40,7 @@ def wrapper_environment(library: Path, run_dir: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_controller(
-    lab: Lab, path: str, folder: Path, promote: str = "never"
+    lab: Lab, path: str, folder: Path, promote: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
     """A controller in dom0, from files as a user has them; ready inside the `with` block.
 
@@ -80,10 +80,10 @@ def _write_configuration(lab: Lab, folder: Path, promote: str) -> tuple[list[str
     return files, str(path)
 
 
-def mapping_file(places: Mapping[str, Sequence[str]], promote: str = "never") -> str:
+def mapping_file(places: Mapping[str, Sequence[str]], promote: str = "") -> str:
     """A mapping; `places` has for each node the lines that say where it is."""
     lines = ["version = 1"]
-    if promote != "never":
+    if promote:
         lines += ["[defaults]", f'promote = "{promote}"']
     for node, place in places.items():
         lines += ["", f"[nodes.{node}]", *place]

@@ -5,7 +5,7 @@
     [defaults]
     path = "direct"            # direct | relay | network | denied
     fallback = "network"
-    promote = "never"          # TCP on rings: never | lazy | eager
+    promote = "lazy"           # TCP on rings: never | lazy | eager; with VMs never unless said
     [rings]                    # bytes of records per class
     sd = "16KiB"
     [nodes.hmi]
@@ -93,13 +93,14 @@ class NodeMapping:
 class Mapping:
     """The whole mapping, nodes sorted by name. `path` is the default for inside pairs.
 
-    `promote` is for TCP, `ethernet` for what external nodes need in dom0.
+    `promote` is for TCP, None if the mapping does not say; `ethernet` for what external nodes need
+    in dom0.
     """
 
     nodes: tuple[NodeMapping, ...]
     path: Path = Path.DIRECT
     rings: Rings = field(default_factory=Rings)
-    promote: Promote = Promote.NEVER
+    promote: Promote | None = None
     ethernet: Ethernet | None = None
 
     def node(self, name: str) -> NodeMapping | None:
@@ -130,14 +131,17 @@ def _check_version(root: Table, report: Report) -> None:
     report.error(place, "bad-version", found, "version = 1", "write version = 1 at the top")
 
 
-def _defaults(value: Value | None, report: Report) -> tuple[Path, Promote]:
+def _defaults(value: Value | None, report: Report) -> tuple[Path, Promote | None]:
     table = fields.table(value, report) if value is not None else None
     if table is None:
-        return Path.DIRECT, Promote.NEVER
+        return Path.DIRECT, None
     fields.warn_unknown(table, frozenset({"path", "fallback", "promote"}), "[defaults]", report)
     _check_fallback(table.get("fallback"), report)
     path = _choice(table.get("path"), Path.DIRECT, "bad-path", report)
-    return path, _choice(table.get("promote"), Promote.NEVER, "bad-promote", report)
+    promote = table.get("promote")
+    if promote is None:
+        return path, None
+    return path, _choice(promote, Promote.NEVER, "bad-promote", report)
 
 
 def _choice(value: Value | None, default: Choice, kind: str, report: Report) -> Choice:

@@ -45,6 +45,7 @@ class RegionState(IntEnum):
     OPEN = 1
     CLOSED = 2
     POISONED = 3
+    FROZEN = 4
 
 
 class RecordKind(IntEnum):

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
 import random
 import select
 import socket
 import struct
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -453,6 +456,34 @@ def stream_in(sock: socket.socket, total: int, seed: int, how: str) -> str:
     return ""
 
 
+_POOL = random.Random(0).randbytes(1 << 20)
+
+
+def checksum_out(sock: socket.socket, total: int, seed: int, flags: list[int]) -> tuple[str, int]:
+    """Send `total` bytes, each piece with one of `flags`; their digest, and how often they did."""
+    dice, digest, sent, changes, last = random.Random(seed), hashlib.sha256(), 0, 0, None
+    while sent < total:
+        size = min(dice.choice((1, 100, 1448, 9000, 30_000, 70_000)), total - sent)
+        at = dice.randrange(len(_POOL) - size)
+        piece = memoryview(_POOL)[at : at + size]
+        flag = dice.choice(flags)
+        changes, last = changes + (flag != last), flag
+        digest.update(piece)
+        sent += size
+        while piece:
+            piece = piece[sock.send(piece, flag) :]
+    return digest.hexdigest(), changes
+
+
+def checksum_in(sock: socket.socket, total: int, seed: int) -> str:
+    """Receive `total` bytes; their digest."""
+    dice, digest, got = random.Random(seed + 100), hashlib.sha256(), 0
+    while got < total and (data := sock.recv(min(dice.choice((1000, 60_000)), total - got))):
+        digest.update(data)
+        got += len(data)
+    return digest.hexdigest()
+
+
 def answer_connections(listener: socket.socket, count: int) -> list[int]:
     """Accept `count` connections, echo each to its end; the first number each began with."""
     numbers = []
@@ -495,3 +526,77 @@ def reconnect(address: str, port: int, to: Any, count: int) -> int:
         sock.sendall(b"never read")
         sock.close()
     return good
+
+
+def converse_in_chunks(sock: socket.socket, count: int) -> int:
+    """Send numbered chunks, await the echo of each; how many came back right."""
+    sock.settimeout(5)
+    for number in range(count):
+        data = number.to_bytes(4, "big") * (1 + number % 50)
+        sock.sendall(data)
+        got = b""
+        while len(got) < len(data) and (piece := sock.recv(len(data) - len(got))):
+            got += piece
+        if got != data:
+            return number
+    return count
+
+
+# ---- past the wrapper ---------------------------------------------------------
+
+_BEHIND = ctypes.CDLL("libc.so.6", use_errno=True)
+"""The library behind any preload: its functions are not the wrapper's."""
+
+
+def send_past(sock: socket.socket, data: bytes) -> int:
+    """Send as io_uring, a raw system call or another process would."""
+    return _checked(_BEHIND.send(sock.fileno(), data, len(data), 0))
+
+
+def recv_past(sock: socket.socket, size: int) -> bytes:
+    """Receive past the wrapper, without waiting."""
+    room = ctypes.create_string_buffer(size)
+    n = _checked(_BEHIND.recv(sock.fileno(), room, size, socket.MSG_DONTWAIT))
+    return room.raw[:n]
+
+
+def echo_stream(listener: socket.socket) -> int:
+    """Accept one connection and send back what comes until it ends; how many bytes."""
+    sock, _address = listener.accept()
+    count = 0
+    try:
+        while data := sock.recv(4096):
+            sock.sendall(data)
+            count += len(data)
+    except ConnectionError:
+        pass
+    sock.close()
+    return count
+
+
+def _echo_one(sock: socket.socket) -> None:
+    with sock, contextlib.suppress(OSError):
+        while data := sock.recv(4096):
+            sock.sendall(data)
+
+
+def echo_each(listener: socket.socket) -> int:
+    """Echo every connection until the listener is shut down; how many there were."""
+    count = 0
+    with contextlib.suppress(OSError):
+        while True:
+            sock, _address = listener.accept()
+            threading.Thread(target=_echo_one, args=(sock,), daemon=True).start()
+            count += 1
+    return count
+
+
+_LIBC.fdopen.restype = ctypes.c_void_p
+
+
+def stdio_read(sock: socket.socket, size: int) -> bytes:
+    """Read by stdio, which the wrapper does not see."""
+    room = ctypes.create_string_buffer(size)
+    file = _LIBC.fdopen(sock.fileno(), b"r")
+    n = _LIBC.fread(room, ctypes.c_size_t(1), ctypes.c_size_t(size), ctypes.c_void_p(file))
+    return room.raw[:n]

@@ -170,25 +170,32 @@ def test_one_sender_many_threads_each_whole(net: Net) -> None:
 
 
 def test_a_forked_child_sends_and_the_parent_goes_on(net: Net) -> None:
-    client, server, address = net.pair(claim=Carried.MIXED)
+    """By the network while there are two of them, by ring when there is one again."""
+    client, server, address = net.pair(claim=Carried.NOTHING)
     routines = client.agent.module("routines")
     assert routines.fork_and_send(client, b"from the child", address) == 0
     assert server.recv(100) == b"from the child"
     client.sendto(b"from the parent", address)
     assert server.recv(100) == b"from the parent"
+    net.warm(client, server, address)
+    client.sendto(b"by ring again", address)
+    assert server.recv(100) == b"by ring again"
 
 
-def test_a_forked_receiver_does_not_take_the_parents_rings(net: Net) -> None:
-    client, server, address = net.pair(claim=Carried.MIXED)
+def test_a_receiver_that_has_forked_comes_back_to_rings(net: Net) -> None:
+    client, server, address = net.pair(claim=Carried.NOTHING)
     routines = server.agent.module("routines")
     assert routines.fork_and_send(server, b"from the child", client.getsockname()) == 0
     assert client.recv(100) == b"from the child"
     client.sendto(b"to the parent", address)
     assert server.recv(100) == b"to the parent"
+    net.warm(client, server, address)
+    client.sendto(b"by ring again", address)
+    assert server.recv(100) == b"by ring again"
 
 
 def test_a_forked_child_makes_sockets_of_its_own(net: Net) -> None:
-    client, server, address = net.pair(claim=Carried.MIXED)
+    client, server, address = net.pair(claim=Carried.NOTHING)
     serving = server.agent.module("routines").start.echo(server, b"end")
     assert client.agent.module("routines").fork_and_exchange(net.left.address, address) == 0
     client.sendto(b"end", address)

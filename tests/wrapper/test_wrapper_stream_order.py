@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -13,8 +15,11 @@ from remote import Remote, until
 from stream_lab import DONTROUTE, Ends, StreamNet, Way
 from wrapper_lab import FIRST_PORT, PORTS, configure, start_controller
 
+from ivc.controller.client import read_status
 from ivc.lab.hosts import Lab, stop
 
+LONG = 1 << 30 if os.environ.get("IVC_FULL") else 64 << 20
+ROADS = ("rx_ring_bytes", "rx_net_bytes", "tx_ring_bytes", "tx_net_bytes")
 MEGABYTES = 40 if os.environ.get("IVC_FULL") else 3
 
 
@@ -54,6 +59,33 @@ def test_both_ways_by_ring_alone(stream_net: StreamNet, how: str) -> None:
         ends.client.setblocking(False)
         ends.server.setblocking(False)
     transfer(ends, MEGABYTES << 20, 3, how, [0])
+
+
+@pytest.mark.timeout(1500)
+def test_a_long_transfer_with_many_changes_of_path(stream_nets: dict[Way, StreamNet]) -> None:
+    """Both ways at once; each end changes its path a thousand times and more."""
+    net = stream_nets[Way.EAGER]
+    ends = net.connect()
+    before = [net.counters(sock) for sock in (ends.client, ends.server)]
+    sending, receiving = [], []
+    for number, (sender, receiver) in enumerate(
+        ((ends.client, ends.server), (ends.server, ends.client))
+    ):
+        out, into = (sock.agent.module("routines").start for sock in (sender, receiver))
+        receiving.append(into.checksum_in(receiver, LONG, number))
+        sending.append(out.checksum_out(sender, LONG, number, [0, 0, DONTROUTE]))
+    until(lambda: not any(job.pending(1) for job in receiving), 1200)
+    for job in sending:
+        digest, changes = job.join()
+        assert changes > 1000
+        assert receiving[sending.index(job)].join() == digest
+    for sock, then in zip((ends.client, ends.server), before, strict=True):
+        now = net.counters(sock)
+        moved = {road: now[road] - then[road] for road in ROADS}
+        # Where a reader gets no processor for a while the kernel carries more than its third.
+        assert min(moved["rx_net_bytes"], moved["tx_net_bytes"]) > LONG // 4, moved
+        assert min(moved["rx_ring_bytes"], moved["tx_ring_bytes"]) > LONG // 8, moved
+    net.reset()
 
 
 # ---- any sequence of calls, against a model -----------------------------------------------
@@ -130,8 +162,10 @@ def expect_poll(receiver: Remote, readable: bool) -> None:
 # ---- the same addresses again ------------------------------------------------------------------
 
 RECONNECTS = 2000 if os.environ.get("IVC_FULL") else 40
+THIRD = 3400 if os.environ.get("IVC_FULL") else 60
 
 
+@pytest.mark.timeout(1500)
 def test_no_stream_crosses_into_the_next_one_of_the_same_addresses(stream_net: StreamNet) -> None:
     listener, address = stream_net.listen()
     routines = stream_net.right.module("routines")
@@ -140,9 +174,38 @@ def test_no_stream_crosses_into_the_next_one_of_the_same_addresses(stream_net: S
     connecting = client.module("routines").start.reconnect(
         client.address, 29999, address, RECONNECTS
     )
-    until(lambda: not connecting.pending(1), 600)
+    until(lambda: not connecting.pending(1), 1200)
     assert connecting.join() == RECONNECTS
     assert answering.join() == list(range(RECONNECTS))
+
+
+def size(pid: int) -> tuple[int, int]:
+    """Descriptors a process has open, and its memory in KiB."""
+    process = Path("/proc") / str(pid)
+    pages = int((process / "statm").read_text().split()[1])
+    return len(list((process / "fd").iterdir())), pages * 4
+
+
+@pytest.mark.timeout(1500)
+def test_many_connections_leave_nothing_behind(stream_nets: dict[Way, StreamNet]) -> None:
+    """Ten thousand in the long run, each from the same port."""
+    net = stream_nets[Way.EAGER]
+    listener, address = net.listen()
+    pids = [net.left.pid, net.right.pid, read_status(net.run_dir)["controller"]["pid"]]
+    sizes = []
+    for _ in range(3):
+        answering = net.right.module("routines").start.answer_connections(listener, THIRD)
+        client = net.left.module("routines").start
+        connecting = client.reconnect(net.left.address, 29998, address, THIRD)
+        until(lambda job=connecting: not job.pending(1), 1200)
+        assert connecting.join() == THIRD
+        assert answering.join() == list(range(THIRD))
+        time.sleep(0.5)
+        sizes.append([size(pid) for pid in pids])
+    for (fds_before, before), (fds_after, after) in zip(sizes[1], sizes[2], strict=True):
+        assert fds_after <= fds_before
+        assert after - before < 1024
+    net.reset()
 
 
 # ---- the controller -------------------------------------------------------------------------
