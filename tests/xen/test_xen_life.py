@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from traffic import SECONDS, calling, controlled, given_back, serving, stop, wait_for_rings
 
@@ -14,7 +12,7 @@ from ivc.lab.xen.lab import XenLab, wait_until
 
 __all__ = ["controlled"]  # a fixture
 
-CYCLES = 10 if os.environ.get("IVC_FULL") else 2
+CYCLES = 10
 
 
 @pytest.fixture(scope="module")

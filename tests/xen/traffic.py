@@ -17,7 +17,7 @@ import pytest
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
 from ivc.lab.hosts import LabError
 from ivc.lab.peers import common
-from ivc.lab.xen.control import read_status, running_controller
+from ivc.lab.xen.control import running_controller
 from ivc.lab.xen.counts import Counts, differences, look
 from ivc.lab.xen.lab import XenLab, wait_until
 from ivc.lab.xen.machine import Process
@@ -26,6 +26,28 @@ from ivc.lab.xen.ways import Way
 
 SECONDS = 120.0
 GIVE_BACK_SECONDS = 30.0
+
+# Runs in dom0, where starting Python anew for every look takes seconds. There may be no
+# controller for a while.
+MORE_ON_RINGS = """
+import sys, time
+from pathlib import Path
+from ivc.controller.client import read_status
+from ivc.controller.errors import NoController
+
+def carried():
+    try:
+        sockets = read_status(Path("/run/ivc"))["sockets"]
+    except NoController:
+        return 0
+    found = [one for one in sockets if one["local"] == sys.argv[1] and one["path"] == "direct"]
+    return sum(one["counters"]["tx_ring_msgs"] for one in found)
+
+seen = 0
+while not (now := carried()) > seen > 0:
+    seen = now
+    time.sleep(0.5)
+"""
 ENDLESS = 1_000_000  # an hour at the very least: each test says when it is enough
 PAUSE_US = 5000  # dom0, which shares a processor with the server's guest, is to be asked meanwhile
 
@@ -56,24 +78,18 @@ def calling(lab: XenLab) -> Iterator[Process]:
         yield process
 
 
-def carried(lab: XenLab) -> int:
-    """Messages the client has sent on rings so far."""
-    local = f"{lab.domU(CLIENT_HOST).address}:{common.CLIENT_PORT}"
-    sockets = [one for one in read_status(lab)["sockets"] if one["local"] == local]
-    return sum(one["counters"]["tx_ring_msgs"] for one in sockets if one["path"] == "direct")
-
-
 def wait_for_rings(lab: XenLab, client: Process) -> None:
     """Wait until the client's messages go on rings, and more and more of them."""
+    local = f"{lab.domU(CLIENT_HOST).address}:{common.CLIENT_PORT}"
+    with lab.dom0.popen(["python3", "-c", MORE_ON_RINGS, local]) as watching:
 
-    def more_than(seen: int) -> bool:
-        if client.ended():
-            raise LabError(f"the client has ended: {client.stdout}{client.stderr}")
-        return carried(lab) > seen
+        def more() -> bool:
+            if client.ended():
+                raise LabError(f"the client has ended: {client.stdout}{client.stderr}")
+            return watching.ended()
 
-    wait_until(lambda: more_than(0), "nothing goes on rings", SECONDS)
-    seen = carried(lab)
-    wait_until(lambda: more_than(seen), "nothing goes on rings any more", SECONDS)
+        wait_until(more, "nothing goes on rings", SECONDS)
+        assert watching.status == 0, watching.stderr
 
 
 def stop(lab: XenLab, client: Process) -> dict[str, Any]:
