@@ -27,7 +27,13 @@ GROUP, SD_PORT = "224.224.224.245", 30490
 PORT_OF_FIRST, FIRST = 30501, 0x1001
 METHOD, EVENTGROUP, EVENT = 1, 1, 0x8001
 CALLS, EVENTS = 100, 50
-TIMINGS = Timings(INITIAL_DELAY_MAX=0.1, CYCLIC_OFFER_DELAY=0.5, SUBSCRIBE_REFRESH_INTERVAL=1)
+TIMINGS = Timings(
+    INITIAL_DELAY_MAX=0.1,
+    CYCLIC_OFFER_DELAY=0.5,
+    ANNOUNCE_TTL=60,  # on a busy machine nothing is to run out
+    SUBSCRIBE_TTL=60,
+    SUBSCRIBE_REFRESH_INTERVAL=1,
+)
 
 
 class Discovery(ServiceDiscoveryProtocol):  # type: ignore[misc]  # pysomeip is untyped
