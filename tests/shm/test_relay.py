@@ -7,6 +7,7 @@
 
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -53,6 +54,8 @@ class Way:
         self.tx = Sender(self.memory[0], self.memory[1], ident)
         self.rx = Receiver(second[1], second[0], ident)
         self.heard, self.rung = Bell(), Bell()
+        for bell in (self.heard, self.rung):
+            weakref.finalize(self, bell.close)
         self.relayed = Relayed(
             number,
             Receiver(self.memory[1], self.memory[0], ident),
