@@ -10,6 +10,8 @@ from ivc.lab.xen.results import as_table
 from ivc.lab.xen.scenario import Settings, show
 from ivc.lab.xen.ways import Way
 
+pytestmark = pytest.mark.full  # a boot of its own
+
 SETTINGS = Settings((Way.DIRECT, Way.RELAY), rounds=1, calls=200)
 
 

@@ -16,6 +16,8 @@ from ivc.lab.xen.results import Run, as_json, as_table, ratio
 from ivc.lab.xen.scenario import Settings, show
 from ivc.lab.xen.ways import Way
 
+pytestmark = pytest.mark.full  # ratios, and longer than CI has for a boot
+
 # How many times faster than the vif, by the median of p50.
 AT_LEAST = {Way.DIRECT_SPIN: 20.0, Way.DIRECT: 2.5, Way.RELAY: 1.0}
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import pytest
 from traffic import SECONDS, calling, given_back, serving, stop, wait_for_rings
 
 from ivc.lab.control import SERVER_HOST
 from ivc.lab.xen.control import COMMAND_LINE, running_controller
 from ivc.lab.xen.counts import look
 from ivc.lab.xen.lab import XenLab
+
+pytestmark = pytest.mark.full  # minutes of a guest's life
 
 
 def test_without_its_controller_traffic_goes_on_and_the_next_one_takes_over(lab: XenLab) -> None:

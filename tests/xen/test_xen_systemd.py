@@ -15,6 +15,8 @@ from traffic import calling, serving, stop, wait_for_rings
 
 from ivc.lab.xen.lab import XenLab
 
+pytestmark = pytest.mark.full  # a boot of its own
+
 UNIT = "ivc-controller.service"
 SECONDS = 120.0
 
