@@ -39,6 +39,10 @@ class Ends:
 class StreamNet(Agents):
     """Two agents, `left` and `right`, and a controller that promotes their connections."""
 
+    @property
+    def way(self) -> Way:
+        return Way(self._run)
+
     def listen(self, agent: Agent | None = None) -> tuple[Remote, Address]:
         """A socket that listens at a planned reliable endpoint."""
         agent = agent or self.right
