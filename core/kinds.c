@@ -2,7 +2,6 @@
 #include "kinds.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #define LENGTH_COVERS 8u /* bytes of the header the length field counts */
@@ -86,18 +85,10 @@ void ivc_kinds_ask_again(struct ivc_kinds *kinds)
     }
 }
 
-static void add(_Atomic uint64_t *count, uint64_t more)
-{
-    /* One thread counts: no read-modify-write needed, only that no reader sees half of it. */
-    uint64_t now = atomic_load_explicit(count, memory_order_relaxed);
-
-    atomic_store_explicit(count, now + more, memory_order_relaxed);
-}
-
 static void clear(struct ivc_kinds *kinds, struct ivc_kind *kind)
 {
-    add(&kinds->cleared.messages, kind->messages);
-    add(&kinds->cleared.bytes, kind->bytes);
+    ivc_count(&kinds->cleared.messages, kind->messages);
+    ivc_count(&kinds->cleared.bytes, kind->bytes);
     memset(kind, 0, sizeof(*kind));
 }
 
@@ -112,6 +103,6 @@ void ivc_kinds_clear(struct ivc_kinds *kinds)
 
 void ivc_kind_count(struct ivc_kind *kind, size_t bytes)
 {
-    add(&kind->messages, 1);
-    add(&kind->bytes, bytes);
+    ivc_count(&kind->messages, 1);
+    ivc_count(&kind->bytes, bytes);
 }

@@ -9,6 +9,7 @@
 #ifndef IVC_KINDS_H
 #define IVC_KINDS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -64,6 +65,15 @@ void ivc_kinds_ask_again(struct ivc_kinds *kinds);
 
 /* Make room: forget all entries; their counts are added to `cleared`. */
 void ivc_kinds_clear(struct ivc_kinds *kinds);
+
+/* Add to a counter that one thread at a time writes and anybody reads: no read-modify-write is
+ * needed, only that no reader sees half of it. */
+static inline void ivc_count(_Atomic uint64_t *counter, uint64_t more)
+{
+    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+
+    atomic_store_explicit(counter, now + more, memory_order_relaxed);
+}
 
 /* One message of a kind, and its bytes. */
 void ivc_kind_count(struct ivc_kind *kind, size_t bytes);

@@ -69,14 +69,6 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-static void count(_Atomic uint64_t *counter, uint64_t more)
-{
-    /* Written under the mutex, read by anybody: only no reader may see half of it. */
-    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
-
-    atomic_store_explicit(counter, now + more, memory_order_relaxed);
-}
-
 /* ---- the mutex ------------------------------------------------------------ */
 
 static void enter(struct ivc_relay *relay)
@@ -198,8 +190,8 @@ static void count_record(struct ivc_relay *relay, struct ivc_relayed *flow, size
     for (size_t i = 0; i < relay->count; i++) {
         ivc_kind_count(relay->parts[i].kind, relay->parts[i].size);
     }
-    count(&flow->messages, 1);
-    count(&flow->bytes, length);
+    ivc_count(&flow->messages, 1);
+    ivc_count(&flow->bytes, length);
 }
 
 static bool is_patient(struct ivc_relayed *flow)
@@ -230,7 +222,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     } else if (!last && is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
-        count(&flow->full, 1);
+        ivc_count(&flow->full, 1);
     }
     return IVC_RELAY_MORE;
 }

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ivc import __version__
 from ivc.controller import commands as controller
@@ -20,6 +19,7 @@ from ivc.ethernet import commands as ethernet
 from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.network import commands as network
 from ivc.network import load
+from ivc.network.arguments import add_files
 from ivc.plan import build_plan
 
 EXIT_CODES = """\
@@ -143,12 +143,7 @@ def _add_command(
         epilog=f"{_FILES}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "config", nargs="*", type=Path, metavar="CONFIG", help="vsomeip JSON, ARXML, network file"
-    )
-    parser.add_argument(
-        "--mapping", required=run is not _check, type=Path, metavar="M", help=mapping
-    )
+    add_files(parser, mapping=mapping, configs="*", mapping_required=run is not _check)
     parser.set_defaults(run=run)
     return parser
 

@@ -280,7 +280,6 @@ static int ctl_mod(struct reg *r, int epfd, const struct epoll_event *e)
         return (int)result;
     }
     r->fulls = UINT64_MAX;
-    r->events = e->events;
     r->data = e->data;
     r->disabled = false;
     r->seen = UINT64_MAX; /* MOD asks to be told again */

@@ -26,6 +26,7 @@ from ivc.controller.run_dir import default_run_dir
 from ivc.controller.service import Service, Settings, raise_descriptor_limit
 from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
+from ivc.network.arguments import add_files
 
 _NICENESS = -15
 _QUIESCE_S = 10.0
@@ -49,16 +50,7 @@ def _add_controller(subparsers: _Subparsers) -> None:
         description="Run the IVC Controller in the foreground. SIGHUP loads the files again; "
         "SIGTERM ends it.",
     )
-    parser.add_argument(
-        "config", nargs="+", type=Path, metavar="CONFIG", help="vsomeip JSON, ARXML, network file"
-    )
-    parser.add_argument(
-        "--mapping",
-        required=True,
-        type=Path,
-        metavar="M",
-        help="which node runs where (TOML, JSON)",
-    )
+    add_files(parser)
     parser.add_argument(
         "--path",
         type=FlowPath,

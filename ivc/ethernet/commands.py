@@ -8,7 +8,6 @@ network, which these need.
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ivc.errors import ConfigError, Finding, Severity
@@ -18,6 +17,7 @@ from ivc.ethernet.problems import problems
 from ivc.ethernet.view import show_document, show_text, steps_document, steps_text
 from ivc.ethernet.wanted import NOTHING, Wanted, wanted
 from ivc.network import load
+from ivc.network.arguments import add_files
 from ivc.network.files import display
 from ivc.plan import build_plan
 
@@ -47,26 +47,13 @@ def add_commands(subparsers: _Subparsers) -> None:
         verb.set_defaults(run=run)
         verb.add_argument("--json", action="store_true", help="one JSON object")
     for verb in (show, apply):
-        _add_files(verb)
+        add_files(verb, mapping="which node runs where, and [ethernet] (TOML, JSON)")
     for verb in (apply, remove):
         verb.add_argument(
             "--dry-run",
             action="store_true",
             help=f"only tell; exit with {PENDING} if something would change",
         )
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "config", nargs="+", type=Path, metavar="CONFIG", help="vsomeip JSON, ARXML, network file"
-    )
-    parser.add_argument(
-        "--mapping",
-        required=True,
-        type=Path,
-        metavar="M",
-        help="which node runs where, and [ethernet] (TOML, JSON)",
-    )
 
 
 def _show(arguments: argparse.Namespace) -> int:

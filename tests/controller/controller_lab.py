@@ -90,6 +90,16 @@ class Lab:
 Starter = Callable[..., Lab]
 
 
+def with_flow(lab: Lab, source: str, destination: str) -> tuple[FakeWrapper, FakeWrapper]:
+    """A process on `a` with an active flow to one on `b`."""
+    client, server = lab.wrapper(1), lab.wrapper(2)
+    server.bind(1, destination)
+    client.bind(1, source)
+    client.want(1, source, destination)
+    client.await_active(destination)
+    return client, server
+
+
 def write_network(folder: Path, nodes: dict[str, str], mapping: str = "") -> list[Path]:
     """One file a node: `nodes` maps names to addresses; each runs on the host of its name."""
     files = []

@@ -9,8 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from controller_lab import Lab, Starter
-from fakewrapper import FakeWrapper
+from controller_lab import Lab, Starter, with_flow
 
 from ivc.cli import main
 from ivc.controller.answers import QUESTION_MAX
@@ -24,16 +23,6 @@ from ivc.reasons import Reason
 
 CLIENT, SERVER, GROUP = "10.0.0.1:40000", "10.0.0.2:30509", "224.224.224.245"
 BOTH_PATHS = pytest.mark.parametrize("path", [FlowPath.DIRECT, FlowPath.RELAY])
-
-
-def pair(lab: Lab) -> tuple[FakeWrapper, FakeWrapper]:
-    """A process on `a` with an active flow to one on `b`."""
-    client, server = lab.wrapper(1), lab.wrapper(2)
-    server.bind(1, SERVER)
-    client.bind(1, CLIENT)
-    client.want(1, CLIENT, SERVER)
-    client.await_active(SERVER)
-    return client, server
 
 
 class Job:
@@ -69,7 +58,7 @@ def quieten(lab: Lab, domain: str = "netns:b", timeout: float = 5.0) -> Job:
 @BOTH_PATHS
 def test_its_flows_end_and_it_is_quiet(start: Starter, path: FlowPath) -> None:
     lab = start(path)
-    client, server = pair(lab)
+    client, server = with_flow(lab, CLIENT, SERVER)
     job = quieten(lab)
     assert job.answer is not None and job.answer["stage"] == "quiet"
     assert lab.status()["flows"] == []
@@ -80,7 +69,7 @@ def test_its_flows_end_and_it_is_quiet(start: Starter, path: FlowPath) -> None:
 def test_it_is_not_quiet_before_both_ends_have_let_go(start: Starter, late: int) -> None:
     """A peer that maps the domain's memory hinders a save no less than the domain itself."""
     lab = start()
-    who = pair(lab)[late]
+    who = with_flow(lab, CLIENT, SERVER)[late]
     who.reads = False
     job = quieten(lab, timeout=0.2)
     assert job.error is not None and job.error.answer["stage"] == "demoting"
@@ -91,14 +80,14 @@ def test_it_is_not_quiet_before_both_ends_have_let_go(start: Starter, late: int)
 
 def test_others_keep_their_flows(start: Starter) -> None:
     lab = start()
-    client, _ = pair(lab)
+    client, _ = with_flow(lab, CLIENT, SERVER)
     quieten(lab, "c")
     assert len(client.active(SERVER)) == 1
 
 
 def test_served_again_it_has_flows_again(start: Starter) -> None:
     lab = start()
-    client, _ = pair(lab)
+    client, _ = with_flow(lab, CLIENT, SERVER)
     quieten(lab)
     client.await_route(SERVER, Reason.QUIESCED)
     unquiesce(lab.run_dir, "netns:b")
@@ -156,7 +145,7 @@ def test_one_that_is_not_there_is_quiet_and_stays_so_when_it_comes(start: Starte
 
 def test_a_process_that_dies_is_not_waited_for(start: Starter) -> None:
     lab = start()
-    client, server = pair(lab)
+    client, server = with_flow(lab, CLIENT, SERVER)
     server.reads = False
     job = Job(lambda: quiesce(lab.run_dir, "b", 5.0))
     client.await_message(Type.CLOSE)
@@ -167,7 +156,7 @@ def test_a_process_that_dies_is_not_waited_for(start: Starter) -> None:
 
 def test_giving_up_ends_the_waiting(start: Starter) -> None:
     lab = start()
-    client, server = pair(lab)
+    client, server = with_flow(lab, CLIENT, SERVER)
     server.reads = False
     job = Job(lambda: quiesce(lab.run_dir, "b", 30.0))
     client.await_message(Type.CLOSE)
@@ -206,7 +195,7 @@ def test_whoever_talks_without_end_is_dropped(start: Starter) -> None:
 
 def test_whoever_does_not_wait_for_the_answer_harms_nobody(start: Starter) -> None:
     lab = start()
-    _, server = pair(lab)
+    _, server = with_flow(lab, CLIENT, SERVER)
     server.reads = False
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(lab.run_dir / ORDERS))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The status document: every socket with its path and reason."""
 
-from controller_lab import Lab, Starter
+from controller_lab import Starter, with_flow
 from fakewrapper import FakeWrapper
 
 from ivc.controller.registry import PROCESSES_MAX
@@ -20,25 +20,16 @@ def write_slot(wrapper: FakeWrapper, **fields: int) -> None:
     wrapper.statistics[start : start + StatsSlot.sizeof()] = StatsSlot.build(fields)
 
 
-def with_flow(lab: Lab) -> tuple[FakeWrapper, FakeWrapper]:
-    client, server = lab.wrapper(1), lab.wrapper(2)
-    server.bind(1, SERVER)
-    client.bind(1, CLIENT)
-    client.want(1, CLIENT, SERVER)
-    client.await_active(SERVER)
-    return client, server
-
-
 def test_both_ends_of_an_active_flow_are_on_its_path(start: Starter) -> None:
     lab = start(FlowPath.RELAY)
-    with_flow(lab)
+    with_flow(lab, CLIENT, SERVER)
     shown = [(s["node"], s["local"], s["path"], s["reason"]) for s in lab.status()["sockets"]]
     assert shown == [("a", CLIENT, "relay", "NONE"), ("b", SERVER, "relay", "NONE")]
 
 
 def test_counters_come_from_the_statistics_page(start: Starter) -> None:
     lab = start()
-    client, _ = with_flow(lab)
+    client, _ = with_flow(lab, CLIENT, SERVER)
     write_slot(client, socket=1, fd=7, protocol=17, tx_ring_msgs=12, tx_ring_bytes=345)
     (socket,) = [s for s in lab.status()["sockets"] if s["local"] == CLIENT]
     assert socket["fd"] == 7
@@ -75,7 +66,7 @@ def test_a_socket_only_its_process_knows_is_shown_too(start: Starter) -> None:
 
 def test_destinations_say_what_became_of_each_want(start: Starter) -> None:
     lab = start()
-    client, _ = with_flow(lab)
+    client, _ = with_flow(lab, CLIENT, SERVER)
     client.want(1, CLIENT, "10.0.0.3:4711")
     client.await_route("10.0.0.3:4711", Reason.NOT_PLANNED)
     (socket,) = [s for s in lab.status()["sockets"] if s["local"] == CLIENT]
@@ -87,14 +78,14 @@ def test_destinations_say_what_became_of_each_want(start: Starter) -> None:
 
 def test_nodes_say_where_they_are_and_what_they_use(start: Starter) -> None:
     lab = start()
-    with_flow(lab)
+    with_flow(lab, CLIENT, SERVER)
     node = lab.status()["nodes"][0]
     assert (node["name"], node["domain"], node["host"], node["flows"]) == ("a", "netns:a", 1, 1)
 
 
 def test_the_table_shows_every_socket(start: Starter) -> None:
     lab = start()
-    with_flow(lab)
+    with_flow(lab, CLIENT, SERVER)
     text = render_status(lab.status())
     assert CLIENT in text and SERVER in text and "direct" in text
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import opensomeip._opensomeip as stack
 from someip.header import SOMEIPHeader, SOMEIPMessageType, SOMEIPReader
 
+from ivc.lab.peers.opensomeip_client import Listener
+
 SERVICE, METHOD = 0x1001, 0x0421
 PATIENCE_S = 5.0
 
@@ -32,8 +34,8 @@ def payload(number: int) -> bytes:
 # ---- opensomeip -------------------------------------------------------------
 
 
-class Listener(stack.ITransportListener):  # type: ignore[misc]  # an untyped extension class
-    """A listener that cares for messages only."""
+class Heard(Listener):
+    """Hands every message on."""
 
     def __init__(self, heard: Callable[[stack.Message, stack.Endpoint], None]) -> None:
         super().__init__()
@@ -41,18 +43,6 @@ class Listener(stack.ITransportListener):  # type: ignore[misc]  # an untyped ex
 
     def on_message_received(self, message: stack.Message, sender: stack.Endpoint) -> None:
         self._heard(message, sender)
-
-    def on_message_rejected(self, info: stack.MessageRejectionInfo) -> None:
-        pass
-
-    def on_connection_lost(self, endpoint: stack.Endpoint) -> None:
-        pass
-
-    def on_connection_established(self, endpoint: stack.Endpoint) -> None:
-        pass
-
-    def on_error(self, error: stack.Result) -> None:
-        pass
 
 
 def opensomeip_server(own: str, port: int) -> None:
@@ -64,7 +54,7 @@ def opensomeip_server(own: str, port: int) -> None:
         response.payload = bytes(message.payload)
         transport.send_message(response, sender)
 
-    listener = Listener(answer)
+    listener = Heard(answer)
     transport.set_listener(listener)
     at = stack.Endpoint(own, port, stack.TransportProtocol.TCP)
     results = [transport.initialize(at), transport.enable_server_mode(5), transport.start()]
@@ -83,7 +73,7 @@ def opensomeip_client(own: str, host: str, port: int, count: int) -> None:
         answers.append(bytes(message.payload))
         came.release()
 
-    listener = Listener(heard)
+    listener = Heard(heard)
     transport.set_listener(listener)
     server = stack.Endpoint(host, port, stack.TransportProtocol.TCP)
     transport.initialize(stack.Endpoint(own, 0, stack.TransportProtocol.TCP))
