@@ -109,6 +109,9 @@ LAYOUT = Struct(
 )
 """struct ivc_msg, little-endian."""
 
+_CODEC: Final = LAYOUT.compile()
+"""Three times as fast, and setting up one flow takes ten messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -127,7 +130,7 @@ class Message:
 
     def pack(self) -> bytes:
         """The packet, exactly `MESSAGE_SIZE` bytes."""
-        packet: bytes = LAYOUT.build(
+        packet: bytes = _CODEC.build(
             {
                 "version": VERSION,
                 "type": int(self.type),
@@ -154,7 +157,7 @@ class Message:
         if len(packet) != MESSAGE_SIZE:
             raise MessageError(f"packet of {len(packet)} bytes, expected {MESSAGE_SIZE}")
         try:
-            raw = LAYOUT.parse(packet)
+            raw = _CODEC.parse(packet)
         except ConstructError as error:  # cannot happen at this size; never trust that
             raise MessageError(str(error)) from error
         if raw.version != VERSION:

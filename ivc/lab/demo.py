@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="build.py demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--count", type=int, default=5000, help="calls of each run (5000)")
+    parser.add_argument("--count", type=int, default=10_000, help="calls of each run (10000)")
     parser.add_argument(
         "--payload", type=int, default=64, help=f"payload bytes, 4 to {_PAYLOAD_MAX} (64)"
     )
