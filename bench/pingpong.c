@@ -320,6 +320,7 @@ static void call(struct sockaddr_in local, struct sockaddr_in server, const stru
     double *rtt = calloc(o->count, sizeof *rtt);
     struct sigaction interrupt = {.sa_handler = stop, .sa_flags = SA_RESTART};
     uint32_t number;
+    double began = now_us();
     size_t n = 0;
 
     if (!rtt || setsockopt(w.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
@@ -331,8 +332,11 @@ static void call(struct sockaddr_in local, struct sockaddr_in server, const stru
         if (o->pause_us > 0)
             usleep(o->pause_us);
         start = now_us();
-        if (!round_trip(&w, &server, number, &strange, o))
+        if (!round_trip(&w, &server, number, &strange, o)) {
+            fprintf(stderr, "message %u was not answered, %.1f s after the first\n", number,
+                    (start - began) / 1e6);
             continue;
+        }
         received++;
         if (number >= warm)
             rtt[n++] = now_us() - start;

@@ -101,6 +101,12 @@ def stop(lab: XenLab, client: Process) -> dict[str, Any]:
     return result
 
 
+def nothing_lost(lab: XenLab, client: Process) -> None:
+    """End the traffic; each of its messages was answered, once."""
+    seen = stop(lab, client)
+    assert (seen["lost"], seen["strange"]) == (0, 0), client.stderr
+
+
 def given_back(lab: XenLab, before: Counts) -> None:
     """Wait until Xen counts what it counted before."""
     deadline = time.monotonic() + GIVE_BACK_SECONDS
