@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from ivc.lab.xen.counts import differences, take
+from dataclasses import dataclass
+
+import pytest
+
+from ivc.lab.xen.counts import Counts, differences, take
 from ivc.lab.xen.lab import XenLab
 
 # Grants a page to the other guest, which maps it, until killed.
@@ -41,9 +45,32 @@ def test_a_page_mapped_by_another_guest_counts_until_it_is_given_back(lab: XenLa
     assert list(differences(before, take(lab))) == []
 
 
-def test_a_guests_new_life_takes_what_the_old_one_had(lab: XenLab) -> None:
-    before = take(lab)
+@dataclass(frozen=True)
+class Life:
+    counts: Counts
+    wire: str
+
+
+def life(lab: XenLab) -> Life:
+    return Life(take(lab), lab.domU("adas").shell("cat /sys/class/net/eth*/address"))
+
+
+@pytest.fixture(scope="module")
+def lives(lab: XenLab) -> tuple[Life, Counts, Life]:
+    """A guest's life, the counts without it, and its next life."""
+    first = life(lab)
     lab.domU("adas").destroy()
-    assert list(differences(before, take(lab)))
+    between = take(lab)
     lab.domU("adas").create()
-    assert list(differences(before, take(lab))) == []
+    return first, between, life(lab)
+
+
+def test_a_guests_new_life_takes_what_the_old_one_had(lives: tuple[Life, Counts, Life]) -> None:
+    first, between, second = lives
+    assert list(differences(first.counts, between))
+    assert list(differences(first.counts, second.counts)) == []
+
+
+def test_others_find_a_guest_in_its_new_life_where_it_was(lives: tuple[Life, Counts, Life]) -> None:
+    first, _, second = lives
+    assert first.wire == second.wire

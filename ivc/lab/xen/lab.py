@@ -283,7 +283,11 @@ def _guest_configuration(name: str, place: Place) -> str:
         f"target=/dev/vd{letter}"
         for letter in "ab"
     ]
-    vifs = [f"bridge={br},script=/opt/ivc/lab/hotplug_vif.sh" for br in BRIDGES]
+    # Without mac= every life has another one, and who knew the last one's sends into the void.
+    vifs = [
+        f"bridge={bridge},mac={_mac(on)},script=/opt/ivc/lab/hotplug_vif.sh"
+        for bridge, on in zip(BRIDGES, (place.data, place.control), strict=True)
+    ]
     return f"""\
 name = "{name}"
 kernel = "/boot/vmlinuz"
@@ -297,6 +301,11 @@ vif = {vifs}
 on_reboot = "restart"
 on_crash = "destroy"
 """
+
+
+def _mac(on: IPv4Interface) -> str:
+    """Xen's own range, then the last three bytes of the IPv4 address."""
+    return "00:16:3e:" + on.ip.packed[1:].hex(":")
 
 
 def _free_port() -> int:
