@@ -25,7 +25,7 @@ xl dmesg
 echo; echo ==
 xl list
 echo ==
-xenstore-ls -f | grep -cvE '/(data/ivc|ivc/answer) = ""$'
+xenstore-ls -f
 echo ==
 xl info | grep free_memory
 """
@@ -34,6 +34,8 @@ _GRANT = re.compile(r"\[0x[0-9a-f]+\] +(\d+) ")
 _PORTS_OF = re.compile(r"Event channel information for domain (\d+)")
 _PORT = re.compile(r"\[.*\]: s=(\d)")
 _UNBOUND, _INTERDOMAIN = "2", "3"
+_KEPT = re.compile(r'/(data/ivc|ivc/answer) = ""$')
+_OF_A_LIFE = re.compile(r"/[0-9a-f]{8}-[0-9a-f-]{27}(?=/|$)|/\d+(?=/|$)")
 _SETTLE_SECONDS = 20.0
 _PAUSE_SECONDS = 0.5
 
@@ -43,13 +45,14 @@ class Counts:
     """In use at one moment.
 
     `grants`: pages mapped, by (owner, who maps them); `ports`: event channels to other
-    domains or waiting for one; `nodes`: of XenStore, but for the two empty folders IVC keeps
-    while a guest lives; `zombies`: dead domains somebody still maps a page of.
+    domains or waiting for one; `nodes`: of XenStore, by path with `*` for numbers and uuids, but
+    for the two empty folders IVC keeps while a guest lives; `zombies`: dead domains somebody still
+    maps a page of.
     """
 
     grants: Mapping[tuple[str, str], int]
     ports: Mapping[str, int]
-    nodes: int
+    nodes: Mapping[str, int]
     free_mib: int
     zombies: int
 
@@ -75,6 +78,9 @@ def differences(before: Counts, after: Counts) -> Iterator[str]:
     """What is not as it was, as text: nothing if everything was given back."""
     for field in fields(Counts):
         old, new = getattr(before, field.name), getattr(after, field.name)
+        if isinstance(old, Mapping):
+            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+            old, new = ({key: each.get(key, 0) for key in keys} for each in (old, new))
         if old != new:
             yield f"{field.name}: {old} before, {new} after"
 
@@ -98,10 +104,16 @@ def parse(text: str) -> Counts:
     return Counts(
         grants=grants,
         ports=ports,
-        nodes=int(parts[2]),
+        nodes=Counter(_nodes(parts[2])),
         free_mib=int(parts[3].rpartition(":")[2]),
         zombies=sum(name == "(null)" for name in names.values()),
     )
+
+
+def _nodes(listing: str) -> Iterator[str]:
+    for line in listing.splitlines():
+        if line and not _KEPT.search(line):
+            yield _OF_A_LIFE.sub("/*", line.partition(" = ")[0])
 
 
 def _names(listing: str) -> dict[str, str]:
