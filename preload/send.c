@@ -30,8 +30,8 @@ struct outgoing {
     bool ring_able;  /* nothing about it needs the kernel */
     bool kernel;     /* goes through the kernel (too) */
     bool unicast_done;
-    struct tx_flow *fence;  /* on whose ring it has just been put as the fence, */
-    uint64_t fence_at;      /* and where */
+    struct tx_flow *unicast; /* on whose ring it is, if it is unicast */
+    bool everywhere; /* every receiver's ring has it: the kernel's copy is only the fences' twin */
     bool ask_controller; /* a relay's ring is full: is anybody there? */
     uint64_t hash;
     bool hashed;
@@ -171,16 +171,13 @@ static void ring_out(struct tx_flow *f)
 
 /* One flow of a destination. The kernel's copy, if any, is sent afterwards, so
  * that whoever receives it finds the record already published. */
-static void to_flow(struct dest *d, struct tx_flow *f, struct outgoing *o, uint8_t flags)
+static bool to_flow(struct dest *d, struct tx_flow *f, struct outgoing *o, uint8_t flags)
 {
     struct ivc_stats_slot *stats = o->s->stats;
     uint64_t at = f->ring.tail;
     int result = write_record(f, o, flags);
     if (result == 0) {
-        if (flags & IVC_RECORD_FENCE) {
-            o->fence = f;
-            o->fence_at = at;
-        }
+        f->last = at;
         atomic_store_explicit(&f->state, TX_RUN, memory_order_relaxed);
         count(&stats->tx_ring_msgs, 1);
         count(&stats->tx_ring_bytes, o->length);
@@ -196,6 +193,7 @@ static void to_flow(struct dest *d, struct tx_flow *f, struct outgoing *o, uint8
         flow_drop_tx(d, f, IVC_REASON_POISONED);
         o->kernel = true;
     }
+    return result == 0;
 }
 
 static void to_flows_unicast(struct dest *d, struct outgoing *o)
@@ -207,11 +205,12 @@ static void to_flows_unicast(struct dest *d, struct outgoing *o)
         switch (judge(d, f, o, &flags)) {
         case FLOW_RING:
             o->kernel = false;
-            to_flow(d, f, o, 0);
+            (void)to_flow(d, f, o, 0);
             break;
         case FLOW_FENCE:
             o->kernel = true;
-            to_flow(d, f, o, flags);
+            o->everywhere = to_flow(d, f, o, flags);
+            o->unicast = f;
             break;
         case FLOW_GONE:
             leave(o->s, d, f);
@@ -247,15 +246,18 @@ static void decide_multicast(struct dest *d, struct outgoing *o)
 static void to_flows_multicast(struct dest *d, struct outgoing *o)
 {
     decide_multicast(d, o);
+    o->everywhere = d->complete;
     struct tx_flow *next;
     for (struct tx_flow *f = d->flows; f; f = next) {
         next = f->next;
         uint8_t flags = 0;
         enum verdict verdict = judge(d, f, o, &flags);
+        bool written = false;
         if (verdict == FLOW_RING || verdict == FLOW_FENCE)
-            to_flow(d, f, o, flags);
+            written = to_flow(d, f, o, flags);
         else if (atomic_load_explicit(&f->state, memory_order_relaxed) == TX_RUN)
             f->kseq++; /* the kernel alone carries this one */
+        o->everywhere = o->everywhere && written;
     }
 }
 
@@ -309,20 +311,23 @@ static bool settle_all(struct dest *d)
     return settled;
 }
 
-/* The fence's twin would overtake it, and be delivered a second time: the record stays alone, and
- * says so to `send_unread`. A relay that has just copied it waits for the twin in vain, no more. */
-static void untwin(const struct outgoing *o)
+/* The record just written stays alone, and says so to `send_unread`. A relay that has just copied
+ * it waits for the twin in vain, no more. */
+static void untwin(struct tx_flow *f)
 {
-    struct ivc_tx *ring = &o->fence->ring;
-    o->fence->alone = true;
-    uint8_t *record = ring->data + (o->fence_at & (ring->size - 1));
-    record[offsetof(struct ivc_record, flags)] &= (uint8_t)~IVC_RECORD_TWIN;
+    uint8_t *record = f->ring.data + (f->last & (f->ring.size - 1));
+    uint8_t *flags = &record[offsetof(struct ivc_record, flags)];
+    f->alone = f->alone || (*flags & IVC_RECORD_FENCE);
+    *flags &= (uint8_t)~IVC_RECORD_TWIN;
 }
 
+/* A fence's twin that does not wait for a relay overtakes it, and is delivered a second time. */
 static ssize_t by_kernel(struct dest *d, struct outgoing *o, bool on_ring)
 {
-    if (!settle_all(d) && o->fence && !ip_is_multicast(o->to.ip)) {
-        untwin(o);
+    if (!settle_all(d) && o->everywhere) {
+        for (struct tx_flow *f = d->flows; f; f = f->next)
+            if (!o->unicast || o->unicast == f)
+                untwin(f);
         return (ssize_t)o->length;
     }
     ssize_t n = kernel_send(o);

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from endurance_field import (
     ADDRESSES,
+    GROUP,
     PATIENCE_S,
     SEED,
     Field,
@@ -149,6 +150,29 @@ def test_a_relay_that_stops_at_the_first_record_costs_only_time(field_maker: Fie
             adas.await_arrivals("going on", hmi)
             field.replan("network")
             field.await_path("network", [(adas, hmi.address), (hmi, adas.address)])
+
+
+def test_a_relay_that_stops_at_a_groups_first_record_costs_only_time(
+    field_maker: FieldMaker,
+) -> None:
+    group, port = GROUP.split(":")
+    with (
+        field_maker(path="network") as field,
+        field.traffic("adas", int(port), "--join", group, bind=group) as member,
+        field.traffic("hmi", 30510, "--rate", 20, "--to", GROUP) as sender,
+    ):
+        sender.order("go")
+        for _ in range(size(4, 40)):
+            field.replan("relay")
+            field.await_path("relay", [(sender, GROUP)])
+            with stopped_controller(field):  # before the next datagram
+                pass
+            member.await_arrivals("going on", sender)
+            field.replan("network")
+            field.await_path("network", [(sender, GROUP)])
+        sender.order("pause")
+        await_the_rest(sender, member)
+        assert_whole(sender, member)
 
 
 def test_a_controller_that_stops_in_a_change_of_paths_costs_only_time(
