@@ -39,6 +39,7 @@ hmi                                          1   256     1     -b----      13.5
 /local/domain/1/data/ivc = ""
 /local/domain/2/name = "adas"
 /vm/0f3c1a52-77f1-4b0e-9d3e-5ab6a3f0c8de/name = "hmi"
+/vm/0f3c1a52-77f1-4b0e-9d3e-5ab6a3f0c8de/image/kernel = "/boot/vmlinuz"
 ==
 free_memory            : 1501
 """

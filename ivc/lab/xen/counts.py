@@ -34,7 +34,7 @@ _GRANT = re.compile(r"\[0x[0-9a-f]+\] +(\d+) ")
 _PORTS_OF = re.compile(r"Event channel information for domain (\d+)")
 _PORT = re.compile(r"\[.*\]: s=(\d)")
 _UNBOUND, _INTERDOMAIN = "2", "3"
-_KEPT = re.compile(r'/(data/ivc|ivc/answer) = ""$')
+_KEPT = re.compile(r'/(data/ivc|ivc/answer) = ""$|^/vm/[^/]+/image/')
 _OF_A_LIFE = re.compile(r"/[0-9a-f]{8}-[0-9a-f-]{27}(?=/|$)|/\d+(?=/|$)")
 _SETTLE_SECONDS = 20.0
 _PAUSE_SECONDS = 0.5
@@ -46,8 +46,8 @@ class Counts:
 
     `grants`: pages mapped, by (owner, who maps them); `ports`: event channels to other
     domains or waiting for one; `nodes`: of XenStore, by path with `*` for numbers and uuids, but
-    for the two empty folders IVC keeps while a guest lives; `zombies`: dead domains somebody still
-    maps a page of.
+    for the two empty folders IVC keeps while a guest lives and what xl forgets with a save (its
+    image); `zombies`: dead domains somebody still maps a page of.
     """
 
     grants: Mapping[tuple[str, str], int]
