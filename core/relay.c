@@ -147,7 +147,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     do {
         uint64_t key;
         size_t size = ivc_someip_key(relay->copy + at, length - at, &key);
-        struct ivc_kind *kind = ivc_kinds_find(&relay->kinds, key);
+        struct ivc_kind *kind = ivc_kinds_find(&relay->kinds, flow->way, key);
 
         if (kind == NULL || kind->action == IVC_ACTION_ASK) {
             memset(flow->asked_header, 0, sizeof(flow->asked_header));
@@ -163,9 +163,11 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     return true;
 }
 
-/* Take denied messages out of the copy. True: something is left; *length says how much. */
-static bool take_out_denied(struct ivc_relay *relay, size_t *length)
+/* Take denied messages out of the copy. True: something is left; *length says how much.
+ * All or nothing of what the kernel has too: the receiver compares its copy with ours. */
+static bool take_out_denied(struct ivc_relay *relay, uint8_t flags, size_t *length)
 {
+    const bool whole = (flags & (IVC_RECORD_TWIN | IVC_RECORD_FENCE)) != 0;
     size_t at = 0, kept = 0;
     bool any = false;
 
@@ -180,6 +182,9 @@ static bool take_out_denied(struct ivc_relay *relay, size_t *length)
             any = true;
         }
         at += size;
+    }
+    if (whole && kept != at) {
+        return false;
     }
     *length = kept;
     return any;
@@ -251,7 +256,7 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     if (!divide(relay, flow, length)) {
         return IVC_RELAY_ASKS;
     }
-    if (take_out_denied(relay, &length)) {
+    if (take_out_denied(relay, record->flags, &length)) {
         result = write_copy(relay, flow, record, length, last);
     }
     if (result == IVC_RELAY_MORE) {
@@ -492,7 +497,7 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call)
     struct ivc_relayed *flow = relay->queues[CALLING].first;
     if (flow != NULL) {
         *call = (struct ivc_relay_call){
-            .flow = flow->flow, .why = flow->why, .key = flow->asked_key};
+            .flow = flow->flow, .why = flow->why, .way = flow->way, .key = flow->asked_key};
         memcpy(call->header, flow->asked_header, sizeof(call->header));
         move(relay, flow, flow->why == IVC_RELAY_ASKS ? ASKED : STOPPED);
     } else {
@@ -502,30 +507,42 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call)
     return flow != NULL;
 }
 
-/* Those in a queue that wait for a decision on `key` go on. */
-static void resume(struct ivc_relay *relay, enum state state, uint64_t key)
+/* Those in a queue that wait for a decision on a kind go on. */
+static void resume(struct ivc_relay *relay, enum state state, uint32_t way, uint64_t key)
 {
     struct ivc_relayed *next;
 
     for (struct ivc_relayed *flow = relay->queues[state].first; flow != NULL; flow = next) {
         next = flow->next;
-        if (flow->why == IVC_RELAY_ASKS && flow->asked_key == key) {
+        if (flow->why == IVC_RELAY_ASKS && flow->way == way && flow->asked_key == key) {
             move(relay, flow, READY);
         }
     }
 }
 
-struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint64_t key, uint32_t action)
+struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
+                                  uint32_t action)
 {
     enter(relay);
-    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, key, action);
+    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action);
     if (kind != NULL) {
-        resume(relay, ASKED, key);
-        resume(relay, CALLING, key);
+        resume(relay, ASKED, way, key);
+        resume(relay, CALLING, way, key);
     }
     leave(relay);
     ivc_bell_ring(&relay->wake);
     return kind;
+}
+
+void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way)
+{
+    enter(relay);
+    flow->way = way;
+    if (flow->why == IVC_RELAY_ASKS && (flow->state == ASKED || flow->state == CALLING)) {
+        move(relay, flow, READY); /* nobody will answer what it has asked */
+    }
+    leave(relay);
+    ivc_bell_ring(&relay->wake);
 }
 
 void ivc_relay_ask_again(struct ivc_relay *relay)

@@ -112,7 +112,7 @@ def test_a_kind_is_asked_about_once_and_again_after_a_new_plan(
 ) -> None:
     asked: list[someip.Header | None] = []
 
-    def judge(dcc: DataCommunicationController, header: someip.Header | None) -> Action:
+    def judge(_dcc: object, _way: object, header: someip.Header | None) -> Action:
         asked.append(header)
         return Action.RELAY
 
@@ -131,7 +131,7 @@ def test_a_kind_is_asked_about_once_and_again_after_a_new_plan(
 def test_what_is_denied_is_counted_and_goes_nowhere(
     start: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judge(dcc: DataCommunicationController, header: someip.Header | None) -> Action:
+    def judge(_dcc: object, _way: object, header: someip.Header | None) -> Action:
         return Action.DENY if header and header.method_id == 0x666 else Action.RELAY
 
     monkeypatch.setattr(DataCommunicationController, "judge", judge)
