@@ -71,7 +71,7 @@ struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint32_t way, uint64_t 
 }
 
 struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t key,
-                               uint32_t action)
+                               uint16_t action, uint16_t answer)
 {
     struct ivc_kind *kind = slot_of(kinds, way, key);
 
@@ -84,6 +84,7 @@ struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t k
         kind->way = way;
     }
     kind->action = action;
+    kind->answer = answer;
     return kind;
 }
 

@@ -29,7 +29,8 @@ enum ivc_action {
 struct ivc_kind {
     uint64_t key;    /* ivc_someip_key; 0: what is no SOME/IP message */
     uint32_t way;    /* the controller's number of the way; 0: no entry */
-    uint32_t action; /* enum ivc_action */
+    uint16_t action; /* enum ivc_action */
+    uint16_t answer; /* the return code requests are answered with if they are denied; 0: none */
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;
     _Atomic uint64_t denied; /* of the messages */
@@ -60,7 +61,7 @@ struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint32_t way, uint64_t 
 
 /* Decide on a kind, new or not; NULL if the table is full. The entry stays where it is. */
 struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t key,
-                               uint32_t action);
+                               uint16_t action, uint16_t answer);
 
 /* Ask again about each kind; counts go on. */
 void ivc_kinds_ask_again(struct ivc_kinds *kinds);

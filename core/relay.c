@@ -25,6 +25,9 @@
 #define EVENTS_AT_ONCE 64
 #define PARTS_MOST (IVC_DATAGRAM_MOST / IVC_SOMEIP_HEADER + 1) /* a rest may be rubbish */
 
+#define SOMEIP_REQUEST 0x00u
+#define SOMEIP_ERROR 0x81u
+
 /* How long a receiver may take nothing before what is for it is dropped; well below what
  * a sender waits for us to pass on what its kernel must not overtake (preload/send.c). */
 #define PATIENCE_NS UINT64_C(50000000)
@@ -40,10 +43,12 @@ struct queue {
     struct ivc_relayed *last;
 };
 
-/* A message of the datagram at hand. */
+/* A message of the datagram at hand, and what its kind does not say of its header. */
 struct part {
     struct ivc_kind *kind;
     size_t size;
+    uint8_t session[2];
+    uint8_t interface;
 };
 
 struct ivc_relay {
@@ -157,7 +162,12 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
             flow->asked_key = key;
             return false;
         }
-        relay->parts[relay->count++] = (struct part){kind, size};
+        struct part *part = &relay->parts[relay->count++];
+        *part = (struct part){.kind = kind, .size = size};
+        if (key != 0) {
+            memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
+            part->interface = relay->copy[at + 13];
+        }
         at += size;
     } while (at < length);
     return true;
@@ -188,6 +198,66 @@ static bool take_out_denied(struct ivc_relay *relay, uint8_t flags, size_t *leng
     }
     *length = kept;
     return any;
+}
+
+/* ---- answers to what is denied ------------------------------------------------ */
+
+static void big_endian(uint8_t *at, unsigned bytes, uint64_t value)
+{
+    for (unsigned i = bytes; i > 0; i--, value >>= 8) {
+        at[i - 1] = (uint8_t)value;
+    }
+}
+
+/* The header of an error that answers a request: its ids and session, and no payload
+ * (message types: Open SOME/IP 684). */
+static void make_answer(uint8_t *header, const struct part *part)
+{
+    const uint64_t key = part->kind->key;
+
+    big_endian(header, 4, key >> 32);
+    big_endian(header + 4, 4, 8);
+    big_endian(header + 8, 2, key >> 16);
+    memcpy(header + 10, part->session, sizeof(part->session));
+    header[12] = (uint8_t)(key >> 8);
+    header[13] = part->interface;
+    header[14] = SOMEIP_ERROR;
+    header[15] = (uint8_t)part->kind->answer;
+}
+
+static bool write_answer(const struct part *part, struct ivc_relayed *back)
+{
+    uint8_t header[IVC_SOMEIP_HEADER];
+    const struct iovec iov = {header, sizeof(header)};
+
+    if (back == NULL || back->last.kind == 0) {
+        return false;
+    }
+    make_answer(header, part);
+    struct ivc_record record = back->last;
+    record.flags = 0;
+    record.stamp = 0;
+    if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
+        return false;
+    }
+    if (ivc_tx_publish(back->tx)) {
+        ivc_bell_ring(&back->rung);
+    }
+    return true;
+}
+
+/* Answer the requests of the datagram at hand that were denied and shall have one. */
+static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    for (size_t i = 0; i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+        const struct ivc_kind *kind = part->kind;
+
+        if (kind->action == IVC_ACTION_DENY && kind->answer != 0 &&
+            (kind->key & 0xff) == SOMEIP_REQUEST) {
+            ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
+        }
+    }
 }
 
 static void count_record(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
@@ -224,6 +294,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     }
     if (rc == 0) {
         flow->full_since = 0;
+        flow->last = *record;
     } else if (!last && is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
@@ -261,6 +332,7 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     }
     if (result == IVC_RELAY_MORE) {
         count_record(relay, flow, record->length);
+        answer_denied(relay, flow);
     }
     return result;
 }
@@ -521,10 +593,10 @@ static void resume(struct ivc_relay *relay, enum state state, uint32_t way, uint
 }
 
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint32_t action)
+                                  uint16_t action, uint16_t answer)
 {
     enter(relay);
-    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action);
+    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action, answer);
     if (kind != NULL) {
         resume(relay, ASKED, way, key);
         resume(relay, CALLING, way, key);
@@ -532,6 +604,14 @@ struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_
     leave(relay);
     ivc_bell_ring(&relay->wake);
     return kind;
+}
+
+void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
+                         struct ivc_relayed *back)
+{
+    enter(relay);
+    flow->back = back;
+    leave(relay);
 }
 
 void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way)

@@ -49,12 +49,16 @@ struct ivc_relayed {
     struct ivc_tx *tx;
     uint32_t way; /* what its kinds are kinds of; not 0 */
     uint32_t reserved;
+    struct ivc_relayed *back; /* on which its requests are answered, or NULL */
     struct ivc_bell heard; /* the sender rings it */
     struct ivc_bell rung;  /* the receiver's */
     _Atomic uint64_t messages; /* records taken, their bytes, and those there was no room for */
     _Atomic uint64_t bytes;
     _Atomic uint64_t full;
+    _Atomic uint64_t answered;   /* denied requests that got an answer, */
+    _Atomic uint64_t unanswered; /* and those that should have got one */
     /* the loop's */
+    struct ivc_record last; /* written to the second ring; kind 0: none yet */
     uint64_t full_since; /* ns; 0: there is room */
     uint64_t asked_key;
     uint8_t asked_header[16]; /* IVC_SOMEIP_HEADER */
@@ -102,7 +106,15 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
  * until ivc_relay_clear, or NULL: the table is full.
  */
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint32_t action);
+                                  uint16_t action, uint16_t answer);
+
+/*
+ * Requests denied on a flow are answered on `back`, which leads to their sender; NULL: not.
+ * Before `back` is removed nobody may be left who answers on it. An answer follows what `back`
+ * has passed on last, as if the service had sent it next; before the first there is none.
+ */
+void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
+                         struct ivc_relayed *back);
 
 /* A flow's messages are of other kinds from now on. */
 void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way);

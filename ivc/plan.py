@@ -45,7 +45,7 @@ from ivc.network.ways import (
 from ivc.plan_guests import PlannedGuest, plan_guest
 from ivc.plan_guests import Rings as GuestRings
 from ivc.reasons import Reason
-from ivc.someip import Header
+from ivc.someip import Header, ReturnCode
 
 __all__ = [
     "Decision",
@@ -235,10 +235,13 @@ class Plan:
             return None
         return self._offers.way((sender.name, receiver.name), source, destination)
 
-    def judge(self, way: Way | None, header: Header | None) -> Path:
-        """What becomes of a message of a flow the relay has; None: of what is no message."""
+    def judge(self, way: Way | None, header: Header | None) -> tuple[Path, ReturnCode | None]:
+        """What becomes of a message of a flow the relay has; None: of what is no message.
+
+        And what it is to be answered with if it is denied.
+        """
         rule = first_match(self.rules, way, header) if way is not None else None
-        return PATHS[rule.action] if rule is not None else self.path
+        return (PATHS[rule.action], rule.answer) if rule is not None else (self.path, None)
 
     def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
         """As for datagrams, but for what is not carried, or not so, for TCP."""

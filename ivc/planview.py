@@ -103,6 +103,7 @@ def _rule(rule: "Rule") -> dict[str, Any]:
         "type": rule.type.name if rule.type is not None else None,
         "protocol": rule.protocol,
         "action": rule.action.value,
+        "answer": rule.answer.name if rule.answer is not None else None,
     }
 
 
@@ -190,7 +191,11 @@ def _pair_row(pair: "PlannedPair") -> tuple[str, ...]:
 
 
 def _rules_table(plan: "Plan") -> str:
-    rows = [[str(cell or "any") for cell in _rule(rule).values()] for rule in plan.rules]
+    rows = []
+    for rule in plan.rules:
+        *matched, action, answer = _rule(rule).values()
+        words = f"{action}, {answer}" if answer else action
+        rows.append([*(str(cell or "any") for cell in matched), words])
     head = ("rule", "from", "to", "service", "instance", "method", "client", "type", "protocol")
     return _table((*head, "action"), rows)
 

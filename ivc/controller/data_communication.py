@@ -171,6 +171,9 @@ class DataCommunicationController:
         relay.relayed = Relayed(relay.flow, relay.receiver, relay.sender, heard, rung, way)
         self._relays[relay.flow] = relay
         self._start().add(relay.relayed)
+        for other in self._opposite(relay):
+            self._answer(other)
+        self._answer(relay)
 
     def close(self, relay: Relay) -> None:
         """Pass on what is still there, then let go of everything. Idempotent."""
@@ -178,6 +181,8 @@ class DataCommunicationController:
         if relayed is not None:
             del self._relays[relay.flow]
             loop = self._start()
+            for other in self._opposite(relay):  # none answers on it any more
+                self._answer(other)
             loop.remove(relayed)
             self._drain(loop, relayed, 1 << relay.first.ident.order)
             self._dropped += relayed.full
@@ -195,12 +200,14 @@ class DataCommunicationController:
 
     # ---- kinds
 
-    def judge(self, way: Way | None, header: someip.Header | None) -> Action:
+    def judge(self, way: Way | None, header: someip.Header | None) -> tuple[Action, int]:
         """What becomes of messages of a kind on relayed flows; None: of what is no message.
 
-        Here nothing has another way any more: what is not denied is passed on.
+        Here nothing has another way any more: what is not denied is passed on. With it the return
+        code that denied requests are answered with, or 0.
         """
-        return Action.DENY if self.plan.judge(way, header) is Path.DENIED else Action.RELAY
+        path, answer = self.plan.judge(way, header)
+        return Action.DENY if path is Path.DENIED else Action.RELAY, answer or 0
 
     @property
     def denials(self) -> Counter[Denial]:
@@ -235,11 +242,11 @@ class DataCommunicationController:
         """Decide on a new kind and tell the loop. A table that is full is begun anew."""
         header = someip.parse_header(call.header)[0] if call.key else None
         way = next((each for each, number in self._ways.items() if number == call.way), None)
-        action = self.judge(way, header)
-        counts = loop.decide(call.way, call.key, action)
+        judged = self.judge(way, header)
+        counts = loop.decide(call.way, call.key, *judged)
         if counts is None:
             self._forget(loop)
-            counts = loop.decide(call.way, call.key, action)
+            counts = loop.decide(call.way, call.key, *judged)
             assert counts is not None
         self.kinds[call.way, call.key] = Kind(way, header, counts)
 
@@ -253,6 +260,21 @@ class DataCommunicationController:
                 self._denials[denial] += kind.counts.denied
         loop.clear()
         self.kinds.clear()
+
+    def _opposite(self, relay: Relay) -> list[Relay]:
+        """Those that lead from where it ends to where it begins."""
+        back = (relay.ends.destination, relay.ends.source)
+        return [
+            other
+            for other in self._relays.values()
+            if (other.ends.source, other.ends.destination) == back
+        ]
+
+    def _answer(self, relay: Relay) -> None:
+        """Have the loop answer what is denied on a relay, if there is one back."""
+        assert relay.relayed is not None
+        back = next(iter(self._opposite(relay)), None)
+        self._start().answer_on(relay.relayed, back.relayed if back is not None else None)
 
     def _way(self, ends: Ends) -> Way | None:
         member = IPv4Address(ends.member)

@@ -213,11 +213,16 @@ def _flow(flow: Flow) -> Document:
         "path": "relay" if spec.relay else "direct",
         "state": flow.state.value,
         "ring_bytes": flow.bytes,
-        **(
-            {**_counts(relay.relayed), "dropped_full": relay.relayed.full if relay.relayed else 0}
-            if relay is not None
-            else {}
-        ),
+        **(_relayed(relay.relayed) if relay is not None else {}),
+    }
+
+
+def _relayed(relayed: Relayed | None) -> Document:
+    return {
+        **_counts(relayed),
+        "dropped_full": relayed.full if relayed is not None else 0,
+        "answered": relayed.answered if relayed is not None else 0,
+        "unanswered": relayed.unanswered if relayed is not None else 0,
     }
 
 

@@ -11,6 +11,7 @@ client = 0x0100
 type = "REQUEST"               # REQUEST | REQUEST_NO_RETURN | NOTIFICATION | RESPONSE | ERROR
 protocol = "udp"               # udp | tcp
 action = "deny"                # direct | relay | network | deny
+answer = "E_NOT_REACHABLE"     # with deny: the return code of the error a request gets
 """
 
 from collections.abc import Collection
@@ -23,7 +24,7 @@ from typing import Any, Final, TypeVar
 from ivc.network import fields
 from ivc.network.model import Protocol
 from ivc.network.values import Report, Scalar, Table, Value, describe
-from ivc.someip import MessageType
+from ivc.someip import MessageType, ReturnCode
 
 
 class Action(StrEnum):
@@ -37,7 +38,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule, the `number`-th from 1. A member that is None matches anything."""
+    """One rule, the `number`-th from 1. What it matches by is anything where it is None.
+
+    `answer` is what requests get that it denies; None: nothing.
+    """
 
     number: int
     action: Action
@@ -49,6 +53,7 @@ class Rule:
     client: int | None = None
     type: MessageType | None = None
     protocol: Protocol | None = None
+    answer: ReturnCode | None = None
 
     @property
     def by_message(self) -> bool:
@@ -61,13 +66,25 @@ class Rule:
 
 
 _MATCHED: Final = tuple(
-    member.name for member in members(Rule) if member.name not in {"number", "action"}
+    member.name for member in members(Rule) if member.name not in {"number", "action", "answer"}
 )
 _KEYS: Final = frozenset(
-    {"from", "to", "service", "instance", "method", "client", "type", "protocol", "action"}
+    {
+        "from",
+        "to",
+        "service",
+        "instance",
+        "method",
+        "client",
+        "type",
+        "protocol",
+        "action",
+        "answer",
+    }
 )
 _TYPES: Final = {kind.name: kind for kind in MessageType if "ACK" not in kind.name}
 _PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
+_ANSWERS: Final = {code.name: code for code in ReturnCode if code}
 _ACTIONS: Final = {action.value: action for action in Action}
 
 _Named = TypeVar("_Named", bound=Enum)
@@ -89,6 +106,7 @@ def _rule(number: int, table: Table, nodes: Collection[str], report: Report) -> 
         "destination": fields.optional(table, "to", node, report),
         "type": fields.optional(table, "type", _type, report),
         "protocol": fields.optional(table, "protocol", _protocol, report),
+        "answer": fields.optional(table, "answer", _answer, report),
     }
     for key in ("service", "instance", "method", "client"):
         rule[key] = fields.optional(table, key, fields.identifier, report)
@@ -141,6 +159,10 @@ def _protocol(value: Value, report: Report) -> Protocol | None:
     return _named(value, _PROTOCOLS, "bad-protocol", "write one of these", report)
 
 
+def _answer(value: Value, report: Report) -> ReturnCode | None:
+    return _named(value, _ANSWERS, "bad-return-code", "write the name of a return code", report)
+
+
 def _check(rule: Rule, table: Table, report: Report) -> None:
     """What fits together by itself; what fits the network is for `ivc.network.lint`."""
     if rule.instance is not None and "service" not in table.items:
@@ -150,6 +172,16 @@ def _check(rule: Rule, table: Table, report: Report) -> None:
             "an instance without a service",
             "service beside instance",
             "add the service; which instance a message is for follows from it and the endpoint",
+        )
+    if "answer" in table.items and (
+        rule.action is not Action.DENY or rule.type not in {None, MessageType.REQUEST}
+    ):
+        report.error(
+            table.items["answer"].place,
+            "no-answer",
+            "an answer to what is not denied, or asks for none",
+            "answer beside deny, for any type or REQUEST",
+            "remove answer",
         )
     if rule.action is Action.NETWORK and rule.by_message:
         report.error(

@@ -45,6 +45,11 @@ class Way:
     there: Instances = _NOTHING
 
     @property
+    def back(self) -> "Way":
+        """The other way between the same ends."""
+        return Way(self.destination, self.source, self.protocol, self.there, self.here)
+
+    @property
     def instances(self) -> Instances:
         """What its messages can be about."""
         return self.here | self.there
@@ -81,7 +86,17 @@ def candidates(rules: Sequence[Rule], way: Way) -> list[Rule]:
 
 
 def outlook(rules: Sequence[Rule], default: Path, way: Way) -> Path:
-    """The path of a whole flow: what all of its messages take, or else the relay."""
+    """The path of a whole flow: what all of its messages take, or else the relay.
+
+    Where requests may be denied with an answer, the relay has the way back too: to give it.
+    """
+    path = _outlook(rules, default, way)
+    if path is Path.DIRECT and any(rule.answer for rule in candidates(rules, way.back)):
+        return Path.RELAY
+    return path
+
+
+def _outlook(rules: Sequence[Rule], default: Path, way: Way) -> Path:
     found = candidates(rules, way)
     paths = {PATHS[rule.action] for rule in found}
     if not found or not covers(found[-1], way):

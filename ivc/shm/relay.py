@@ -92,6 +92,16 @@ class Relayed:
         """Records there was no room for in the second ring."""
         return int(self.c.full)
 
+    @property
+    def answered(self) -> int:
+        """Denied requests that got an answer."""
+        return int(self.c.answered)
+
+    @property
+    def unanswered(self) -> int:
+        """Denied requests that should have got one, and there was no way to give it."""
+        return int(self.c.unanswered)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -138,10 +148,20 @@ class Loop:
             int(call.flow), Result(call.why), int(call.way), int(call.key), bytes(call.header)
         )
 
-    def decide(self, way: int, key: int, action: Action) -> Counts | None:
-        """Decide on a kind; flows that waited for it go on. None: the table is full."""
-        kind = lib.ivc_relay_decide(self._relay, way, key, action)
+    def decide(self, way: int, key: int, action: Action, answer: int = 0) -> Counts | None:
+        """Decide on a kind; flows that waited for it go on. None: the table is full.
+
+        `answer` is the return code denied requests are answered with; 0: they are not.
+        """
+        kind = lib.ivc_relay_decide(self._relay, way, key, action, answer)
         return Counts(kind) if kind else None
+
+    def answer_on(self, relayed: Relayed, back: Relayed | None) -> None:
+        """Answer what is denied on a flow on `back`, which leads to its sender.
+
+        `back` must not be removed before this is taken back.
+        """
+        lib.ivc_relay_answer_on(self._relay, relayed.c, back.c if back is not None else ffi.NULL)
 
     def reroute(self, relayed: Relayed, way: int) -> None:
         """The messages of a flow are of other kinds from now on."""

@@ -3,12 +3,14 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from controller_lab import REQUEST, Lab, running_lab
 from fakewrapper import FakeWrapper
 
+from ivc import someip
 from ivc.controller import data_communication
 from ivc.controller.client import reload
 from ivc.network import Path as FlowPath
@@ -138,6 +140,28 @@ def test_what_the_kernel_has_too_is_not_split(field: Field, flags: RecordFlag) -
     assert server.receive(1)[1] == REQUEST
     assert lab.status()["relay"]["denied"][0]["messages"] == 1
     assert not server.has(1)
+
+
+def test_a_denied_request_is_answered_in_the_name_of_the_service(field: Field) -> None:
+    lab = field.start(DENY_METHOD + 'answer = "E_NOT_REACHABLE"\n')
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)  # nothing has come back yet: there is no way for the answer
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    server.want(1, SERVER, CLIENT)
+    server.await_active(CLIENT)
+    server.send(CLIENT, REQUEST)
+    assert client.receive(1)[1] == REQUEST
+    client.send(SERVER, BAD)
+    record, answer = client.receive(1)
+    request = someip.peek(BAD)
+    assert someip.peek(answer) == replace(request, message_type=0x81, return_code=0x05)
+    assert (record.src_ip, record.src_port) == (0x0A000002, 30509)
+    there, back = lab.status()["flows"]
+    assert (there["answered"], there["unanswered"], back["path"]) == (1, 1, "relay")
+    server.close()
+    lab.await_status(lambda s: not s["flows"])
 
 
 def test_a_reload_applies_other_rules_to_flows_that_stay(field: Field) -> None:

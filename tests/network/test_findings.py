@@ -106,6 +106,8 @@ ELSEWHERE = {
     "rule-node",
     "rule-service",
     "instance-alone",
+    "bad-return-code",
+    "no-answer",
     "network-by-message",
     "tcp-rule",
     "deny-by-tcp",
@@ -635,6 +637,7 @@ def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
     kinds = {"repeated-key", "syntax", "bad-e2e", "bad-port-type"}  # told by helpers
     kinds |= {"bad-path", "bad-promote", "bad-action", "bad-message-type", "bad-protocol"}
+    kinds |= {"bad-return-code"}
     for file in Path(ivc.network.__file__).parent.rglob("*.py"):
         if file.parent.name in {"arxml", "neutral"}:  # which have tables of their own
             continue

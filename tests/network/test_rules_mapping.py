@@ -8,7 +8,7 @@ from network_project import Project
 
 from ivc.errors import Finding, Severity
 from ivc.network import Action, Protocol, Rule
-from ivc.someip import MessageType
+from ivc.someip import MessageType, ReturnCode
 
 
 def with_rules(project: Project, *rules: str) -> Project:
@@ -24,7 +24,8 @@ def only(project: Project, *rules: str) -> Finding:
 def test_every_field(project: Project) -> None:
     rule = (
         'from = "hmi"\nto = "adas"\nservice = 0x1234\ninstance = "0x5678"\nmethod = 0x0421\n'
-        'client = 1\ntype = "REQUEST"\nprotocol = "udp"\naction = "deny"'
+        'client = 1\ntype = "REQUEST"\nprotocol = "udp"\naction = "deny"\n'
+        'answer = "E_UNKNOWN_METHOD"'
     )
     (found,) = with_rules(project, rule).load().mapping.rules
     assert found == Rule(
@@ -38,6 +39,7 @@ def test_every_field(project: Project) -> None:
         client=1,
         type=MessageType.REQUEST,
         protocol=Protocol.UDP,
+        answer=ReturnCode.E_UNKNOWN_METHOD,
     )
 
 
@@ -63,6 +65,15 @@ def test_what_is_left_out_is_any_and_the_order_is_the_files(project: Project) ->
         ('type = "request"\naction = "relay"', "bad-message-type", "/type", "REQUEST |"),
         ('type = "ERROR_ACK"\naction = "relay"', "bad-message-type", "/type", "REQUEST |"),
         ('protocol = "sctp"\naction = "relay"', "bad-protocol", "/protocol", "udp | tcp"),
+        ('answer = "E_OK"\naction = "deny"', "bad-return-code", "/answer", "E_NOT_OK | "),
+        ('answer = "NO"\naction = "deny"', "bad-return-code", "/answer", "E_NOT_OK | "),
+        ('answer = "E_NOT_OK"\naction = "relay"', "no-answer", "/answer", "beside deny"),
+        (
+            'type = "ERROR"\nanswer = "E_NOT_OK"\naction = "deny"',
+            "no-answer",
+            "/answer",
+            "any type or REQUEST",
+        ),
         ('instance = 1\naction = "relay"', "instance-alone", "/instance", "add the service"),
         ('method = 1\naction = "network"', "network-by-message", "/action", "leave out method"),
         ('type = "ERROR"\naction = "network"', "network-by-message", "/action", "whole flows"),

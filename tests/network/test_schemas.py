@@ -62,6 +62,7 @@ HOSTS: dict[str, Any] = {
     "rule": [
         {"from": "hmi", "to": "adas", "service": 4660, "instance": "0x0001", "action": "network"},
         {"method": "0x0421", "client": 1, "type": "REQUEST", "protocol": "udp", "action": "deny"},
+        {"method": 2, "type": "REQUEST", "answer": "E_NOT_REACHABLE", "action": "deny"},
         {"protocol": "tcp", "action": "direct"},
     ],
 }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ivc.network import Action, Endpoint, Eventgroup, Path, Protocol, Rule, ServiceInstance
 from ivc.network.ways import PATHS, SD, Offers, Way, candidates, first_match, outlook
-from ivc.someip import TP_FLAG, Header, MessageType
+from ivc.someip import TP_FLAG, Header, MessageType, ReturnCode
 
 NODES = ("a", "b", "c")
 TYPES = [kind for kind in MessageType if "ACK" not in kind.name]
@@ -123,6 +123,7 @@ def rules(draw: st.DrawFn) -> list[Rule]:
                 draw(maybe(ids)),
                 draw(maybe(st.sampled_from(TYPES))),
                 draw(maybe(st.sampled_from(Protocol))),
+                draw(maybe(st.just(ReturnCode.E_NOT_OK))),
             )
         )
     return made
@@ -190,8 +191,17 @@ def test_a_flow_is_looked_into_only_if_rules_differ(
 ) -> None:
     actions = {PATHS[rule.action] for rule in found} | {default}
     assert outlook(found, default, way) in actions | {Path.RELAY}
-    if len(actions) == 1:
+    if len(actions) == 1 and not any(rule.answer for rule in found):
         assert outlook(found, default, way) is default
+
+
+def test_the_way_back_of_requests_that_are_answered_is_the_relays() -> None:
+    deny = Rule(1, Action.DENY, source="a", service=1, method=1)
+    answer = replace(deny, answer=ReturnCode.E_NOT_REACHABLE)
+    assert outlook([deny], Path.DIRECT, PAIR.back) is Path.DIRECT
+    assert outlook([answer], Path.DIRECT, PAIR.back) is Path.RELAY
+    assert outlook([answer], Path.DIRECT, replace(PAIR.back, destination="c")) is Path.DIRECT
+    assert outlook([answer], Path.NETWORK, PAIR.back) is Path.NETWORK
 
 
 # ---- where services are

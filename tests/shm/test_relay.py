@@ -102,11 +102,12 @@ class Desk:
     judge: Callable[[int, int], Action] = lambda way, key: Action.RELAY
     asked: list[tuple[int, int]] = field(default_factory=list)
     counts: dict[tuple[int, int], Counts] = field(default_factory=dict)
+    code: int = 0
 
     def answer(self, call: Call) -> None:
         kind = (call.way, call.key)
         self.asked.append(kind)
-        counts = self.loop.decide(*kind, self.judge(*kind))
+        counts = self.loop.decide(*kind, self.judge(*kind), self.code)
         assert counts is not None
         self.counts[kind] = counts
 
@@ -301,6 +302,95 @@ def test_asked_again_a_kind_goes_on_counting() -> None:
             loop.ask_again()
         (key,) = set(desk.asked)
         assert (len(desk.asked), desk.counts[key].messages) == (2, 2)
+
+
+# ---- answers to what is denied
+
+
+def error(request: bytes, code: int) -> bytes:
+    """What a service would answer."""
+    header = someip.peek(request)
+    kind = someip.MessageType.ERROR
+    return replace(header, message_type=kind, return_code=code).build(0)
+
+
+@contextmanager
+def denying(answer: int = 3) -> Iterator[tuple[Loop, Way, Way, Desk]]:
+    """A flow on which service 2 is denied with an answer, and the flow back."""
+    with closing(Loop()) as loop:
+        there, back = Way(1, way=1), Way(2, way=2)
+        desk = Desk(loop, lambda way, key: Action.DENY if key >> 48 == 2 else Action.RELAY)
+        desk.code = answer
+        loop.answer_on(there.relayed, back.relayed)
+        yield loop, there, back, desk
+
+
+def request(service: int, session: int, kind: int = 0, interface: int = 7) -> bytes:
+    return someip.Header(service, 5, 6, session, 1, interface, kind).build(0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 0xFFFF)), max_size=8), st.booleans())
+def test_each_denied_request_is_answered_once(calls: list[tuple[int, int]], apart: bool) -> None:
+    with denying() as (_, there, back, desk):
+        back.send(b"first")
+        desk.pass_all(back)
+        requests = [request(*call) for call in calls]
+        there.send(*(requests if apart else [b"".join(requests)]))
+        desk.pass_all(there)
+        denied = [call for call in requests if someip.peek(call).service_id == 2]
+        assert back.received() == [b"first", *(error(call, 3) for call in denied)]
+        assert (there.relayed.answered, there.relayed.unanswered) == (len(denied), 0)
+
+
+def test_an_answer_comes_from_where_the_service_is_and_after_what_it_sent_last() -> None:
+    with denying() as (_, there, back, desk):
+        last = replace(record(5), flags=RecordFlag.TWIN | RecordFlag.FENCE)
+        back.tx.write(last, b"last")
+        back.send()
+        desk.pass_all(back)
+        there.send(request(2, 1))
+        desk.pass_all(there)
+        assert back.rx.read() is not None
+        answer, _ = back.rx.read() or (None, b"")
+        for name in ("src_ip", "src_port", "dst_ip", "dst_port", "kseq"):
+            assert getattr(answer, name) == getattr(last, name)
+        assert (answer.flags, answer.stamp) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in (*someip.MessageType, someip.TP_FLAG) if kind])
+def test_only_requests_are_answered(kind: int) -> None:
+    with denying() as (_, there, back, desk):
+        back.send(b"first")
+        desk.pass_all(back)
+        there.send(request(2, 1, kind))
+        desk.pass_all(there)
+        assert back.received() == [b"first"]
+        assert there.relayed.unanswered == 0
+
+
+def test_without_a_code_there_is_no_answer() -> None:
+    with denying(answer=0) as (_, there, back, desk):
+        back.send(b"first")
+        desk.pass_all(back)
+        there.send(request(2, 1))
+        desk.pass_all(there)
+        assert (back.received(), there.relayed.unanswered) == ([b"first"], 0)
+
+
+@pytest.mark.parametrize("why", ["nothing sent yet", "no way back", "full"])
+def test_what_cannot_be_answered_is_counted(why: str) -> None:
+    with denying() as (loop, there, back, desk):
+        if why != "nothing sent yet":
+            back.send(b"first")
+            desk.pass_all(back)
+        if why == "no way back":
+            loop.answer_on(there.relayed, None)
+        if why == "full":
+            back.fill(b"")
+            desk.pass_all(back)
+        there.send(request(2, 1))
+        desk.pass_all(there)
+        assert (there.relayed.answered, there.relayed.unanswered) == (0, 1)
 
 
 # ---- who waits for whom
