@@ -36,6 +36,7 @@ from ivc.network.ways import (
     Offers,
     Way,
     candidates,
+    concerned,
     first_match,
     outlook,
     sd_endpoints,
@@ -487,8 +488,10 @@ def _pair(
 ) -> PlannedPair:
     one, other = loads[a.name], loads[b.name]
     order = _order(mapping.rings, (a, b))
+    known = offers.services(a.address) | offers.services(b.address)
+    rules = [rule for rule in mapping.rules if rule.service is None or rule.service in known]
     flows = [
-        (size, outlook(mapping.rules, mapping.path, way()) if mapping.rules else mapping.path)
+        (size, outlook(rules, mapping.path, way()) if rules else mapping.path)
         for source, destination in ((a, b), (b, a))
         for size, way in _flows(source, destination, loads, offers, mapping.rings, order)
     ]
@@ -537,10 +540,8 @@ def _ways(
     inside = {node.name for node in nodes if node.inside}
     offers = Offers(network.services, sd_endpoints(network))
     promote = _promotion(mapping)
-    found = (
-        _planned_way(way, mapping, promote)
-        for way in offers.ways([node for node in network.nodes if node.name in inside])
-    )
+    ways = offers.ways([node for node in network.nodes if node.name in inside])
+    found = (_planned_way(way, mapping, promote) for way in concerned(mapping.rules, ways))
     ruled = {way for way in found if way.rules}
     return tuple(sorted(ruled, key=lambda w: (w.source, w.destination, w.protocol, w.services)))
 

@@ -2,13 +2,13 @@
 """What rules and network have to say to each other: services nobody has, rules that never match,
 and what a rule would have to look into and cannot."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ivc.network.link import Linked
 from ivc.network.model import External, Network, Node, Protocol
 from ivc.network.rules import Action, Rule
 from ivc.network.values import Array, Place, Report, Table
-from ivc.network.ways import Offers, Way, candidates, covers, sd_endpoints
+from ivc.network.ways import Offers, Way, candidates, concerned, covers, sd_endpoints
 from ivc.someip.header import SD_SERVICE
 
 
@@ -58,8 +58,7 @@ def _report_unknown(
 
 
 def _check_ways(rules: Sequence[Rule], linked: Linked, report: Report) -> None:
-    ways = _ways(linked)
-    reached = {way: candidates(rules, way) for way in ways}
+    reached = {way: candidates(rules, way) for way in concerned(rules, _ways(linked))}
     for rule in rules:
         place = _place(rule, linked)
         met = [way for way, found in reached.items() if rule in found]
@@ -71,10 +70,10 @@ def _check_ways(rules: Sequence[Rule], linked: Linked, report: Report) -> None:
             _report_shared(next(way for way in met if not covers(rule, way)), place, report)
 
 
-def _ways(linked: Linked) -> Collection[Way]:
+def _ways(linked: Linked) -> Iterable[Way]:
     network: Network = linked.network
     inside = [node for node in network.nodes if _is_inside(node, linked)]
-    return list(Offers(network.services, sd_endpoints(network)).ways(inside))
+    return Offers(network.services, sd_endpoints(network)).ways(inside)
 
 
 def _is_inside(node: Node, linked: Linked) -> bool:

@@ -6,7 +6,7 @@ configuration says; which instance a message is for follows from that, its servi
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
@@ -85,15 +85,24 @@ def candidates(rules: Sequence[Rule], way: Way) -> list[Rule]:
     return found
 
 
+def concerned(rules: Sequence[Rule], ways: Iterable[Way]) -> Iterable[Way]:
+    """The ways with services rules are about: few of many, where each rule names one."""
+    named = {rule.service for rule in rules}
+    for way in ways:
+        if None in named or any(service in named for service, _ in way.instances):
+            yield way
+
+
 def outlook(rules: Sequence[Rule], default: Path, way: Way) -> Path:
     """The path of a whole flow: what all of its messages take, or else the relay.
 
     Where requests may be denied with an answer, the relay has the way back too: to give it.
     """
     path = _outlook(rules, default, way)
-    if path is Path.DIRECT and any(rule.answer for rule in candidates(rules, way.back)):
-        return Path.RELAY
-    return path
+    if path is not Path.DIRECT or not any(rule.answer for rule in rules):
+        return path
+    answers = any(rule.answer for rule in candidates(rules, way.back))
+    return Path.RELAY if answers else path
 
 
 def _outlook(rules: Sequence[Rule], default: Path, way: Way) -> Path:
@@ -183,8 +192,14 @@ class Offers:
         self._at: Mapping[Endpoint, Instances] = dict(at)
         self._groups: Mapping[tuple[Endpoint, str], Instances] = dict(groups)
         self._on: dict[IPv4Address, list[Endpoint]] = defaultdict(list)
-        for end in self._at:
+        self._services: dict[IPv4Address, set[int]] = defaultdict(set)
+        for end, instances in self._at.items():
             self._on[end.address].append(end)
+            self._services[end.address] |= {service for service, _ in instances}
+
+    def services(self, address: IPv4Address) -> Set[int]:
+        """The ids of all services at an address."""
+        return self._services.get(address, set())
 
     def way(self, names: tuple[str, str], source: Endpoint, destination: Endpoint) -> Way:
         """The way from one endpoint to another, which may be a group, between two nodes."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`[[rule]]` in a mapping: how it reads, and every slip that is found."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,11 @@ def test_network_for_one_of_two_services_at_an_endpoint_is_an_error(project: Pro
 
 def test_network_for_a_service_at_its_own_endpoint_is_none(project: Project) -> None:
     assert with_rules(project, 'service = 0x1235\naction = "network"').findings() == ()
+
+
+def test_the_example_in_the_documentation_is_one(project: Project) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    example = text.partition("```toml\n")[2].partition("```")[0].replace("gateway", "hmi")
+    project.mapping += example
+    loaded = project.load()
+    assert (len(loaded.mapping.rules), loaded.findings) == (2, ())
