@@ -115,5 +115,7 @@ void ivc_kind_count(struct ivc_kind *kind, size_t bytes)
 {
     ivc_count(&kind->messages, 1);
     ivc_count(&kind->bytes, bytes);
-    ivc_count(&kind->denied, kind->action == IVC_ACTION_DENY);
+    if (kind->action == IVC_ACTION_DENY) {
+        ivc_count(&kind->denied, 1);
+    }
 }

@@ -61,6 +61,7 @@ struct ivc_relay {
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
     size_t count;
+    bool denied; /* one of the parts is */
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
     struct ivc_kinds kinds;
@@ -143,12 +144,20 @@ static void move_all(struct ivc_relay *relay, enum state from, enum state to)
 
 /* ---- one record ----------------------------------------------------------- */
 
+/* Denied, and its sender shall be told. Key 0 is of what has no header to answer to. */
+static bool is_answered(const struct ivc_kind *kind)
+{
+    return kind->action == IVC_ACTION_DENY && kind->answer != 0 && kind->key != 0 &&
+           (kind->key & 0xff) == SOMEIP_REQUEST;
+}
+
 /* Divide the copy of `length` bytes into messages. False: one is of a kind to be asked for. */
 static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
 {
     size_t at = 0;
 
     relay->count = 0;
+    relay->denied = false;
     do {
         uint64_t key;
         size_t size = ivc_someip_key(relay->copy + at, length - at, &key);
@@ -164,7 +173,8 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
         }
         struct part *part = &relay->parts[relay->count++];
         *part = (struct part){.kind = kind, .size = size};
-        if (key != 0) {
+        relay->denied |= kind->action == IVC_ACTION_DENY;
+        if (is_answered(kind)) {
             memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
             part->interface = relay->copy[at + 13];
         }
@@ -181,6 +191,9 @@ static bool take_out_denied(struct ivc_relay *relay, uint8_t flags, size_t *leng
     size_t at = 0, kept = 0;
     bool any = false;
 
+    if (!relay->denied) {
+        return true;
+    }
     for (size_t i = 0; i < relay->count; i++) {
         size_t size = relay->parts[i].size;
 
@@ -249,12 +262,10 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
 /* Answer the requests of the datagram at hand that were denied and shall have one. */
 static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
 {
-    for (size_t i = 0; i < relay->count; i++) {
+    for (size_t i = 0; relay->denied && i < relay->count; i++) {
         const struct part *part = &relay->parts[i];
-        const struct ivc_kind *kind = part->kind;
 
-        if (kind->action == IVC_ACTION_DENY && kind->answer != 0 &&
-            (kind->key & 0xff) == SOMEIP_REQUEST) {
+        if (is_answered(part->kind)) {
             ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
         }
     }

@@ -368,6 +368,18 @@ def test_only_requests_are_answered(kind: int) -> None:
         assert there.relayed.unanswered == 0
 
 
+@pytest.mark.parametrize("rubbish", [b"", b"rubbish", bytes(16), request(2, 1)[:-1]])
+def test_what_is_no_message_is_not_answered(rubbish: bytes) -> None:
+    with denying() as (_, there, back, desk):
+        back.send(request(1, 1))
+        desk.pass_all(back)
+        desk.judge = lambda way, key: Action.DENY
+        there.send(rubbish)
+        desk.pass_all(there)
+        assert back.received() == [request(1, 1)]
+        assert (there.relayed.answered, there.relayed.unanswered) == (0, 0)
+
+
 def test_without_a_code_there_is_no_answer() -> None:
     with denying(answer=0) as (_, there, back, desk):
         back.send(b"first")
