@@ -7,11 +7,10 @@ inside is planned; the rings themselves are made when somebody sends.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import partial
 from ipaddress import IPv4Address
 from itertools import combinations
 
@@ -491,9 +490,9 @@ def _pair(
     known = offers.services(a.address) | offers.services(b.address)
     rules = [rule for rule in mapping.rules if rule.service is None or rule.service in known]
     flows = [
-        (size, outlook(rules, mapping.path, way()) if rules else mapping.path)
-        for source, destination in ((a, b), (b, a))
-        for size, way in _flows(source, destination, loads, offers, mapping.rings, order)
+        (size, outlook(rules, mapping.path, _way(*ways, end, offers)) if rules else mapping.path)
+        for ways in ((a, b), (b, a))
+        for size, end in _flows(loads[ways[0].name], loads[ways[1].name], mapping.rings, order)
     ]
     paths = {path for _, path in flows}
     path = paths.pop() if len(paths) == 1 else mapping.path
@@ -511,25 +510,25 @@ def _pair(
 
 
 def _flows(
-    a: PlannedNode,
-    b: PlannedNode,
-    loads: Map[str, _Load],
-    offers: Offers,
-    rings: Rings,
-    order: int,
-) -> Iterable[tuple[int, Callable[[], Way]]]:
-    """The flows one way, with the order of their rings: discovery by group and unicast, requests
-    to the one's endpoints and answers from the other's, and multicast events."""
-    names, one, other = (a.name, b.name), loads[a.name], loads[b.name]
+    one: _Load, other: _Load, rings: Rings, order: int
+) -> Iterable[tuple[int, Endpoint | None]]:
+    """The flows one way, with the order of their rings and the end that is known: None for
+    discovery, by group and unicast; the one's or the other's endpoint; the one's group."""
     if one.has_sd and other.has_sd:
-        yield from [(rings.sd, lambda: Way(*names, here=SD, there=SD))] * 2
+        yield from [(rings.sd, None)] * 2
     for end in one.udp | other.udp:
-        mine = end.address == a.address
-        client = Endpoint((b if mine else a).address, 0)
-        ends = (end, client) if mine else (client, end)
-        yield order, partial(offers.way, names, *ends)
+        yield order, end
     for group in one.groups:
-        yield order, partial(offers.way, names, Endpoint(a.address, 0), group)
+        yield order, group
+
+
+def _way(a: PlannedNode, b: PlannedNode, end: Endpoint | None, offers: Offers) -> Way:
+    names = (a.name, b.name)
+    if end is None:
+        return Way(*names, here=SD, there=SD)
+    if end.address == a.address:
+        return offers.way(names, end, Endpoint(b.address, 0))
+    return offers.way(names, Endpoint(a.address, 0), end)
 
 
 def _ways(
