@@ -2,6 +2,7 @@
 #include "kinds.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define LENGTH_COVERS 8u /* bytes of the header the length field counts */
@@ -42,44 +43,53 @@ void ivc_kinds_init(struct ivc_kinds *kinds, uint64_t seed)
     kinds->seed = seed | 1;
 }
 
-/* The slot of a key, or the empty one where it would go. */
-static struct ivc_kind *slot_of(struct ivc_kinds *kinds, uint64_t key)
+static bool is_of(const struct ivc_kind *kind, uint32_t way, uint64_t key)
 {
-    /* The top bits of the product are those all bits of the key have a part in. */
-    uint64_t at = key * kinds->seed >> (64 - IVC_KINDS_BITS);
+    return kind->key == key && kind->way == way;
+}
 
-    while (kinds->slots[at % IVC_KINDS_SLOTS].key != key &&
-           kinds->slots[at % IVC_KINDS_SLOTS].key != 0) {
+/* The slot of a kind, or the empty one where it would go. */
+static struct ivc_kind *slot_of(struct ivc_kinds *kinds, uint32_t way, uint64_t key)
+{
+    /* The top bits of a product are those all bits of its factor have a part in. What ways add is
+     * secret too: nobody can choose keys of one that collide with those of another. */
+    uint64_t salt = way * (kinds->seed << 32 | kinds->seed >> 32);
+    uint64_t at = (key * kinds->seed + salt) >> (64 - IVC_KINDS_BITS);
+
+    while (kinds->slots[at % IVC_KINDS_SLOTS].way != 0 &&
+           !is_of(&kinds->slots[at % IVC_KINDS_SLOTS], way, key)) {
         at++;
     }
     return &kinds->slots[at % IVC_KINDS_SLOTS];
 }
 
-struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint64_t key)
+struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint32_t way, uint64_t key)
 {
-    struct ivc_kind *kind = key == 0 ? &kinds->rubbish : slot_of(kinds, key);
+    struct ivc_kind *kind = slot_of(kinds, way, key);
 
-    return kind->key == key ? kind : NULL;
+    return kind->way != 0 ? kind : NULL;
 }
 
-struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint64_t key, uint32_t action)
+struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t key,
+                               uint16_t action, uint16_t answer)
 {
-    struct ivc_kind *kind = key == 0 ? &kinds->rubbish : slot_of(kinds, key);
+    struct ivc_kind *kind = slot_of(kinds, way, key);
 
-    if (kind->key != key) {
+    if (kind->way == 0) {
         if (kinds->count == IVC_KINDS_MOST) {
             return NULL;
         }
         kinds->count++;
         kind->key = key;
+        kind->way = way;
     }
     kind->action = action;
+    kind->answer = answer;
     return kind;
 }
 
 void ivc_kinds_ask_again(struct ivc_kinds *kinds)
 {
-    kinds->rubbish.action = IVC_ACTION_ASK;
     for (size_t i = 0; i < IVC_KINDS_SLOTS; i++) {
         kinds->slots[i].action = IVC_ACTION_ASK;
     }
@@ -89,12 +99,12 @@ static void clear(struct ivc_kinds *kinds, struct ivc_kind *kind)
 {
     ivc_count(&kinds->cleared.messages, kind->messages);
     ivc_count(&kinds->cleared.bytes, kind->bytes);
+    ivc_count(&kinds->cleared.denied, kind->denied);
     memset(kind, 0, sizeof(*kind));
 }
 
 void ivc_kinds_clear(struct ivc_kinds *kinds)
 {
-    clear(kinds, &kinds->rubbish);
     for (size_t i = 0; i < IVC_KINDS_SLOTS; i++) {
         clear(kinds, &kinds->slots[i]);
     }
@@ -105,4 +115,7 @@ void ivc_kind_count(struct ivc_kind *kind, size_t bytes)
 {
     ivc_count(&kind->messages, 1);
     ivc_count(&kind->bytes, bytes);
+    if (kind->action == IVC_ACTION_DENY) {
+        ivc_count(&kind->denied, 1);
+    }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Kinds of SOME/IP messages, and what is to become of each: the table the first
- * message of a kind enters and all others go by.
+ * message of a kind enters and all others go by. The same message is of another
+ * kind on another way: between other nodes, or other services' endpoints.
  *
  * Memory only: no system calls, no allocation, no locks. The message is looked
  * at where it lies, so it has to lie where nobody else can change it.
@@ -27,17 +28,18 @@ enum ivc_action {
 /* Counted by one thread; whoever else reads the counts sees them a little late. */
 struct ivc_kind {
     uint64_t key;    /* ivc_someip_key; 0: what is no SOME/IP message */
-    uint32_t action; /* enum ivc_action */
-    uint32_t reserved;
+    uint32_t way;    /* the controller's number of the way; 0: no entry */
+    uint16_t action; /* enum ivc_action */
+    uint16_t answer; /* the return code requests are answered with if they are denied; 0: none */
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;
+    _Atomic uint64_t denied; /* of the messages */
 };
 
 struct ivc_kinds {
     uint64_t seed; /* odd and secret, so that nobody can make keys that collide */
     uint32_t count;
     uint32_t reserved;
-    struct ivc_kind rubbish; /* key 0 */
     struct ivc_kind cleared; /* the counts of all there were before ivc_kinds_clear */
     struct ivc_kind slots[IVC_KINDS_SLOTS];
 };
@@ -54,11 +56,12 @@ size_t ivc_someip_key(const uint8_t *data, size_t size, uint64_t *key);
 /* An empty table; `seed` is any random number. */
 void ivc_kinds_init(struct ivc_kinds *kinds, uint64_t seed);
 
-/* The entry of a kind; NULL if it has none. */
-struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint64_t key);
+/* The entry of a kind; NULL if it has none. `way` is not 0. */
+struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint32_t way, uint64_t key);
 
 /* Decide on a kind, new or not; NULL if the table is full. The entry stays where it is. */
-struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint64_t key, uint32_t action);
+struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t key,
+                               uint16_t action, uint16_t answer);
 
 /* Ask again about each kind; counts go on. */
 void ivc_kinds_ask_again(struct ivc_kinds *kinds);
@@ -75,7 +78,7 @@ static inline void ivc_count(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, now + more, memory_order_relaxed);
 }
 
-/* One message of a kind, and its bytes. */
+/* One message of a kind, its bytes, and whether it is denied. */
 void ivc_kind_count(struct ivc_kind *kind, size_t bytes);
 
 #endif

@@ -25,6 +25,9 @@
 #define EVENTS_AT_ONCE 64
 #define PARTS_MOST (IVC_DATAGRAM_MOST / IVC_SOMEIP_HEADER + 1) /* a rest may be rubbish */
 
+#define SOMEIP_REQUEST 0x00u
+#define SOMEIP_ERROR 0x81u
+
 /* How long a receiver may take nothing before what is for it is dropped; well below what
  * a sender waits for us to pass on what its kernel must not overtake (preload/send.c). */
 #define PATIENCE_NS UINT64_C(50000000)
@@ -40,10 +43,12 @@ struct queue {
     struct ivc_relayed *last;
 };
 
-/* A message of the datagram at hand. */
+/* A message of the datagram at hand, and what its kind does not say of its header. */
 struct part {
     struct ivc_kind *kind;
     size_t size;
+    uint8_t session[2];
+    uint8_t interface;
 };
 
 struct ivc_relay {
@@ -56,6 +61,7 @@ struct ivc_relay {
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
     size_t count;
+    bool denied; /* one of the parts is */
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
     struct ivc_kinds kinds;
@@ -138,16 +144,24 @@ static void move_all(struct ivc_relay *relay, enum state from, enum state to)
 
 /* ---- one record ----------------------------------------------------------- */
 
+/* Denied, and its sender shall be told. Key 0 is of what has no header to answer to. */
+static bool is_answered(const struct ivc_kind *kind)
+{
+    return kind->action == IVC_ACTION_DENY && kind->answer != 0 && kind->key != 0 &&
+           (kind->key & 0xff) == SOMEIP_REQUEST;
+}
+
 /* Divide the copy of `length` bytes into messages. False: one is of a kind to be asked for. */
 static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
 {
     size_t at = 0;
 
     relay->count = 0;
+    relay->denied = false;
     do {
         uint64_t key;
         size_t size = ivc_someip_key(relay->copy + at, length - at, &key);
-        struct ivc_kind *kind = ivc_kinds_find(&relay->kinds, key);
+        struct ivc_kind *kind = ivc_kinds_find(&relay->kinds, flow->way, key);
 
         if (kind == NULL || kind->action == IVC_ACTION_ASK) {
             memset(flow->asked_header, 0, sizeof(flow->asked_header));
@@ -157,18 +171,29 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
             flow->asked_key = key;
             return false;
         }
-        relay->parts[relay->count++] = (struct part){kind, size};
+        struct part *part = &relay->parts[relay->count++];
+        *part = (struct part){.kind = kind, .size = size};
+        relay->denied |= kind->action == IVC_ACTION_DENY;
+        if (is_answered(kind)) {
+            memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
+            part->interface = relay->copy[at + 13];
+        }
         at += size;
     } while (at < length);
     return true;
 }
 
-/* Take denied messages out of the copy. True: something is left; *length says how much. */
-static bool take_out_denied(struct ivc_relay *relay, size_t *length)
+/* Take denied messages out of the copy. True: something is left; *length says how much.
+ * All or nothing of what the kernel has too: the receiver compares its copy with ours. */
+static bool take_out_denied(struct ivc_relay *relay, uint8_t flags, size_t *length)
 {
+    const bool whole = (flags & (IVC_RECORD_TWIN | IVC_RECORD_FENCE)) != 0;
     size_t at = 0, kept = 0;
     bool any = false;
 
+    if (!relay->denied) {
+        return true;
+    }
     for (size_t i = 0; i < relay->count; i++) {
         size_t size = relay->parts[i].size;
 
@@ -181,8 +206,69 @@ static bool take_out_denied(struct ivc_relay *relay, size_t *length)
         }
         at += size;
     }
+    if (whole && kept != at) {
+        return false;
+    }
     *length = kept;
     return any;
+}
+
+/* ---- answers to what is denied ------------------------------------------------ */
+
+static void big_endian(uint8_t *at, unsigned bytes, uint64_t value)
+{
+    for (unsigned i = bytes; i > 0; i--, value >>= 8) {
+        at[i - 1] = (uint8_t)value;
+    }
+}
+
+/* The header of an error that answers a request: its ids and session, and no payload
+ * (message types: Open SOME/IP 684). */
+static void make_answer(uint8_t *header, const struct part *part)
+{
+    const uint64_t key = part->kind->key;
+
+    big_endian(header, 4, key >> 32);
+    big_endian(header + 4, 4, 8);
+    big_endian(header + 8, 2, key >> 16);
+    memcpy(header + 10, part->session, sizeof(part->session));
+    header[12] = (uint8_t)(key >> 8);
+    header[13] = part->interface;
+    header[14] = SOMEIP_ERROR;
+    header[15] = (uint8_t)part->kind->answer;
+}
+
+static bool write_answer(const struct part *part, struct ivc_relayed *back)
+{
+    uint8_t header[IVC_SOMEIP_HEADER];
+    const struct iovec iov = {header, sizeof(header)};
+
+    if (back == NULL || back->last.kind == 0) {
+        return false;
+    }
+    make_answer(header, part);
+    struct ivc_record record = back->last;
+    record.flags = 0;
+    record.stamp = 0;
+    if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
+        return false;
+    }
+    if (ivc_tx_publish(back->tx)) {
+        ivc_bell_ring(&back->rung);
+    }
+    return true;
+}
+
+/* Answer the requests of the datagram at hand that were denied and shall have one. */
+static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    for (size_t i = 0; relay->denied && i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (is_answered(part->kind)) {
+            ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
+        }
+    }
 }
 
 static void count_record(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
@@ -219,6 +305,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     }
     if (rc == 0) {
         flow->full_since = 0;
+        flow->last = *record;
     } else if (!last && is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
@@ -251,11 +338,12 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     if (!divide(relay, flow, length)) {
         return IVC_RELAY_ASKS;
     }
-    if (take_out_denied(relay, &length)) {
+    if (take_out_denied(relay, record->flags, &length)) {
         result = write_copy(relay, flow, record, length, last);
     }
     if (result == IVC_RELAY_MORE) {
         count_record(relay, flow, record->length);
+        answer_denied(relay, flow);
     }
     return result;
 }
@@ -492,7 +580,7 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call)
     struct ivc_relayed *flow = relay->queues[CALLING].first;
     if (flow != NULL) {
         *call = (struct ivc_relay_call){
-            .flow = flow->flow, .why = flow->why, .key = flow->asked_key};
+            .flow = flow->flow, .why = flow->why, .way = flow->way, .key = flow->asked_key};
         memcpy(call->header, flow->asked_header, sizeof(call->header));
         move(relay, flow, flow->why == IVC_RELAY_ASKS ? ASKED : STOPPED);
     } else {
@@ -502,30 +590,50 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call)
     return flow != NULL;
 }
 
-/* Those in a queue that wait for a decision on `key` go on. */
-static void resume(struct ivc_relay *relay, enum state state, uint64_t key)
+/* Those in a queue that wait for a decision on a kind go on. */
+static void resume(struct ivc_relay *relay, enum state state, uint32_t way, uint64_t key)
 {
     struct ivc_relayed *next;
 
     for (struct ivc_relayed *flow = relay->queues[state].first; flow != NULL; flow = next) {
         next = flow->next;
-        if (flow->why == IVC_RELAY_ASKS && flow->asked_key == key) {
+        if (flow->why == IVC_RELAY_ASKS && flow->way == way && flow->asked_key == key) {
             move(relay, flow, READY);
         }
     }
 }
 
-struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint64_t key, uint32_t action)
+struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
+                                  uint16_t action, uint16_t answer)
 {
     enter(relay);
-    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, key, action);
+    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action, answer);
     if (kind != NULL) {
-        resume(relay, ASKED, key);
-        resume(relay, CALLING, key);
+        resume(relay, ASKED, way, key);
+        resume(relay, CALLING, way, key);
     }
     leave(relay);
     ivc_bell_ring(&relay->wake);
     return kind;
+}
+
+void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
+                         struct ivc_relayed *back)
+{
+    enter(relay);
+    flow->back = back;
+    leave(relay);
+}
+
+void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way)
+{
+    enter(relay);
+    flow->way = way;
+    if (flow->why == IVC_RELAY_ASKS && (flow->state == ASKED || flow->state == CALLING)) {
+        move(relay, flow, READY); /* nobody will answer what it has asked */
+    }
+    leave(relay);
+    ivc_bell_ring(&relay->wake);
 }
 
 void ivc_relay_ask_again(struct ivc_relay *relay)

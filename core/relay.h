@@ -7,6 +7,8 @@
  * something a turn of at most IVC_RELAY_TURN records, or an eighth of its ring. A
  * record is copied once, and what becomes of the copy is decided message by message,
  * by kind (core/kinds.h). Payload, addresses, flags and counts go on as they are.
+ * A record with a message that is denied goes on without it, unless the kernel has the
+ * same datagram: the receiver would not know the two for one, so the record is dropped.
  *
  *   unknown kind   the flow waits and a call says so; others go on meanwhile. The
  *                  answer, ivc_relay_decide, is for the kind, not for the record.
@@ -45,12 +47,18 @@ struct ivc_relayed {
     uint64_t flow; /* its number */
     struct ivc_rx *rx;
     struct ivc_tx *tx;
+    uint32_t way; /* what its kinds are kinds of; not 0 */
+    uint32_t reserved;
+    struct ivc_relayed *back; /* on which its requests are answered, or NULL */
     struct ivc_bell heard; /* the sender rings it */
     struct ivc_bell rung;  /* the receiver's */
     _Atomic uint64_t messages; /* records taken, their bytes, and those there was no room for */
     _Atomic uint64_t bytes;
     _Atomic uint64_t full;
+    _Atomic uint64_t answered;   /* denied requests that got an answer, */
+    _Atomic uint64_t unanswered; /* and those that should have got one */
     /* the loop's */
+    struct ivc_record last; /* written to the second ring; kind 0: none yet */
     uint64_t full_since; /* ns; 0: there is room */
     uint64_t asked_key;
     uint8_t asked_header[16]; /* IVC_SOMEIP_HEADER */
@@ -63,7 +71,7 @@ struct ivc_relayed {
 struct ivc_relay_call {
     uint64_t flow;
     uint32_t why; /* IVC_RELAY_ASKS or IVC_RELAY_POISONED */
-    uint32_t reserved;
+    uint32_t way;
     uint64_t key;
     uint8_t header[16]; /* of the message; zeros if key is 0 */
 };
@@ -97,7 +105,19 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
  * Decide on a kind; flows that wait for it go on. The entry, which stays where it is
  * until ivc_relay_clear, or NULL: the table is full.
  */
-struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint64_t key, uint32_t action);
+struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
+                                  uint16_t action, uint16_t answer);
+
+/*
+ * Requests denied on a flow are answered on `back`, which leads to their sender; NULL: not.
+ * Before `back` is removed nobody may be left who answers on it. An answer follows what `back`
+ * has passed on last, as if the service had sent it next; before the first there is none.
+ */
+void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
+                         struct ivc_relayed *back);
+
+/* A flow's messages are of other kinds from now on. */
+void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way);
 
 /* Ask again about all kinds: ivc_kinds_ask_again, ivc_kinds_clear. */
 void ivc_relay_ask_again(struct ivc_relay *relay);

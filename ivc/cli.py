@@ -11,16 +11,19 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ivc import __version__
 from ivc.controller import commands as controller
+from ivc.controller.client import read_plan
 from ivc.errors import ConfigError, Finding, IvcError, Severity
 from ivc.ethernet import commands as ethernet
 from ivc.lab.xen.options import DESCRIPTION, add_options
+from ivc.network import Loaded, Path, load
 from ivc.network import commands as network
-from ivc.network import load
 from ivc.network.arguments import add_files
 from ivc.plan import build_plan
+from ivc.plandiff import difference
 
 EXIT_CODES = """\
 exit codes:
@@ -28,7 +31,7 @@ exit codes:
   1   failed
   2   wrong usage
   3   network configuration or mapping is wrong; nothing was started
-  4   --dry-run: something would change
+  4   --dry-run, plan --diff: something would change
   5   the controller is not running
   7   check --strict: there are warnings
   69  an interface the platform should have is missing
@@ -110,6 +113,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "which node runs where (TOML, JSON)",
     )
     plan.add_argument("--json", action="store_true", help="the plan as one JSON object")
+    plan.add_argument(
+        "--diff",
+        action="store_true",
+        help="show what a reload of these files would change in the running controller's plan; "
+        "exit with 4 if it would change anything",
+    )
+    controller.add_run_dir(plan)
     _add_lab(subparsers)
 
 
@@ -167,11 +177,24 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.config, arguments.mapping)
-    plan = build_plan(loaded.network, loaded.mapping)
     for finding in loaded.findings:
         print(finding, file=sys.stderr)
+    if arguments.diff:
+        return _diff(loaded, arguments)
+    plan = build_plan(loaded.network, loaded.mapping)
     sys.stdout.write(plan.to_json() if arguments.json else plan.render_table())
     return 0
+
+
+def _diff(loaded: Loaded, arguments: argparse.Namespace) -> int:
+    answer = read_plan(arguments.run_dir)
+    mapping = loaded.mapping
+    if answer["path"] is not None:  # the controller's --path outlives a reload
+        mapping = replace(mapping, path=Path(answer["path"]))
+    plan = build_plan(loaded.network, mapping)
+    lines = difference(answer["plan"], json.loads(plan.to_json()))
+    print(json.dumps(lines, indent=2) if arguments.json else "\n".join(lines) or "no difference")
+    return 4 if lines else 0
 
 
 def _print_findings(findings: Sequence[Finding], as_json: bool) -> None:

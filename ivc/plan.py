@@ -28,9 +28,24 @@ from ivc.network.model import (
     ServiceInstance,
     XenDomain,
 )
+from ivc.network.rules import Rule
+from ivc.network.ways import (
+    PATHS,
+    SD,
+    Offers,
+    Way,
+    candidates,
+    concerned,
+    first_match,
+    outlook,
+    sd_endpoints,
+    sd_groups,
+    sd_ports,
+)
 from ivc.plan_guests import PlannedGuest, plan_guest
 from ivc.plan_guests import Rings as GuestRings
 from ivc.reasons import Reason
+from ivc.someip import Header, ReturnCode
 
 __all__ = [
     "Decision",
@@ -42,6 +57,7 @@ __all__ = [
     "PlannedGroup",
     "PlannedNode",
     "PlannedPair",
+    "PlannedWay",
     "build_plan",
 ]
 
@@ -52,7 +68,9 @@ _PAGE = 4096
 class Decision:
     """How datagrams from one endpoint to another travel, and why.
 
-    `order` is log2 of the bytes of records of the ring; 0 where there is no ring.
+    A path that is denied for datagrams is one to the controller, which drops them; connections
+    are left to the network. `order` is log2 of the bytes of records of the ring; 0 where there is
+    no ring.
     """
 
     path: Path
@@ -127,6 +145,7 @@ class PlannedGroup:
 class PlannedPair:
     """Two nodes inside and what may lie between them.
 
+    `path` is the one of all their flows, or the mapping's default where rules make them differ.
     `flows` and `memory` (bytes) are the worst case for one client socket for each service:
     service discovery by group and unicast both ways, each eventgroup's multicast, and requests
     and answers of each UDP endpoint.
@@ -144,8 +163,27 @@ class PlannedPair:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedWay:
+    """One way between two nodes inside, and the numbers of the rules that have a say in it.
+
+    `services` are those at either end, in the words of a plan.
+    """
+
+    source: str
+    destination: str
+    protocol: Protocol
+    services: tuple[str, ...]
+    path: Path
+    reason: Reason
+    rules: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be built. All members are sorted; see `build_plan`."""
+    """What will be built. All members are sorted; see `build_plan`.
+
+    `ways` are those `rules` have a say in; all others go by `path`.
+    """
 
     path: Path
     rings: Rings
@@ -156,10 +194,13 @@ class Plan:
     pairs: tuple[PlannedPair, ...]
     guests: tuple[PlannedGuest, ...] = ()
     promote: Promote = Promote.NEVER
+    rules: tuple[Rule, ...] = ()
+    ways: tuple[PlannedWay, ...] = ()
     # Look-up tables made from the members above.
     _by_address: Map[IPv4Address, PlannedNode] = field(init=False, repr=False, compare=False)
     _known: Map[Endpoint, bool] = field(init=False, repr=False, compare=False)
     _group: Map[Endpoint, bool] = field(init=False, repr=False, compare=False)
+    _offers: Offers = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         def index(name: str, value: object) -> None:
@@ -168,33 +209,73 @@ class Plan:
         index("_by_address", {node.address: node for node in self.nodes})
         index("_known", {known.endpoint: known.is_sd for known in self.endpoints})
         index("_group", {group.endpoint: group.is_sd for group in self.groups})
+        discovery = {end for known in (self._known, self._group) for end in known if known[end]}
+        index("_offers", Offers(self.services, discovery))
 
-    def decide(self, source: Endpoint, destination: Endpoint) -> Decision:
+    def decide(
+        self, source: Endpoint, destination: Endpoint, member: IPv4Address | None = None
+    ) -> Decision:
         """The path of datagrams from `source` (a real address, not 0.0.0.0) to `destination`.
 
-        `destination` may be a multicast group. Between two nodes the same answer holds for the way
-        back.
+        `destination` may be a multicast group, and `member` a node that receives it; without one
+        the answer is of the member that is nearest to having rings. The answer for a connection
+        holds for both ways, that for datagrams for one.
         """
         if Protocol.TCP in {source.protocol, destination.protocol}:
             return self._decide_stream(source, destination)
-        return self._decide_datagram(source, destination)
+        return self._decide_datagram(source, destination, member)
+
+    def way(
+        self, source: Endpoint, destination: Endpoint, member: IPv4Address | None = None
+    ) -> Way | None:
+        """What rules know of a flow; None if it is not between two nodes inside."""
+        sender = self._by_address.get(source.address)
+        receiver = self._by_address.get(member or destination.address)
+        if sender is None or receiver is None or not (sender.inside and receiver.inside):
+            return None
+        return self._offers.way((sender.name, receiver.name), source, destination)
+
+    def judge(self, way: Way | None, header: Header | None) -> tuple[Path, ReturnCode | None]:
+        """What becomes of a message of a flow the relay has; None: of what is no message.
+
+        And what it is to be answered with if it is denied.
+        """
+        rule = first_match(self.rules, way, header) if way is not None else None
+        return (PATHS[rule.action], rule.answer) if rule is not None else (self.path, None)
 
     def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
         """As for datagrams, but for what is not carried, or not so, for TCP."""
         if self.promote is Promote.NEVER:
             return _network(Reason.NOT_UDP)
-        decision = self._decide_datagram(source, destination)
-        return _network(Reason.STREAM_RELAY) if decision.path is Path.RELAY else decision
+        ways = ((source, destination), (destination, source))
+        found = [_on_streams(self._decide_datagram(*way, None)) for way in ways]
+        # An end that is no node's, or outside, tells more as the one that sends.
+        return next((one for one in found if one.path is not Path.DIRECT), found[0])
 
-    def _decide_datagram(self, source: Endpoint, destination: Endpoint) -> Decision:
+    def _decide_datagram(
+        self, source: Endpoint, destination: Endpoint, member: IPv4Address | None
+    ) -> Decision:
         sender = self._by_address.get(source.address)
         if sender is None:
             return _network(Reason.NO_NODE)
         if not sender.inside:
             return _network(Reason.EXTERNAL)
         if destination in self._group:
-            return self._by_rule((sender,), self._group[destination])
+            return self._decide_group(sender, source, destination, member)
         return self._decide_unicast(sender, source, destination)
+
+    def _decide_group(
+        self,
+        sender: PlannedNode,
+        source: Endpoint,
+        group: Endpoint,
+        member: IPv4Address | None,
+    ) -> Decision:
+        members = [member] if member else [node.address for node in self.nodes if node.inside]
+        ways = [self.way(source, group, each) for each in members]
+        paths = {self._path(way) for way in ways} or {self.path}
+        best = next(path for path in _NEAREST if path in paths)
+        return self._on(best, (sender,), self._group[group])
 
     def _decide_unicast(
         self, sender: PlannedNode, source: Endpoint, destination: Endpoint
@@ -209,11 +290,17 @@ class Plan:
         kinds = [self._known[end] for end in (source, destination) if end in self._known]
         if not kinds:
             return _network(Reason.NOT_PLANNED)
-        return self._by_rule((sender, receiver), all(kinds))
+        path = self._path(self.way(source, destination))
+        return self._on(path, (sender, receiver), all(kinds))
 
-    def _by_rule(self, ends: Iterable[PlannedNode], is_sd: bool) -> Decision:
+    def _path(self, way: Way | None) -> Path:
+        return self.path if way is None else outlook(self.rules, self.path, way)
+
+    def _on(self, path: Path, ends: Iterable[PlannedNode], is_sd: bool) -> Decision:
+        if path is Path.NETWORK:
+            return _network(Reason.RULE)
         order = self.rings.sd if is_sd else _order(self.rings, ends)
-        return _RULED.get(self.path) or Decision(self.path, Reason.NONE, order)
+        return Decision(path, _REASONS[path], order)
 
     def match_entries(self) -> tuple[MatchEntry, ...]:
         """What the match table (core/pages.h) holds, but for the network namespaces' inodes."""
@@ -232,8 +319,17 @@ class Plan:
         for known in self.endpoints:
             end, node = known.endpoint, self._by_address.get(known.endpoint.address)
             tcp = end.protocol is Protocol.TCP and self.promote is not Promote.NEVER
-            if tcp and node is not None and node.inside and self.path is Path.DIRECT:
+            if tcp and node is not None and node.inside and self._may_be_direct(end):
                 yield MatchEntry(MatchKind.STREAM, end.address, end.port, eager=eager)
+
+    def _may_be_direct(self, end: Endpoint) -> bool:
+        """Whether rules leave anybody a direct connection to an endpoint."""
+        clients = (Endpoint(node.address, 0, Protocol.TCP) for node in self.nodes if node.inside)
+        return any(
+            self._decide_stream(client, end).path is Path.DIRECT
+            for client in clients
+            if client.address != end.address
+        )
 
     def to_json(self) -> str:
         """The plan as JSON text: same plan, same bytes."""
@@ -246,14 +342,30 @@ class Plan:
 
 _BROADCAST = IPv4Address("255.255.255.255")
 
-_RULED = {
-    Path.NETWORK: Decision(Path.NETWORK, Reason.RULE),
-    Path.DENIED: Decision(Path.DENIED, Reason.DENIED),
+_REASONS = {
+    Path.DIRECT: Reason.NONE,
+    Path.RELAY: Reason.NONE,
+    Path.NETWORK: Reason.RULE,
+    Path.DENIED: Reason.DENIED,
 }
+
+_NEAREST = (Path.DIRECT, Path.RELAY, Path.DENIED, Path.NETWORK)
+"""Of several members of a group, whose path says whether there are rings at all."""
+
+_HOPS = {Path.NETWORK: 0, Path.DIRECT: 1, Path.RELAY: 2, Path.DENIED: 2}
 
 
 def _network(reason: Reason) -> Decision:
     return Decision(Path.NETWORK, reason)
+
+
+def _on_streams(decision: Decision) -> Decision:
+    """What comes of it for TCP, which nobody relays."""
+    if decision.path is Path.RELAY:
+        return _network(Reason.STREAM_RELAY)
+    if decision.path is Path.DENIED:
+        return Decision(Path.DENIED, Reason.DENIED)
+    return decision
 
 
 def _order(rings: Rings, ends: Iterable[PlannedNode]) -> int:
@@ -286,6 +398,8 @@ def build_plan(network: Network, mapping: Mapping) -> Plan:
         pairs=_pairs(nodes, network, mapping),
         guests=_guests(nodes, network, mapping),
         promote=_promotion(mapping),
+        rules=mapping.rules,
+        ways=_ways(nodes, network, mapping),
     )
 
 
@@ -304,22 +418,11 @@ def _planned_node(number: int, node: Node, mapping: Mapping) -> PlannedNode:
     return PlannedNode(number, node.name, node.address, entry.domain, entry.ring, entry.limits)
 
 
-def _sd_groups(network: Network) -> set[Endpoint]:
-    return {node.sd.group for node in network.nodes if node.sd is not None and node.sd.enabled}
-
-
-def _sd_ports(node: Node, network: Network) -> set[int]:
-    """A node nobody describes may use any SD port the others use."""
-    if node.sd is not None:
-        return {node.sd.port} if node.sd.enabled else set()
-    return {group.port for group in _sd_groups(network)}
-
-
 def _endpoints(network: Network) -> tuple[PlannedEndpoint, ...]:
     sd = {
         Endpoint(node.address, port): node.name
         for node in network.nodes
-        for port in _sd_ports(node, network)
+        for port in sd_ports(node, network)
     }
     users: dict[tuple[Endpoint, str | None], list[str]] = defaultdict(list)
     for service in network.services:
@@ -335,7 +438,7 @@ def _endpoints(network: Network) -> tuple[PlannedEndpoint, ...]:
 
 
 def _groups(network: Network) -> tuple[PlannedGroup, ...]:
-    sd = _sd_groups(network)
+    sd = sd_groups(network)
     users: dict[Endpoint, set[str]] = defaultdict(set)
     for service in network.services:
         for group in service.eventgroups:
@@ -357,7 +460,7 @@ class _Load:
 
 
 def _loads(network: Network) -> dict[str, _Load]:
-    loads = {node.name: _Load(has_sd=bool(_sd_ports(node, network))) for node in network.nodes}
+    loads = {node.name: _Load(has_sd=bool(sd_ports(node, network))) for node in network.nodes}
     for service in network.services:
         if service.node is None:
             continue
@@ -374,35 +477,100 @@ def _pairs(
     nodes: Iterable[PlannedNode], network: Network, mapping: Mapping
 ) -> tuple[PlannedPair, ...]:
     loads = _loads(network)
+    offers = Offers(network.services, sd_endpoints(network))
     inside = [node for node in nodes if node.inside]
-    return tuple(_pair(a, b, loads, mapping) for a, b in combinations(inside, 2))
+    return tuple(_pair(a, b, loads, offers, mapping) for a, b in combinations(inside, 2))
 
 
-def _pair(a: PlannedNode, b: PlannedNode, loads: Map[str, _Load], mapping: Mapping) -> PlannedPair:
+def _pair(
+    a: PlannedNode, b: PlannedNode, loads: Map[str, _Load], offers: Offers, mapping: Mapping
+) -> PlannedPair:
     one, other = loads[a.name], loads[b.name]
     order = _order(mapping.rings, (a, b))
-    ruled = _RULED.get(mapping.path)
-    sd_flows = 4 if one.has_sd and other.has_sd else 0
-    flows = 2 * len(one.udp | other.udp) + len(one.groups) + len(other.groups)
-    hops = 0 if ruled else 2 if mapping.path is Path.RELAY else 1
-    memory = sd_flows * _flow_bytes(mapping.rings.sd) + flows * _flow_bytes(order)
+    known = offers.services(a.address) | offers.services(b.address)
+    rules = [rule for rule in mapping.rules if rule.service is None or rule.service in known]
+    flows = [
+        (size, outlook(rules, mapping.path, _way(*ways, end, offers)) if rules else mapping.path)
+        for ways in ((a, b), (b, a))
+        for size, end in _flows(loads[ways[0].name], loads[ways[1].name], mapping.rings, order)
+    ]
+    paths = {path for _, path in flows}
+    path = paths.pop() if len(paths) == 1 else mapping.path
     return PlannedPair(
         a=a.name,
         b=b.name,
-        path=mapping.path,
-        reason=ruled.reason if ruled else Reason.NONE,
+        path=path,
+        reason=_REASONS[path],
         services=(*one.services, *other.services),
         sd_order=mapping.rings.sd,
         order=order,
-        flows=0 if ruled else sd_flows + flows,
-        memory=hops * memory,
+        flows=sum(_HOPS[path] > 0 for _, path in flows),
+        memory=sum(_HOPS[path] * _flow_bytes(size) for size, path in flows),
     )
+
+
+def _flows(
+    one: _Load, other: _Load, rings: Rings, order: int
+) -> Iterable[tuple[int, Endpoint | None]]:
+    """The flows one way, with the order of their rings and the end that is known: None for
+    discovery, by group and unicast; the one's or the other's endpoint; the one's group."""
+    if one.has_sd and other.has_sd:
+        yield from [(rings.sd, None)] * 2
+    for end in one.udp | other.udp:
+        yield order, end
+    for group in one.groups:
+        yield order, group
+
+
+def _way(a: PlannedNode, b: PlannedNode, end: Endpoint | None, offers: Offers) -> Way:
+    names = (a.name, b.name)
+    if end is None:
+        return Way(*names, here=SD, there=SD)
+    if end.address == a.address:
+        return offers.way(names, end, Endpoint(b.address, 0))
+    return offers.way(names, Endpoint(a.address, 0), end)
+
+
+def _ways(
+    nodes: Iterable[PlannedNode], network: Network, mapping: Mapping
+) -> tuple[PlannedWay, ...]:
+    if not mapping.rules:
+        return ()
+    inside = {node.name for node in nodes if node.inside}
+    offers = Offers(network.services, sd_endpoints(network))
+    promote = _promotion(mapping)
+    ways = offers.ways([node for node in network.nodes if node.name in inside])
+    found = (_planned_way(way, mapping, promote) for way in concerned(mapping.rules, ways))
+    ruled = {way for way in found if way.rules}
+    return tuple(sorted(ruled, key=lambda w: (w.source, w.destination, w.protocol, w.services)))
+
+
+def _planned_way(way: Way, mapping: Mapping, promote: Promote) -> PlannedWay:
+    path = outlook(mapping.rules, mapping.path, way)
+    decision = Decision(path, _REASONS[path])
+    if way.protocol is Protocol.TCP:
+        never = promote is Promote.NEVER
+        decision = _network(Reason.NOT_UDP) if never else _on_streams(decision)
+    return PlannedWay(
+        way.source,
+        way.destination,
+        way.protocol,
+        tuple(sorted(map(_instance, way.instances))),
+        decision.path,
+        decision.reason,
+        tuple(rule.number for rule in candidates(mapping.rules, way)),
+    )
+
+
+def _instance(instance: tuple[int, int]) -> str:
+    service, number = instance
+    return "service discovery" if instance in SD else f"0x{service:04x}.0x{number:04x}"
 
 
 def _guests(
     nodes: Iterable[PlannedNode], network: Network, mapping: Mapping
 ) -> tuple[PlannedGuest, ...]:
-    if mapping.path in _RULED:
+    if mapping.path is Path.NETWORK and not mapping.rules:
         return ()
     loads = _loads(network)
     inside = [node for node in nodes if node.inside]

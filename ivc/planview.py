@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ivc.network.model import ServiceInstance
-    from ivc.plan import Plan, PlannedNode, PlannedPair
+    from ivc.network.rules import Rule
+    from ivc.plan import Plan, PlannedNode, PlannedPair, PlannedWay
     from ivc.plan_guests import PlannedGuest
 
 
@@ -38,6 +39,8 @@ def to_json(plan: "Plan") -> str:
             for group in plan.groups
         ],
         "pairs": [_pair(pair) for pair in plan.pairs],
+        "rules": [_rule(rule) for rule in plan.rules],
+        "ways": [_way(way) for way in plan.ways],
         "guests": [_guest(guest) for guest in plan.guests],
     }
     return json.dumps(document, indent=2) + "\n"
@@ -90,6 +93,32 @@ def _pair(pair: "PlannedPair") -> dict[str, Any]:
     }
 
 
+def _rule(rule: "Rule") -> dict[str, Any]:
+    ids = {key: getattr(rule, key) for key in ("service", "instance", "method", "client")}
+    return {
+        "rule": rule.number,
+        "from": rule.source,
+        "to": rule.destination,
+        **{key: None if value is None else f"0x{value:04x}" for key, value in ids.items()},
+        "type": rule.type.name if rule.type is not None else None,
+        "protocol": rule.protocol,
+        "action": rule.action.value,
+        "answer": rule.answer.name if rule.answer is not None else None,
+    }
+
+
+def _way(way: "PlannedWay") -> dict[str, Any]:
+    return {
+        "from": way.source,
+        "to": way.destination,
+        "protocol": way.protocol.value,
+        "services": list(way.services),
+        "path": way.path.value,
+        "reason": way.reason.name,
+        "rules": list(way.rules),
+    }
+
+
 def _guest(guest: "PlannedGuest") -> dict[str, Any]:
     return {
         "domain": guest.domain,
@@ -104,7 +133,8 @@ def _guest(guest: "PlannedGuest") -> dict[str, Any]:
 
 
 def render_table(plan: "Plan") -> str:
-    """Nodes, services, groups and pairs, one table each; guests of Xen where there are any."""
+    """Nodes, services, groups and pairs, one table each; rules and the ways they have a say in,
+    and guests of Xen, where there are any."""
     guests = _table(
         ("guest", "nodes", "pages", "ports", "remarks"),
         [_guest_row(guest) for guest in plan.guests],
@@ -118,6 +148,7 @@ def render_table(plan: "Plan") -> str:
                 ("pair", "path", "reason", "services", "ring", "flows", "memory at most"),
                 [_pair_row(pair) for pair in plan.pairs],
             ),
+            *([_rules_table(plan), _ways_table(plan)] if plan.rules else []),
             *([guests] if plan.guests else []),
         )
     )
@@ -157,6 +188,31 @@ def _pair_row(pair: "PlannedPair") -> tuple[str, ...]:
         str(pair.flows),
         _size(pair.memory),
     )
+
+
+def _rules_table(plan: "Plan") -> str:
+    rows = []
+    for rule in plan.rules:
+        *matched, action, answer = _rule(rule).values()
+        words = f"{action}, {answer}" if answer else action
+        rows.append([*(str(cell or "any") for cell in matched), words])
+    head = ("rule", "from", "to", "service", "instance", "method", "client", "type", "protocol")
+    return _table((*head, "action"), rows)
+
+
+def _ways_table(plan: "Plan") -> str:
+    rows = [
+        (
+            f"{way.source} > {way.destination}",
+            way.protocol.value,
+            " ".join(way.services) or "-",
+            way.path.value,
+            way.reason.name,
+            " ".join(map(str, way.rules)),
+        )
+        for way in plan.ways
+    ]
+    return _table(("way", "protocol", "services", "path", "reason", "by rules"), rows)
 
 
 def _guest_row(guest: "PlannedGuest") -> tuple[str, ...]:

@@ -194,7 +194,7 @@ def test_wrappers_hear_of_tcp_endpoints_only_if_it_is_promoted(promote: Promote)
         (Path.DIRECT, RING),
         (Path.RELAY, Decision(Path.RELAY, Reason.NONE, 16)),
         (Path.NETWORK, Decision(Path.NETWORK, Reason.RULE, 0)),
-        (Path.DENIED, Decision(Path.DENIED, Reason.DENIED, 0)),
+        (Path.DENIED, Decision(Path.DENIED, Reason.DENIED, 16)),  # to whom drops and counts it
     ],
 )
 def test_mapping_rules_the_path(path: Path, decision: Decision) -> None:
@@ -259,14 +259,14 @@ def test_pair_counts_its_worst_case() -> None:
     assert pair.memory == sd + events
 
 
-def test_relayed_pair_takes_twice_the_memory() -> None:
-    relayed = build_plan(NETWORK, mapping(Path.RELAY)).pairs[1]
+@pytest.mark.parametrize("path", [Path.RELAY, Path.DENIED])
+def test_pair_through_the_controller_takes_twice_the_memory(path: Path) -> None:
+    relayed = build_plan(NETWORK, mapping(path)).pairs[1]
     assert relayed.memory == 2 * PLAN.pairs[1].memory
 
 
-@pytest.mark.parametrize("path", [Path.NETWORK, Path.DENIED])
-def test_pair_off_rings_takes_nothing(path: Path) -> None:
-    pair = build_plan(NETWORK, mapping(path)).pairs[1]
+def test_pair_off_rings_takes_nothing() -> None:
+    pair = build_plan(NETWORK, mapping(Path.NETWORK)).pairs[1]
     assert (pair.flows, pair.memory) == (0, 0)
 
 

@@ -10,6 +10,7 @@ from ivc.controller.errors import NoController, NotPermitted, OrderFailed
 from ivc.controller.run_dir import ORDERS, STATUS
 
 _PATIENCE_S: Final = 5.0
+_RELOAD_S: Final = 60.0
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
@@ -29,6 +30,16 @@ def quiesce(run_dir: Path, domain: str, timeout: float) -> dict[str, Any]:
 def unquiesce(run_dir: Path, domain: str) -> dict[str, Any]:
     """Have a domain served again. Raises as `quiesce` does."""
     return _give_order(run_dir, {"order": "unquiesce", "domain": domain}, _PATIENCE_S)
+
+
+def reload(run_dir: Path) -> dict[str, Any]:
+    """Have the files read again and the plan applied. Raises as `quiesce` does."""
+    return _give_order(run_dir, {"order": "reload"}, _RELOAD_S)
+
+
+def read_plan(run_dir: Path) -> dict[str, Any]:
+    """The plan a controller goes by, see `ivc.controller.orders`. Raises as `quiesce` does."""
+    return _give_order(run_dir, {"order": "plan"}, _PATIENCE_S)
 
 
 def _give_order(run_dir: Path, order: dict[str, Any], patience: float) -> dict[str, Any]:

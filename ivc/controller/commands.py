@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ivc controller`, `ivc status`, `ivc quiesce`, `ivc unquiesce` and `ivc run`."""
+"""`ivc controller`, `ivc status`, `ivc reload`, `ivc quiesce`, `ivc unquiesce` and `ivc run`."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ivc.controller.client import quiesce, read_status, unquiesce
+from ivc.controller.client import quiesce, read_status, reload, unquiesce
 from ivc.controller.errors import OrderFailed
 from ivc.controller.launch import (
     NOT_FOUND,
@@ -35,9 +35,10 @@ _Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_commands(subparsers: _Subparsers) -> None:
-    """Add the five commands."""
+    """Add the six commands."""
     _add_controller(subparsers)
     _add_status(subparsers)
+    _add_reload(subparsers)
     _add_quiesce(subparsers)
     _add_unquiesce(subparsers)
     _add_run(subparsers)
@@ -71,7 +72,7 @@ def _add_controller(subparsers: _Subparsers) -> None:
         metavar="N",
         help="shared memory of a node's flows (default %(default)s)",
     )
-    _add_run_dir(parser)
+    add_run_dir(parser)
     parser.set_defaults(run=_controller)
 
 
@@ -82,8 +83,21 @@ def _add_status(subparsers: _Subparsers) -> None:
         description="Show what the running controller knows. Exit code 5: there is none.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    _add_run_dir(parser)
+    add_run_dir(parser)
     parser.set_defaults(run=_status)
+
+
+def _add_reload(subparsers: _Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "reload",
+        help="have a running controller read its files again",
+        description="Have the running controller read its files again, as SIGHUP does, and show "
+        "what has changed when the new plan is applied. Exit code 3: the new configuration is bad "
+        "and the old one stays; 5: no controller runs.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_run_dir(parser)
+    parser.set_defaults(run=_reload)
 
 
 def _add_quiesce(subparsers: _Subparsers) -> None:
@@ -127,7 +141,7 @@ def _add_unquiesce(subparsers: _Subparsers) -> None:
 def _add_domain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="as the mapping or `ivc plan` calls it")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    _add_run_dir(parser)
+    add_run_dir(parser)
 
 
 def _add_run(subparsers: _Subparsers) -> None:
@@ -138,14 +152,15 @@ def _add_run(subparsers: _Subparsers) -> None:
         "127: not found, 126: not executable.",
     )
     parser.add_argument("--node", metavar="N", help="run it where this node of the plan is")
-    _add_run_dir(parser)
+    add_run_dir(parser)
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- APP ARGS", help="the program"
     )
     parser.set_defaults(run=_run)
 
 
-def _add_run_dir(parser: argparse.ArgumentParser) -> None:
+def add_run_dir(parser: argparse.ArgumentParser) -> None:
+    """Add --run-dir."""
     parser.add_argument(
         "--run-dir",
         type=Path,
@@ -200,6 +215,24 @@ def _status(arguments: argparse.Namespace) -> int:
     document = read_status(arguments.run_dir)
     print(json.dumps(document, indent=2) if arguments.json else render_status(document), end="\n")
     return 0
+
+
+def _reload(arguments: argparse.Namespace) -> int:
+    code = 0
+    try:
+        answer = reload(arguments.run_dir)
+    except OrderFailed as error:
+        answer, code = error.answer, int(error.answer.get("exit_code", error.exit_code))
+    if arguments.json:
+        print(json.dumps(answer, indent=2))
+    elif code:
+        print(f"nothing is changed:\n{answer['error']}", file=sys.stderr)
+    else:
+        print("\n".join(answer["difference"]) or _UNCHANGED[answer["changed"]])
+    return code
+
+
+_UNCHANGED = {False: "the plan has not changed", True: "applied; a plan shows nothing of it"}
 
 
 def _order(arguments: argparse.Namespace, give: Callable[[], dict[str, Any]]) -> int:

@@ -2,21 +2,25 @@
 """The Data Communication Controller: which path a flow takes, and what relays let through.
 
 A relayed flow is two rings with the controller between them. Records are passed on as they are by
-the C loop of core/relay.h, which goes by a table of kinds (service, method, client, type). The
-first message of a kind comes here: its header is decoded with `construct`, it is decided what
-becomes of the kind, and the loop goes on by the table until there is a new plan.
+the C loop of core/relay.h, which goes by a table of kinds (way, service, method, client, type). The
+first message of a kind comes here: its header is decoded with `construct`, the plan's rules say
+what becomes of the kind, and the loop goes on by the table until there is a new plan.
 """
 
+import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from typing import Final
 
 from ivc import someip
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
 from ivc.network import Endpoint, Path, Protocol
+from ivc.network.ways import Way
 from ivc.plan import Decision, Plan
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result
@@ -25,12 +29,50 @@ from ivc.shm.ring import Receiver, Sender
 log = logging.getLogger(__name__)
 
 
+DENIALS_MAX: Final = 1024
+"""Denials remembered of kinds that had to be forgotten; beyond it only the nodes are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What was denied on which way. No ids: no SOME/IP message, or too many to remember."""
+
+    source: str | None
+    destination: str | None
+    service: int | None
+    method: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What was decided on. `header` is that of the first message; None: no SOME/IP message."""
+    """What was decided on. `header` is that of the first message; None: no SOME/IP message.
 
+    `way` is None for a flow whose nodes the plan does not have any more.
+    """
+
+    way: Way | None
     header: someip.Header | None
     counts: Counts
+
+    @property
+    def denial(self) -> Denial:
+        """What its messages are called where they are denied."""
+        way, header = self.way, self.header
+        return Denial(
+            way.source if way is not None else None,
+            way.destination if way is not None else None,
+            header.service_id if header is not None else None,
+            header.method_id if header is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where a flow begins and ends; `member` is the receiving node's address."""
+
+    source: Address
+    destination: Address
+    member: int
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +83,7 @@ class Relay:
     """
 
     flow: int
+    ends: Ends
     first: Ring
     second: Ring
     receiver: Receiver | None = None
@@ -54,16 +97,23 @@ class DataCommunicationController:
 
     def __init__(self, plan: Plan, events: EventHandler) -> None:
         self.plan = plan
-        self.kinds: dict[int, Kind] = {}
+        self.kinds: dict[tuple[int, int], Kind] = {}
         self._events = events
+        self._numbers = itertools.count(1)
+        self._ways: dict[Way | None, int] = {}
+        self._denials: Counter[Denial] = Counter()
         self._relays: dict[int, Relay] = {}
         self._dropped = 0
 
     # ---- paths
 
-    def decide(self, source: Address, destination: Address) -> Decision:
-        """What the plan says about datagrams from `source` to `destination`."""
-        return self.plan.decide(_endpoint(source), _endpoint(destination))
+    def decide(self, source: Address, destination: Address, member: int | None = None) -> Decision:
+        """What the plan says about datagrams from `source` to `destination`.
+
+        `member` is the address of a node that is in a group; without it, about the group.
+        """
+        node = IPv4Address(member) if member is not None else None
+        return self.plan.decide(_endpoint(source), _endpoint(destination), node)
 
     def decide_stream(self, one: Address, other: Address) -> Decision:
         """The same about a TCP connection between two ends; it holds for both ways."""
@@ -72,22 +122,30 @@ class DataCommunicationController:
     @staticmethod
     def on_rings(decision: Decision) -> bool:
         """Whether the decision is for rings at all."""
-        return decision.path in (Path.DIRECT, Path.RELAY)
+        return decision.order > 0
 
     @staticmethod
     def is_relayed(decision: Decision) -> bool:
-        """Whether the payload shall come by here."""
-        return decision.path is Path.RELAY
+        """Whether the payload shall come by here, be it to go on or to be dropped."""
+        return decision.path in (Path.RELAY, Path.DENIED)
 
     def replan(self, plan: Plan) -> None:
         """From now on decide by `plan`, also about kinds decided on before."""
         self.plan = plan
-        if self._events.loop is not None:
-            self._events.loop.ask_again()
+        ways = {flow: self._way(relay.ends) for flow, relay in self._relays.items()}
+        # A number is never used for another way: what was counted stays with it.
+        self._ways = {way: self._ways[way] for way in ways.values() if way in self._ways}
+        loop = self._events.loop
+        if loop is not None:
+            loop.ask_again()
+            for flow, way in ways.items():
+                relayed = self._relays[flow].relayed
+                assert relayed is not None
+                loop.reroute(relayed, self._number(way))
 
     # ---- life of a relay
 
-    def open(self, flow: int, first: Ring, second: Ring) -> Relay:
+    def open(self, flow: int, ends: Ends, first: Ring, second: Ring) -> Relay:
         """Take our regions of both hops: read from `first`, write to `second`.
 
         The rings are the relay's then. Raises `PlatformError` or `OSError`.
@@ -96,7 +154,7 @@ class DataCommunicationController:
         first.receiver.map()
         second.sender.map()
         first.receiver.bell()
-        return Relay(flow, first, second)
+        return Relay(flow, ends, first, second)
 
     def link(self, relay: Relay, poisoned: Callable[[], None]) -> None:
         """Both wrappers have mapped theirs: attach and let the loop have it.
@@ -109,9 +167,13 @@ class DataCommunicationController:
         relay.receiver = Receiver(first.receiver.map(), first.sender.map(), first.ident)
         relay.sender = Sender(second.sender.map(), second.receiver.map(), second.ident)
         relay.poisoned = poisoned
-        relay.relayed = Relayed(relay.flow, relay.receiver, relay.sender, heard, rung)
+        way = self._number(self._way(relay.ends))
+        relay.relayed = Relayed(relay.flow, relay.receiver, relay.sender, heard, rung, way)
         self._relays[relay.flow] = relay
         self._start().add(relay.relayed)
+        for other in self._opposite(relay):
+            self._answer(other)
+        self._answer(relay)
 
     def close(self, relay: Relay) -> None:
         """Pass on what is still there, then let go of everything. Idempotent."""
@@ -119,6 +181,8 @@ class DataCommunicationController:
         if relayed is not None:
             del self._relays[relay.flow]
             loop = self._start()
+            for other in self._opposite(relay):  # none answers on it any more
+                self._answer(other)
             loop.remove(relayed)
             self._drain(loop, relayed, 1 << relay.first.ident.order)
             self._dropped += relayed.full
@@ -136,9 +200,22 @@ class DataCommunicationController:
 
     # ---- kinds
 
-    def judge(self, header: someip.Header | None) -> Action:
-        """What becomes of messages of a kind on relayed flows; None: of what is no message."""
-        return Action.RELAY
+    def judge(self, way: Way | None, header: someip.Header | None) -> tuple[Action, int]:
+        """What becomes of messages of a kind on relayed flows; None: of what is no message.
+
+        Here nothing has another way any more: what is not denied is passed on. With it the return
+        code that denied requests are answered with, or 0.
+        """
+        path, answer = self.plan.judge(way, header)
+        return Action.DENY if path is Path.DENIED else Action.RELAY, answer or 0
+
+    @property
+    def denials(self) -> Counter[Denial]:
+        """How many messages were denied, ever."""
+        counted = Counter(self._denials)
+        for kind in self.kinds.values():
+            counted[kind.denial] += kind.counts.denied
+        return +counted
 
     @property
     def dropped(self) -> int:
@@ -164,14 +241,49 @@ class DataCommunicationController:
     def _settle(self, loop: Loop, call: Call) -> None:
         """Decide on a new kind and tell the loop. A table that is full is begun anew."""
         header = someip.parse_header(call.header)[0] if call.key else None
-        action = self.judge(header)
-        counts = loop.decide(call.key, action)
+        way = next((each for each, number in self._ways.items() if number == call.way), None)
+        judged = self.judge(way, header)
+        counts = loop.decide(call.way, call.key, *judged)
         if counts is None:
-            loop.clear()
-            self.kinds.clear()
-            counts = loop.decide(call.key, action)
+            self._forget(loop)
+            counts = loop.decide(call.way, call.key, *judged)
             assert counts is not None
-        self.kinds[call.key] = Kind(header, counts)
+        self.kinds[call.way, call.key] = Kind(way, header, counts)
+
+    def _forget(self, loop: Loop) -> None:
+        """Begin the table anew, but for what was denied."""
+        for kind in self.kinds.values():
+            denial = kind.denial
+            if denial not in self._denials and len(self._denials) >= DENIALS_MAX:
+                denial = replace(denial, service=None, method=None)
+            if kind.counts.denied:
+                self._denials[denial] += kind.counts.denied
+        loop.clear()
+        self.kinds.clear()
+
+    def _opposite(self, relay: Relay) -> list[Relay]:
+        """Those that lead from where it ends to where it begins."""
+        back = (relay.ends.destination, relay.ends.source)
+        return [
+            other
+            for other in self._relays.values()
+            if (other.ends.source, other.ends.destination) == back
+        ]
+
+    def _answer(self, relay: Relay) -> None:
+        """Have the loop answer what is denied on a relay, if there is one back."""
+        assert relay.relayed is not None
+        back = next(iter(self._opposite(relay)), None)
+        self._start().answer_on(relay.relayed, back.relayed if back is not None else None)
+
+    def _way(self, ends: Ends) -> Way | None:
+        member = IPv4Address(ends.member)
+        return self.plan.way(_endpoint(ends.source), _endpoint(ends.destination), member)
+
+    def _number(self, way: Way | None) -> int:
+        if way not in self._ways:
+            self._ways[way] = next(self._numbers)
+        return self._ways[way]
 
     def _drain(self, loop: Loop, relayed: Relayed, size: int) -> None:
         """Pass on what a ring of `size` bytes can hold, and no more of what is added meanwhile."""

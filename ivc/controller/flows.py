@@ -19,7 +19,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
-from ivc.controller.data_communication import DataCommunicationController, Relay
+from ivc.controller.data_communication import DataCommunicationController, Ends, Relay
 from ivc.controller.errors import Violation
 from ivc.controller.protocol import FLOW_RELAY, FLOW_STREAM, Address, Message, Role, Type
 from ivc.controller.quota import Quotas, Refused, flow_bytes
@@ -211,7 +211,7 @@ class FlowTable:
         try:
             for hop in _ring_specs(number, spec, order):
                 rings.append(build_ring(self._platform, hop))
-            relay = self._dcc.open(number, *rings) if spec.relay else None
+            relay = self._dcc.open(number, _ends(spec), *rings) if spec.relay else None
         except BaseException:
             for ring in rings:
                 ring.close()
@@ -289,6 +289,12 @@ class FlowTable:
         if flow is None or not any(flow.is_end(process, role) for role in roles):
             raise Violation(f"names flow {number}, which is not its own")
         return flow
+
+
+def _ends(spec: FlowSpec) -> Ends:
+    place = spec.receiver.place
+    assert place is not None
+    return Ends(spec.source, spec.destination, place.ip)
 
 
 def _ring_specs(number: int, spec: FlowSpec, order: int) -> list[RingSpec]:

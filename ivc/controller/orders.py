@@ -3,9 +3,13 @@
 
     {"order": "quiesce", "domain": NAME, "timeout": SECONDS}   answered when it is quiet, or late
     {"order": "unquiesce", "domain": NAME}
+    {"order": "reload"}                                        answered when it is applied
+    {"order": "plan"}
 
-The answer is {"domain": NAME, "stage": how far it is, "waiting_for": [processes]}, with "error" if
-it is not as ordered.
+The answer to the first two is {"domain": NAME, "stage": how far it is, "waiting_for": [processes]};
+to a reload {"changed": whether there is a new plan, "difference": [lines]}; to the last {"plan":
+the plan's document, "path": what the command line says instead of the mapping, or null}. With
+"error" it is not as ordered; "exit_code" then says what kind of error it is.
 """
 
 import json
@@ -16,7 +20,8 @@ from typing import Any, Final
 from ivc.controller.answers import Answer
 from ivc.controller.errors import ControllerError
 from ivc.controller.quiesce import Quiesced, Quiescence, Stage, domains_on
-from ivc.network import Domain, LocalHost, XenDomain
+from ivc.errors import IvcError
+from ivc.network import Domain, LocalHost, Path, XenDomain
 from ivc.plan import Plan
 from ivc.platform import Platform
 
@@ -27,11 +32,19 @@ class Orders:
     """Takes orders; `plan` is asked anew each time."""
 
     def __init__(
-        self, platform: Platform, quiescence: Quiescence, plan: Callable[[], Plan]
+        self,
+        platform: Platform,
+        quiescence: Quiescence,
+        plan: Callable[[], Plan],
+        reload: Callable[[], list[str] | None],
+        path: Path | None,
     ) -> None:
+        """`reload` returns what has changed, or None, and raises `IvcError` or `OSError`."""
         self._platform = platform
         self._quiescence = quiescence
         self._plan = plan
+        self._reload = reload
+        self._path = path
         self._waiting: list[tuple[Quiesced, float, Answer]] = []
 
     def respond(self, question: bytes, answer: Answer) -> None:
@@ -40,8 +53,9 @@ class Orders:
             self._obey(json.loads(question), answer)
         except (ValueError, TypeError, KeyError, AttributeError):
             answer({"error": f"no order: {question[:80]!r}"})
-        except ControllerError as error:
-            answer({"error": str(error)})
+        except (IvcError, OSError) as error:
+            code = error.exit_code if isinstance(error, IvcError) else 1
+            answer({"error": str(error), "exit_code": code})
 
     def turn(self) -> None:
         """Answer those who have waited long enough."""
@@ -57,13 +71,20 @@ class Orders:
                 self._waiting.append((one, deadline, answer))
 
     def _obey(self, order: dict[str, Any], answer: Answer) -> None:
-        domains = self._domains(str(order["domain"]))
         match order["order"]:
+            case "reload":
+                lines = self._reload()
+                answer({"changed": lines is not None, "difference": lines or []})
+            case "plan":
+                plan = json.loads(self._plan().to_json())
+                answer({"plan": plan, "path": self._path})
             case "quiesce":
+                domains = self._domains(str(order["domain"]))
                 timeout = min(float(order["timeout"]), TIMEOUT_MOST_S)
                 one = self._quiescence.begin(domains, commanded=True)
                 self._waiting.append((one, time.monotonic() + timeout, answer))
             case "unquiesce":
+                domains = self._domains(str(order["domain"]))
                 found = self._quiescence.find(domains)
                 if found is not None:
                     self._quiescence.end(found)

@@ -6,6 +6,7 @@ is bad; SIGTERM and SIGINT end it. Applying a plan is one act whether it is the 
 one, or the same on hosts that have come or gone meanwhile.
 """
 
+import json
 import logging
 import resource
 import selectors
@@ -37,6 +38,7 @@ from ivc.controller.run_dir import ORDERS, STATUS, RunDir
 from ivc.controller.status import build_status
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
+from ivc.plandiff import difference
 from ivc.platform import Link, Platform, PlatformError
 from ivc.platform.choose import platform_for
 from ivc.platform.seqpacket import listen
@@ -105,7 +107,13 @@ class Service:
         self._quiescence = Quiescence(
             self._platform, self._dispatcher, self._look_around, self._hide
         )
-        self._orders = Orders(self._platform, self._quiescence, lambda: self._plan)
+        self._orders = Orders(
+            self._platform,
+            self._quiescence,
+            lambda: self._plan,
+            self.reload,
+            self._settings.path,
+        )
         self._servers = [
             self._serve(STATUS, self._tell_status, asked=False),
             self._serve(ORDERS, self._orders.respond, asked=True),
@@ -175,20 +183,31 @@ class Service:
         self._selector.close()
         self._run_dir.close()
 
-    def reload(self) -> None:
-        """Read the files again; a bad configuration changes nothing."""
+    def reload(self) -> list[str] | None:
+        """Read the files again and apply what is new, which is returned; None if nothing is.
+
+        Raises `IvcError` or `OSError` if the new configuration is bad: nothing is changed then.
+        """
+        notify("RELOADING=1")
         try:
             plan = load_plan(self._settings)
+            changed = self._apply_new(plan) if plan != self._plan else None
         except (IvcError, OSError) as error:
             log.error("the new configuration is bad, the last good one stays:\n%s", error)
-            return
-        if plan == self._plan:
-            log.info("the plan has not changed")
-            return
+            raise
+        finally:
+            notify("READY=1")
+        log.info(
+            "the plan has not changed" if changed is None else f"a new plan: {self._summary()}"
+        )
+        return changed
+
+    def _apply_new(self, plan: Plan) -> list[str]:
+        changed = difference(json.loads(self._plan.to_json()), json.loads(plan.to_json()))
         self._plan = plan
         self._dcc.replan(plan)
-        self._apply(self._locate())
-        log.info("a new plan: %s", self._summary())
+        self._apply_if_there(self._locate())
+        return changed
 
     def _apply(self, hosts: Hosts) -> None:
         self._publish(hosts)
@@ -228,10 +247,13 @@ class Service:
         """Hosts may have come or gone."""
         hosts = self._locate()
         if hosts != self._dispatcher.registry.hosts:
-            try:
-                self._apply(hosts)
-            except PlatformError as error:  # a host that went meanwhile: the next look shows it
-                log.warning("the hosts are looked at again: %s", error)
+            self._apply_if_there(hosts)
+
+    def _apply_if_there(self, hosts: Hosts) -> None:
+        try:
+            self._apply(hosts)
+        except PlatformError as error:  # a host that went meanwhile: the next look shows it
+            log.warning("the hosts are looked at again: %s", error)
 
     def _settle(self) -> None:
         while attention := self._dispatcher.settle():
@@ -298,9 +320,8 @@ class Service:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
-            notify("RELOADING=1")
-            self.reload()
-            notify("READY=1")
+            with suppress(IvcError, OSError):  # it has said why
+                self.reload()
         else:
             self.stop()
 

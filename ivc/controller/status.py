@@ -54,6 +54,16 @@ def build_status(
             "dropped_full": dcc.dropped,
             "kinds": [_kind(kind) for kind in dcc.kinds.values()],
             "forgotten": _counts(dcc.forgotten),
+            "denied": [
+                {
+                    "from": denial.source,
+                    "to": denial.destination,
+                    "service": denial.service,
+                    "method": denial.method,
+                    "messages": messages,
+                }
+                for denial, messages in dcc.denials.items()
+            ],
         },
     }
 
@@ -203,22 +213,30 @@ def _flow(flow: Flow) -> Document:
         "path": "relay" if spec.relay else "direct",
         "state": flow.state.value,
         "ring_bytes": flow.bytes,
-        **(
-            {**_counts(relay.relayed), "dropped_full": relay.relayed.full if relay.relayed else 0}
-            if relay is not None
-            else {}
-        ),
+        **(_relayed(relay.relayed) if relay is not None else {}),
+    }
+
+
+def _relayed(relayed: Relayed | None) -> Document:
+    return {
+        **_counts(relayed),
+        "dropped_full": relayed.full if relayed is not None else 0,
+        "answered": relayed.answered if relayed is not None else 0,
+        "unanswered": relayed.unanswered if relayed is not None else 0,
     }
 
 
 def _kind(kind: Kind) -> Document:
-    header = kind.header
+    way, header = kind.way, kind.header
     return {
+        "from": way.source if way is not None else None,
+        "to": way.destination if way is not None else None,
         "service": header.service_id if header is not None else None,
         "method": header.method_id if header is not None else None,
         "client": header.client_id if header is not None else None,
         "type": header.message_type if header is not None else None,
         **_counts(kind.counts),
+        "denied": kind.counts.denied,
     }
 
 

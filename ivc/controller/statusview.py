@@ -21,6 +21,7 @@ def render_status(document: dict[str, Any]) -> str:
         _table(
             ("flow", "from", "to", "path", "state", "ring bytes"), map(_flow, document["flows"])
         ),
+        *_denied(document["relay"]["denied"]),
     ]
     return "\n".join(parts)
 
@@ -61,6 +62,20 @@ def _flow(flow: dict[str, Any]) -> Sequence[object]:
         flow["state"],
         flow["ring_bytes"],
     )
+
+
+def _denied(denials: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """What rules have kept from going on, if anything."""
+    if denials:
+        keys = ("from", "to", "service", "method", "messages")
+        rows = [[_hex(key, one[key]) for key in keys] for one in denials]
+        yield _table(("denied from", *keys[1:]), rows)
+
+
+def _hex(key: str, value: object) -> str:
+    if value is None:
+        return "-"
+    return f"0x{value:04x}" if key in {"service", "method"} else str(value)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

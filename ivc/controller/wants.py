@@ -181,7 +181,7 @@ class Wants:
         if not self._dcc.on_rings(decision):
             return Verdict(decision.reason)
         if want.destination.is_multicast:
-            return self._multicast(want, decision)
+            return self._multicast(want)
         return self._unicast(want, decision)
 
     def _placeless(self, socket: Socket) -> Reason:
@@ -198,13 +198,25 @@ class Wants:
             return Verdict(Reason.WILDCARD)
         return Verdict(Reason.NONE, (self._spec(want, found[0], decision),), True)
 
-    def _multicast(self, want: Want, decision: Decision) -> Verdict:
+    def _multicast(self, want: Want) -> Verdict:
         where = self._registry, want.socket, want.source, want.destination
         found = receivers.multicast(*where)
         if not found:
             return Verdict(Reason.NO_RECEIVER)
-        specs = tuple(self._spec(want, member, decision) for member in found)
-        return Verdict(Reason.NONE, specs, receivers.reaches_all(*where))
+        decided = [(member, self._for_member(want, member)) for member in found]
+        specs = tuple(
+            self._spec(want, member, decision)
+            for member, decision in decided
+            if self._dcc.on_rings(decision)
+        )
+        if not specs:
+            return Verdict(decided[0][1].reason)
+        total = len(specs) == len(found) and receivers.reaches_all(*where)
+        return Verdict(Reason.NONE, specs, total)
+
+    def _for_member(self, want: Want, member: Socket) -> Decision:
+        assert member.place is not None
+        return self._dcc.decide(want.source, want.destination, member.place.ip)
 
     def _spec(self, want: Want, receiver: Socket, decision: Decision) -> FlowSpec:
         assert want.socket.place is not None and receiver.place is not None

@@ -34,9 +34,11 @@ from ivc.network.model import (
     TtlFactor,
     XenDomain,
 )
+from ivc.network.rules import Action, Rule
 
 __all__ = [
     "Acceptance",
+    "Action",
     "Application",
     "Client",
     "Debounce",
@@ -63,6 +65,7 @@ __all__ = [
     "Protocol",
     "Rings",
     "Routing",
+    "Rule",
     "SdTiming",
     "Security",
     "Segmentation",

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from ivc.network.ethernet import Ethernet, distant
 from ivc.network.link import Linked, Offer
+from ivc.network.lint_rules import lint_rules
 from ivc.network.model import Endpoint, External, LocalHost, Node, Protocol
 from ivc.network.values import Place, Report, Table, quote
 
@@ -19,6 +20,7 @@ def lint(linked: Linked, report: Report) -> None:
     _check_discovery_agrees(linked, report)
     _check_offers(linked, report)
     _check_ethernet(linked, report)
+    lint_rules(linked, report)
 
 
 # ---- addresses --------------------------------------------------------------------------------

@@ -17,12 +17,15 @@
     [ethernet]                 # see ivc.network.ethernet
     bridge = "xenbr0"
     interface = "eth1"
+    [[rule]]                   # see ivc.network.rules
+    service = 0x1234
+    action = "relay"
 
 JSON with the same schema is accepted too.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -33,6 +36,7 @@ from ivc.network import fields
 from ivc.network.ethernet import Ethernet, read_ethernet
 from ivc.network.limits import LIMITS, Share
 from ivc.network.model import Domain, External, LocalHost, XenDomain
+from ivc.network.rules import Rule, read_rules
 from ivc.network.values import Report, Scalar, Table, Value, describe, quote
 
 # Bounds of core/layout.h, as powers of two: 4 KiB to 64 MiB of records.
@@ -94,7 +98,7 @@ class Mapping:
     """The whole mapping, nodes sorted by name. `path` is the default for inside pairs.
 
     `promote` is for TCP, None if the mapping does not say; `ethernet` for what external nodes need
-    in dom0.
+    in dom0; the first of `rules` that matches overrides `path`.
     """
 
     nodes: tuple[NodeMapping, ...]
@@ -102,6 +106,7 @@ class Mapping:
     rings: Rings = field(default_factory=Rings)
     promote: Promote | None = None
     ethernet: Ethernet | None = None
+    rules: tuple[Rule, ...] = ()
 
     def node(self, name: str) -> NodeMapping | None:
         """The entry called `name`, or None."""
@@ -113,13 +118,20 @@ def read_mapping(document: Value, report: Report) -> Mapping | None:
     root = fields.table(document, report)
     if root is None:
         return None
-    known = frozenset({"version", "defaults", "rings", "nodes", "ethernet"})
+    known = frozenset({"version", "defaults", "rings", "nodes", "ethernet", "rule"})
     fields.warn_unknown(root, known, "a mapping", report)
     _check_version(root, report)
     rings = _rings(root.get("rings"), report)
     path, promote = _defaults(root.get("defaults"), report)
     ethernet = read_ethernet(root.get("ethernet"), report)
-    return Mapping(_nodes(root, rings, report), path, rings, promote, ethernet)
+    rules = read_rules(root.get("rule"), _names(root), report)
+    return Mapping(_nodes(root, rings, report), path, rings, promote, ethernet, rules)
+
+
+def _names(root: Table) -> Collection[str]:
+    """The nodes, good or bad: a rule may name them all."""
+    nodes = root.get("nodes")
+    return nodes.items if isinstance(nodes, Table) else ()
 
 
 def _check_version(root: Table, report: Report) -> None:

@@ -44,6 +44,11 @@ class Counts:
         return int(self._kind.messages)
 
     @property
+    def denied(self) -> int:
+        """How many of them went nowhere."""
+        return int(self._kind.denied)
+
+    @property
     def bytes(self) -> int:
         """Their bytes, headers included."""
         return int(self._kind.bytes)
@@ -51,18 +56,24 @@ class Counts:
 
 class Relayed:
     """One flow the loop passes on: from `receiver`, whose sender rings `heard`, to `sender`,
-    whose receiver hears `rung`.
+    whose receiver hears `rung`. `way` is the number of what its kinds are kinds of, not 0.
 
     All of them are the loop's from `Loop.add` to `Loop.remove`.
     """
 
     def __init__(
-        self, flow: int, receiver: Receiver, sender: Sender, heard: Doorbell, rung: Doorbell
+        self,
+        flow: int,
+        receiver: Receiver,
+        sender: Sender,
+        heard: Doorbell,
+        rung: Doorbell,
+        way: int = 1,
     ) -> None:
         self.receiver = receiver
         self.sender = sender
         self.c = ffi.new("struct ivc_relayed *")
-        self.c.flow = flow
+        self.c.flow, self.c.way = flow, way
         self.c.rx, self.c.tx = receiver.c, sender.c
         self.c.heard, self.c.rung = heard.c[0], rung.c[0]
 
@@ -81,16 +92,28 @@ class Relayed:
         """Records there was no room for in the second ring."""
         return int(self.c.full)
 
+    @property
+    def answered(self) -> int:
+        """Denied requests that got an answer."""
+        return int(self.c.answered)
+
+    @property
+    def unanswered(self) -> int:
+        """Denied requests that should have got one, and there was no way to give it."""
+        return int(self.c.unanswered)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """The loop needs something: a decision about a kind (ASKS), or an end of a flow (POISONED).
 
-    `key` is 0 for what is no SOME/IP message; else `header` are the 16 bytes in front of it.
+    A kind is a `way` and a `key`, which is 0 for what is no SOME/IP message; else `header` are the
+    16 bytes in front of it.
     """
 
     flow: int
     why: Result
+    way: int
     key: int
     header: bytes
 
@@ -121,12 +144,28 @@ class Loop:
         call = ffi.new("struct ivc_relay_call *")
         if not lib.ivc_relay_next(self._relay, call):
             return None
-        return Call(int(call.flow), Result(call.why), int(call.key), bytes(call.header))
+        return Call(
+            int(call.flow), Result(call.why), int(call.way), int(call.key), bytes(call.header)
+        )
 
-    def decide(self, key: int, action: Action) -> Counts | None:
-        """Decide on a kind; flows that waited for it go on. None: the table is full."""
-        kind = lib.ivc_relay_decide(self._relay, key, action)
+    def decide(self, way: int, key: int, action: Action, answer: int = 0) -> Counts | None:
+        """Decide on a kind; flows that waited for it go on. None: the table is full.
+
+        `answer` is the return code denied requests are answered with; 0: they are not.
+        """
+        kind = lib.ivc_relay_decide(self._relay, way, key, action, answer)
         return Counts(kind) if kind else None
+
+    def answer_on(self, relayed: Relayed, back: Relayed | None) -> None:
+        """Answer what is denied on a flow on `back`, which leads to its sender.
+
+        `back` must not be removed before this is taken back.
+        """
+        lib.ivc_relay_answer_on(self._relay, relayed.c, back.c if back is not None else ffi.NULL)
+
+    def reroute(self, relayed: Relayed, way: int) -> None:
+        """The messages of a flow are of other kinds from now on."""
+        lib.ivc_relay_reroute(self._relay, relayed.c, way)
 
     def ask_again(self) -> None:
         """Forget what was decided, but not what was counted."""
@@ -160,7 +199,7 @@ class Loop:
         result = Result(lib.ivc_relay_turn(self._relay, c))
         if result is not Result.ASKS:
             return result
-        return Call(int(c.flow), result, int(c.asked_key), bytes(c.asked_header))
+        return Call(int(c.flow), result, int(c.way), int(c.asked_key), bytes(c.asked_header))
 
     def close(self) -> None:
         """Free it, after `run` has returned. Idempotent."""

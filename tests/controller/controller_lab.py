@@ -116,7 +116,7 @@ def write_network(folder: Path, nodes: dict[str, str], mapping: str = "") -> lis
 @contextmanager
 def running_lab(
     folder: Path,
-    path: FlowPath = FlowPath.DIRECT,
+    path: FlowPath | None = FlowPath.DIRECT,
     quota: Quota | None = None,
     nodes: dict[str, str] | None = None,
     mapping: str = "",

@@ -112,9 +112,9 @@ def test_a_kind_is_asked_about_once_and_again_after_a_new_plan(
 ) -> None:
     asked: list[someip.Header | None] = []
 
-    def judge(dcc: DataCommunicationController, header: someip.Header | None) -> Action:
+    def judge(_dcc: object, _way: object, header: someip.Header | None) -> tuple[Action, int]:
         asked.append(header)
-        return Action.RELAY
+        return Action.RELAY, 0
 
     monkeypatch.setattr(DataCommunicationController, "judge", judge)
     lab = start(FlowPath.RELAY)
@@ -131,8 +131,8 @@ def test_a_kind_is_asked_about_once_and_again_after_a_new_plan(
 def test_what_is_denied_is_counted_and_goes_nowhere(
     start: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judge(dcc: DataCommunicationController, header: someip.Header | None) -> Action:
-        return Action.DENY if header and header.method_id == 0x666 else Action.RELAY
+    def judge(_dcc: object, _way: object, header: someip.Header | None) -> tuple[Action, int]:
+        return Action.DENY if header and header.method_id == 0x666 else Action.RELAY, 0
 
     monkeypatch.setattr(DataCommunicationController, "judge", judge)
     lab = start(FlowPath.RELAY)

@@ -275,3 +275,76 @@ def test_systemd_hears_that_it_is_ready(program: Program) -> None:
 def test_the_control_socket_is_not_for_everybody(program: Program) -> None:
     program.start()
     assert (program.run_dir / "control").stat().st_mode & 0o777 == 0o660
+
+
+# ---- reload and plan --diff
+
+
+def ivc(program: Program, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command about this controller: a reload, or a plan of its files."""
+    files = program.command()[4:] if words[0] == "plan" else program.command()[-2:]
+    command = [sys.executable, "-m", "ivc", *words, *files]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_reload_answers_when_the_new_plan_is_applied(
+    program: Program, wrapper: Callable[[], FakeWrapper]
+) -> None:
+    program.start()
+    client, _ = active_pair(wrapper)
+    program.write_mapping('[defaults]\npath = "network"')
+    done = ivc(program, "reload")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "~ plan: path direct -> network",
+        "~ pair a,b: path direct -> network",
+        "~ pair a,b: reason NONE -> RULE",
+        "~ pair a,b: flows 6 -> 0",
+        "~ pair a,b: memory 245760 -> 0",
+    ]
+    client.await_route(SERVER, Reason.RULE)
+    assert ivc(program, "reload").stdout == "the plan has not changed\n"
+
+
+def test_reload_of_a_bad_rule_changes_nothing_and_says_why(
+    program: Program, wrapper: Callable[[], FakeWrapper]
+) -> None:
+    program.start()
+    client, server = active_pair(wrapper)
+    program.write_mapping('[[rule]]\nfrom = "van"\naction = "deny"')
+    done = ivc(program, "reload")
+    assert done.returncode == 3
+    assert done.stderr.startswith("nothing is changed:\n") and "[rule-node]" in done.stderr
+    client.send(SERVER, b"still there")
+    assert server.receive(1)[1] == b"still there"
+    answer = json.loads(ivc(program, "reload", "--json").stdout)
+    assert (answer["exit_code"], "[rule-node]" in answer["error"]) == (3, True)
+
+
+@pytest.mark.parametrize("words", [("reload",), ("plan", "--diff")])
+def test_without_a_controller_there_is_nothing_to_compare_with(
+    program: Program, words: tuple[str, ...]
+) -> None:
+    assert ivc(program, *words).returncode == 5
+
+
+def test_plan_diff_shows_what_a_reload_would_change_and_changes_nothing(program: Program) -> None:
+    program.start()
+    assert (ivc(program, "plan", "--diff").returncode) == 0
+    program.write_mapping('[[rule]]\nfrom = "a"\nservice = 0x1234\nmethod = 1\naction = "deny"')
+    for _ in range(2):
+        done = ivc(program, "plan", "--diff")
+        assert done.returncode == 4
+        assert done.stdout.splitlines() == [
+            "~ pair a,b: memory 245760 -> 319488",
+            "+ rule 1",
+            "+ way a b udp 0x1234.0x0001",
+        ]
+    assert json.loads(ivc(program, "plan", "--diff", "--json").stdout)[1] == "+ rule 1"
+    assert ivc(program, "reload").returncode == 0
+    assert ivc(program, "plan", "--diff").stdout == "no difference\n"
+
+
+def test_plan_diff_knows_the_path_of_the_controllers_command_line(program: Program) -> None:
+    program.start("--path", "relay")
+    assert ivc(program, "plan", "--diff").returncode == 0

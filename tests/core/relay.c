@@ -46,7 +46,7 @@ static void open_way(struct way *way, uint64_t number)
     flow_open(&way->first, 12, UINT64_MAX - 4095);
     flow_open(&way->second, 12, 0);
     open_bell(&way->relay_bell);
-    way->relayed = (struct ivc_relayed){.flow = number,
+    way->relayed = (struct ivc_relayed){.flow = number, .way = 1,
                                         .rx = &way->first.rx,
                                         .tx = &way->second.tx,
                                         .heard = way->relay_bell,
@@ -138,7 +138,7 @@ static void *control(void *unused)
         CHECK(poll(&look, 1, 1) >= 0);
         while (ivc_relay_next(relay, &call)) {
             CHECK(call.why == IVC_RELAY_ASKS && call.flow < FLOWS);
-            CHECK(ivc_relay_decide(relay, call.key, IVC_ACTION_RELAY) != NULL);
+            CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0) != NULL);
         }
         if (round % 3 == 0) {
             ivc_relay_ask_again(relay);

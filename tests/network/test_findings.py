@@ -92,13 +92,26 @@ EXTRA = "\n[nodes.tcu]\nexternal = true\n"
 WAY = '[ethernet]\nbridge = "xenbr0"\ninterface = "eth1"\n'
 OUTSIDE = MAPPING + EXTRA + 'address = "10.77.0.9"\n' + WAY
 
-# Kinds with a test of their own, below, in test_files.py and in test_ethernet_mapping.py.
+# Kinds with a test of their own, below, in test_files.py, test_ethernet_mapping.py and
+# test_rules_mapping.py.
 ELSEWHERE = {
     "second-definition",
     "empty-folder",
     "no-configuration",
     "gone-configuration",
     "no-router",
+    "bad-action",
+    "bad-message-type",
+    "bad-protocol",
+    "rule-node",
+    "rule-service",
+    "instance-alone",
+    "bad-return-code",
+    "no-answer",
+    "network-by-message",
+    "tcp-rule",
+    "deny-by-tcp",
+    "unreachable-rule",
 }
 
 # kind, severity, pointer, how to provoke it
@@ -623,7 +636,8 @@ def test_link_to_itself_in_a_folder(project: Project) -> None:
 def test_every_kind_of_finding_has_a_test() -> None:
     """Read the kinds out of the source, so that a new one cannot go without a case."""
     kinds = {"repeated-key", "syntax", "bad-e2e", "bad-port-type"}  # told by helpers
-    kinds |= {"bad-path", "bad-promote"}
+    kinds |= {"bad-path", "bad-promote", "bad-action", "bad-message-type", "bad-protocol"}
+    kinds |= {"bad-return-code"}
     for file in Path(ivc.network.__file__).parent.rglob("*.py"):
         if file.parent.name in {"arxml", "neutral"}:  # which have tables of their own
             continue

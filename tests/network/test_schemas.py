@@ -59,6 +59,12 @@ HOSTS: dict[str, Any] = {
         "adas": {"host": "local", "address": "10.77.0.2"},
         "tcu": {"external": True, "address": "10.77.0.9"},
     },
+    "rule": [
+        {"from": "hmi", "to": "adas", "service": 4660, "instance": "0x0001", "action": "network"},
+        {"method": "0x0421", "client": 1, "type": "REQUEST", "protocol": "udp", "action": "deny"},
+        {"method": 2, "type": "REQUEST", "answer": "E_NOT_REACHABLE", "action": "deny"},
+        {"protocol": "tcp", "action": "direct"},
+    ],
 }
 GUESTS: dict[str, Any] = {
     "version": 1,
@@ -114,7 +120,7 @@ GOOD = [("mapping", HOSTS), ("mapping", GUESTS), ("network", NETWORK)]
 IDS = ["hosts", "guests", "network"]
 
 # What no schema can say: the loader alone finds it.
-BEYOND = {"bad-netmask", "bad-address", "bad-range", "bad-endpoint", "bad-name"}
+BEYOND = {"bad-netmask", "bad-address", "bad-range", "bad-endpoint", "bad-name", "rule-node"}
 
 RUBBISH: list[Any] = [
     *(None, True, False, 0, -1, 1, 3, 0.5, 255, 65536, 70000, 2**40),

@@ -11,8 +11,10 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ring_memory import (
@@ -30,7 +32,7 @@ from ring_memory import (
 from ivc import someip
 from ivc.shm.bell import Bell
 from ivc.shm.errors import RingFull, RingPoisoned
-from ivc.shm.layout import RecordHeader, fields
+from ivc.shm.layout import RecordFlag, RecordHeader, fields
 from ivc.shm.record import Ident
 from ivc.shm.region import Flow
 from ivc.shm.relay import KINDS_MAX, Action, Call, Counts, Loop, Relayed, Result
@@ -47,7 +49,9 @@ def message(service: int, method: int = 1, payload: bytes = b"", version: int = 
 class Way:
     """A relayed flow with all four ends: `tx` is the sender's, `rx` the receiver's."""
 
-    def __init__(self, number: int = 0, order: int = FLOW.order, loop: Loop | None = None) -> None:
+    def __init__(
+        self, number: int = 0, order: int = FLOW.order, loop: Loop | None = None, way: int = 1
+    ) -> None:
         flow, ident = Flow(7, 0x5EED, order), Ident(7, 0x5EED, order)
         self.memory = [sender_memory(flow), receiver_memory(flow)]
         second = [sender_memory(flow), receiver_memory(flow)]
@@ -62,6 +66,7 @@ class Way:
             Sender(second[0], second[1], ident),
             self.heard,
             self.rung,
+            way,
         )
         self.second = second
         if loop is not None:
@@ -94,15 +99,17 @@ class Desk:
     """The controller: it decides by `judge`, and remembers what it was asked."""
 
     loop: Loop
-    judge: Callable[[int], Action] = lambda key: Action.RELAY
-    asked: list[int] = field(default_factory=list)
-    counts: dict[int, Counts] = field(default_factory=dict)
+    judge: Callable[[int, int], Action] = lambda way, key: Action.RELAY
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    counts: dict[tuple[int, int], Counts] = field(default_factory=dict)
+    code: int = 0
 
     def answer(self, call: Call) -> None:
-        self.asked.append(call.key)
-        counts = self.loop.decide(call.key, self.judge(call.key))
+        kind = (call.way, call.key)
+        self.asked.append(kind)
+        counts = self.loop.decide(*kind, self.judge(*kind), self.code)
         assert counts is not None
-        self.counts[call.key] = counts
+        self.counts[kind] = counts
 
     def pass_all(self, way: Way) -> Result:
         """Turns until there is nothing more, or something is wrong."""
@@ -175,28 +182,83 @@ def kinds_of(payload: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-@given(st.lists(datagrams, max_size=8), st.sets(services), st.booleans())
-def test_the_table_and_the_codec_agree_on_every_message(
-    payloads: list[bytes], denied: set[int], rubbish_denied: bool
+def left_of(number: int, payload: bytes, denied: Callable[[int], bool]) -> list[bytes]:
+    """What of a datagram goes on: its messages less those denied, or nothing if the kernel has it
+    too and one of them is."""
+    kinds = kinds_of(payload)
+    left = [data for key, data in kinds if not denied(key)]
+    whole = record(number).flags & (RecordFlag.TWIN | RecordFlag.FENCE)
+    return [b"".join(left)] if left and (len(left) == len(kinds) or not whole) else []
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 2), datagrams), max_size=8),
+    st.sets(st.tuples(st.integers(1, 2), services | st.none())),
+)
+def test_the_table_and_the_codec_agree_on_every_message_of_every_way(
+    sent: list[tuple[int, bytes]], denied: set[tuple[int, int | None]]
 ) -> None:
-    def judge(key: int) -> Action:
-        deny = rubbish_denied if key == 0 else key >> 48 in denied
-        return Action.DENY if deny else Action.RELAY
+    def is_denied(way: int, key: int) -> bool:
+        return (way, key >> 48 if key else None) in denied
+
+    def judge(way: int, key: int) -> Action:
+        return Action.DENY if is_denied(way, key) else Action.RELAY
 
     with closing(Loop()) as loop:
-        desk, way = Desk(loop, judge), Way()
-        way.send(*payloads)
-        assert desk.pass_all(way) is Result.EMPTY
-        messages = [kinds_of(payload) for payload in payloads]
-        left = [[data for key, data in each if judge(key) is Action.RELAY] for each in messages]
-        assert way.received() == [b"".join(each) for each in left if each]
-        seen = [each for datagram in messages for each in datagram]
-        assert desk.asked == list(dict.fromkeys(key for key, _ in seen))
-        assert {key: counts.messages for key, counts in desk.counts.items()} == Counter(
-            key for key, _ in seen
-        )
-        assert sum(counts.bytes for counts in desk.counts.values()) == sum(map(len, payloads))
-        assert way.relayed.messages == len(payloads)
+        desk = Desk(loop, judge)
+        kinds: list[tuple[int, int]] = []
+        for number in (1, 2):
+            way = Way(way=number)
+            payloads = [payload for each, payload in sent if each == number]
+            way.send(*payloads)
+            assert desk.pass_all(way) is Result.EMPTY
+            assert way.received() == [
+                left
+                for at, payload in enumerate(payloads)
+                for left in left_of(at, payload, partial(is_denied, number))
+            ]
+            assert way.relayed.messages == len(payloads)
+            kinds += [(number, key) for payload in payloads for key, _ in kinds_of(payload)]
+        assert desk.asked == list(dict.fromkeys(kinds))
+        assert {kind: counts.messages for kind, counts in desk.counts.items()} == Counter(kinds)
+        assert {kind: counts.denied for kind, counts in desk.counts.items()} == {
+            kind: is_denied(*kind) * count for kind, count in Counter(kinds).items()
+        }
+        size = sum(len(payload) for _, payload in sent)
+        assert sum(counts.bytes for counts in desk.counts.values()) == size
+
+
+@pytest.mark.parametrize("flag", [RecordFlag.TWIN, RecordFlag.FENCE])
+def test_what_the_kernel_has_too_goes_on_whole_or_not_at_all(flag: RecordFlag) -> None:
+    with closing(Loop()) as loop:
+        way = Way()
+        desk = Desk(loop, lambda _, key: Action.DENY if key >> 48 == 2 else Action.RELAY)
+        for payload in (message(1) + message(2), message(1), message(2)):
+            way.tx.write(replace(record(0), flags=flag), payload)
+        way.send(message(2) + message(1))
+        desk.pass_all(way)
+        assert way.received() == [message(1), message(1)]
+
+
+def test_a_kind_is_of_one_way_only() -> None:
+    with closing(Loop()) as loop:
+        one, other = Way(way=1), Way(way=2)
+        desk = Desk(loop, lambda way, _: Action.DENY if way == 1 else Action.RELAY)
+        for way in (one, other):
+            way.send(message(1), b"rubbish")
+            desk.pass_all(way)
+        assert (one.received(), len(other.received()), len(desk.asked)) == ([], 2, 4)
+
+
+def test_a_flow_that_is_rerouted_goes_by_the_other_way_at_once() -> None:
+    with running(Loop()) as loop:
+        desk, way = Desk(loop), Way(loop=loop)
+        way.send(message(1))
+        until(lambda: loop.next_call())  # which nobody answers
+        loop.reroute(way.relayed, 2)
+        desk.answer_calls()
+        until(way.received)
+        assert [number for number, _ in desk.asked] == [2]
 
 
 def test_a_call_brings_the_header_as_it_was() -> None:
@@ -206,7 +268,7 @@ def test_a_call_brings_the_header_as_it_was() -> None:
         for service in (1, 2, 3):
             call = loop.turn(way.relayed)
             assert isinstance(call, Call) and call.header == message(service)
-            loop.decide(call.key, Action.RELAY)
+            loop.decide(call.way, call.key, Action.RELAY)
 
 
 def test_flags_addresses_and_counts_go_on_unchanged() -> None:
@@ -224,11 +286,11 @@ def test_flags_addresses_and_counts_go_on_unchanged() -> None:
 def test_a_full_table_takes_no_more_until_it_is_cleared() -> None:
     with closing(Loop()) as loop:
         for key in range(1, KINDS_MAX + 1):
-            assert loop.decide(key << 8, Action.RELAY) is not None
-        assert loop.decide(1, Action.RELAY) is None
-        assert loop.decide(1 << 8, Action.DENY) is not None
+            assert loop.decide(1, key << 8, Action.RELAY) is not None
+        assert loop.decide(1, 1, Action.RELAY) is None
+        assert loop.decide(1, 1 << 8, Action.DENY) is not None
         loop.clear()
-        assert loop.decide(1, Action.RELAY) is not None
+        assert loop.decide(1, 1, Action.RELAY) is not None
 
 
 def test_asked_again_a_kind_goes_on_counting() -> None:
@@ -240,6 +302,107 @@ def test_asked_again_a_kind_goes_on_counting() -> None:
             loop.ask_again()
         (key,) = set(desk.asked)
         assert (len(desk.asked), desk.counts[key].messages) == (2, 2)
+
+
+# ---- answers to what is denied
+
+
+def error(request: bytes, code: int) -> bytes:
+    """What a service would answer."""
+    header = someip.peek(request)
+    kind = someip.MessageType.ERROR
+    return replace(header, message_type=kind, return_code=code).build(0)
+
+
+@contextmanager
+def denying(answer: int = 3) -> Iterator[tuple[Loop, Way, Way, Desk]]:
+    """A flow on which service 2 is denied with an answer, and the flow back."""
+    with closing(Loop()) as loop:
+        there, back = Way(1, way=1), Way(2, way=2)
+        desk = Desk(loop, lambda way, key: Action.DENY if key >> 48 == 2 else Action.RELAY)
+        desk.code = answer
+        loop.answer_on(there.relayed, back.relayed)
+        yield loop, there, back, desk
+
+
+def request(service: int, session: int, kind: int = 0, interface: int = 7) -> bytes:
+    return someip.Header(service, 5, 6, session, 1, interface, kind).build(0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 0xFFFF)), max_size=8), st.booleans())
+def test_each_denied_request_is_answered_once(calls: list[tuple[int, int]], apart: bool) -> None:
+    with denying() as (_, there, back, desk):
+        back.send(b"first")
+        desk.pass_all(back)
+        requests = [request(*call) for call in calls]
+        there.send(*(requests if apart else [b"".join(requests)]))
+        desk.pass_all(there)
+        denied = [call for call in requests if someip.peek(call).service_id == 2]
+        assert back.received() == [b"first", *(error(call, 3) for call in denied)]
+        assert (there.relayed.answered, there.relayed.unanswered) == (len(denied), 0)
+
+
+def test_an_answer_comes_from_where_the_service_is_and_after_what_it_sent_last() -> None:
+    with denying() as (_, there, back, desk):
+        last = replace(record(5), flags=RecordFlag.TWIN | RecordFlag.FENCE)
+        back.tx.write(last, b"last")
+        back.send()
+        desk.pass_all(back)
+        there.send(request(2, 1))
+        desk.pass_all(there)
+        assert back.rx.read() is not None
+        answer, _ = back.rx.read() or (None, b"")
+        for name in ("src_ip", "src_port", "dst_ip", "dst_port", "kseq"):
+            assert getattr(answer, name) == getattr(last, name)
+        assert (answer.flags, answer.stamp) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in (*someip.MessageType, someip.TP_FLAG) if kind])
+def test_only_requests_are_answered(kind: int) -> None:
+    with denying() as (_, there, back, desk):
+        back.send(b"first")
+        desk.pass_all(back)
+        there.send(request(2, 1, kind))
+        desk.pass_all(there)
+        assert back.received() == [b"first"]
+        assert there.relayed.unanswered == 0
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"rubbish", bytes(16), request(2, 1)[:-1]])
+def test_what_is_no_message_is_not_answered(rubbish: bytes) -> None:
+    with denying() as (_, there, back, desk):
+        back.send(request(1, 1))
+        desk.pass_all(back)
+        desk.judge = lambda way, key: Action.DENY
+        there.send(rubbish)
+        desk.pass_all(there)
+        assert back.received() == [request(1, 1)]
+        assert (there.relayed.answered, there.relayed.unanswered) == (0, 0)
+
+
+def test_without_a_code_there_is_no_answer() -> None:
+    with denying(answer=0) as (_, there, back, desk):
+        back.send(b"first")
+        desk.pass_all(back)
+        there.send(request(2, 1))
+        desk.pass_all(there)
+        assert (back.received(), there.relayed.unanswered) == ([b"first"], 0)
+
+
+@pytest.mark.parametrize("why", ["nothing sent yet", "no way back", "full"])
+def test_what_cannot_be_answered_is_counted(why: str) -> None:
+    with denying() as (loop, there, back, desk):
+        if why != "nothing sent yet":
+            back.send(b"first")
+            desk.pass_all(back)
+        if why == "no way back":
+            loop.answer_on(there.relayed, None)
+        if why == "full":
+            back.fill(b"")
+            desk.pass_all(back)
+        there.send(request(2, 1))
+        desk.pass_all(there)
+        assert (there.relayed.answered, there.relayed.unanswered) == (0, 1)
 
 
 # ---- who waits for whom
@@ -257,7 +420,7 @@ def test_a_flow_that_waits_for_a_decision_holds_up_only_itself() -> None:
         got: list[bytes] = []
         until(lambda: got.extend(going.received()) or len(got) == 2)
         assert waiting.received() == []
-        loop.decide(key_of(someip.peek(message(2))), Action.RELAY)
+        loop.decide(1, key_of(someip.peek(message(2))), Action.RELAY)
         got.clear()
         until(lambda: got.extend(waiting.received()) or len(got) == 2)
         assert got == [message(2), message(1)]

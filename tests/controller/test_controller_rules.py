@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules in a running controller: what passes, what is denied and counted, what a reload does."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from controller_lab import REQUEST, Lab, running_lab
+from fakewrapper import FakeWrapper
+
+from ivc import someip
+from ivc.controller import data_communication
+from ivc.controller.client import reload
+from ivc.network import Path as FlowPath
+from ivc.reasons import Reason
+from ivc.shm.layout import RecordFlag
+from ivc.shm.relay import KINDS_MAX
+
+CLIENT, SERVER, OTHER = "10.0.0.1:40000", "10.0.0.2:30509", "10.0.0.3:40000"
+DENY_METHOD = (
+    '[[rule]]\nfrom = "a"\nservice = 0x1234\nmethod = 0x0666\nprotocol = "udp"\naction = "deny"\n'
+)
+BAD = REQUEST[:2] + b"\x06\x66" + REQUEST[4:]
+
+
+class Field:
+    """A controller on the files of a folder, whose rules may change."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+
+    def start(self, rules: str, path: FlowPath | None = None) -> Lab:
+        self.lab = self._stack.enter_context(running_lab(self._folder, path, mapping=rules))
+        return self.lab
+
+    def reload(self, rules: str) -> None:
+        mapping = self._folder / "mapping.toml"
+        hosts = mapping.read_text().partition("[nodes.")[1:]
+        mapping.write_text(f"version = 1\n{rules}\n{''.join(hosts)}")
+        reload(self.lab.run_dir)
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    with ExitStack() as stack:
+        yield Field(tmp_path, stack)
+
+
+def call(lab: Lab, host: int = 1, source: str = CLIENT) -> FakeWrapper:
+    client = lab.wrapper(host)
+    client.bind(1, source)
+    client.want(1, source, SERVER)
+    client.await_active(SERVER)
+    return client
+
+
+def serve(lab: Lab) -> FakeWrapper:
+    server = lab.wrapper(2)
+    server.bind(1, SERVER)
+    return server
+
+
+def test_denied_messages_are_counted_by_nodes_service_and_method(field: Field) -> None:
+    lab = field.start(DENY_METHOD)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    client.send(SERVER, BAD + REQUEST + BAD)
+    assert server.receive(1)[1] == REQUEST
+    status = lab.status()
+    (denied,) = status["relay"]["denied"]
+    assert denied == {"from": "a", "to": "b", "service": 0x1234, "method": 0x666, "messages": 3}
+    assert [flow["path"] for flow in status["flows"]] == ["relay"]
+
+
+def test_the_same_message_from_another_node_passes(field: Field) -> None:
+    lab = field.start(f'{DENY_METHOD}[[rule]]\nservice = 0x1234\naction = "relay"\n')
+    server = serve(lab)
+    clients = [call(lab), call(lab, 3, OTHER)]
+    for client in clients:
+        client.send(SERVER, BAD)
+        client.send(SERVER, REQUEST)
+    got = sorted(server.receive(1)[1] for _ in range(3))
+    assert got == sorted([BAD, REQUEST, REQUEST])
+    kinds = lab.status()["relay"]["kinds"]
+    counts = {(k["from"], k["method"]): (k["messages"], k["denied"]) for k in kinds}
+    assert counts == {
+        ("a", 0x666): (1, 1),
+        ("a", 0x421): (1, 0),
+        ("c", 0x666): (1, 0),
+        ("c", 0x421): (1, 0),
+    }
+
+
+def test_a_node_no_rule_is_about_does_not_go_through_the_controller(field: Field) -> None:
+    lab = field.start(DENY_METHOD)
+    serve(lab)
+    call(lab, 3, OTHER)
+    assert [flow["path"] for flow in lab.status()["flows"]] == ["direct"]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        '[[rule]]\nfrom = "a"\nto = "b"\nprotocol = "udp"\naction = "deny"\n',
+        '[defaults]\npath = "denied"\n',
+        '[[rule]]\nservice = 0x1234\nprotocol = "udp"\naction = "deny"\n',
+    ],
+    ids=["nodes", "default", "service"],
+)
+def test_a_flow_that_is_denied_delivers_nothing_and_counts(field: Field, rules: str) -> None:
+    lab = field.start(rules)
+    server = serve(lab)
+    client = call(lab)
+    for _ in range(3):
+        client.send(SERVER, REQUEST)
+    lab.await_status(lambda s: [d["messages"] for d in s["relay"]["denied"]] == [3])
+    assert not server.has(1)
+
+
+def test_network_by_rule_is_told_as_a_rule(field: Field) -> None:
+    lab = field.start('[[rule]]\nfrom = "a"\naction = "network"\n')
+    serve(lab)
+    client = lab.wrapper(1)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    client.await_route(SERVER, Reason.RULE)
+
+
+@pytest.mark.parametrize("flags", [RecordFlag.TWIN, RecordFlag.FENCE])
+def test_what_the_kernel_has_too_is_not_split(field: Field, flags: RecordFlag) -> None:
+    lab = field.start(DENY_METHOD)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, REQUEST + BAD, flags)
+    client.send(SERVER, REQUEST, flags)
+    assert server.receive(1)[1] == REQUEST
+    assert lab.status()["relay"]["denied"][0]["messages"] == 1
+    assert not server.has(1)
+
+
+def test_a_denied_request_is_answered_in_the_name_of_the_service(field: Field) -> None:
+    lab = field.start(DENY_METHOD + 'answer = "E_NOT_REACHABLE"\n')
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)  # nothing has come back yet: there is no way for the answer
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    server.want(1, SERVER, CLIENT)
+    server.await_active(CLIENT)
+    server.send(CLIENT, REQUEST)
+    assert client.receive(1)[1] == REQUEST
+    client.send(SERVER, BAD)
+    record, answer = client.receive(1)
+    request = someip.peek(BAD)
+    assert someip.peek(answer) == replace(request, message_type=0x81, return_code=0x05)
+    assert (record.src_ip, record.src_port) == (0x0A000002, 30509)
+    there, back = lab.status()["flows"]
+    assert (there["answered"], there["unanswered"], back["path"]) == (1, 1, "relay")
+    server.close()
+    lab.await_status(lambda s: not s["flows"])
+
+
+def test_a_reload_applies_other_rules_to_flows_that_stay(field: Field) -> None:
+    relay = '[[rule]]\nservice = 0x1234\naction = "relay"\n'
+    lab = field.start(DENY_METHOD + relay)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    (before,) = lab.status()["flows"]
+    field.reload(relay)
+    client.send(SERVER, BAD)
+    assert server.receive(1)[1] == BAD
+    field.reload(DENY_METHOD + relay)
+    client.send(SERVER, BAD)
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    status = lab.status()
+    assert status["flows"][0]["id"] == before["id"]
+    assert status["relay"]["denied"][0]["messages"] == 2
+
+
+def test_what_was_denied_is_remembered_when_the_table_is_begun_anew(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_communication, "DENIALS_MAX", 1000)
+    lab = field.start('[[rule]]\nservice = 0x1234\nprotocol = "udp"\naction = "deny"\n')
+    serve(lab)
+    client = call(lab)
+    for method in range(KINDS_MAX + 10):
+        client.send(SERVER, REQUEST[:2] + method.to_bytes(2, "big") + REQUEST[4:])
+        if method % 100 == 0:
+            lab.await_status(lambda s, n=method: s["flows"][0]["messages"] > n)
+    lab.await_status(lambda s: s["flows"][0]["messages"] == KINDS_MAX + 10)
+    denied = lab.status()["relay"]["denied"]
+    assert sum(one["messages"] for one in denied) == KINDS_MAX + 10
+    assert len(denied) < 1100
+    assert [one["from"] for one in denied if one["method"] is None] == ["a"]
