@@ -119,7 +119,7 @@ def _run(mode: Mode, names: Sequence[str]) -> list[Suite]:
                 native, again = (_run_suite(lab, name, {}) for _ in range(2))
                 wrapped = _run_suite(lab, name, wrapper)
                 if not wrapped.wrapped or native.wrapped or again.wrapped:
-                    raise LabError(f"{name}: the wrapper is not where it should be")
+                    raise LabError(f"{name}: the wrapper and its plan are not where they should be")
                 suites.append(compare(name, MODE, native, again, wrapped))
     return suites
 

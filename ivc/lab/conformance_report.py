@@ -21,7 +21,7 @@ class Run:
 
     `outcomes` maps test ids to what became of them ("ok", "failure", "error",
     "skipped: why", ...); THE_RUN is one of them. `details` has the words of what failed.
-    `wrapped` says whether the wrapper was in the process.
+    `wrapped` says whether the wrapper was in the process, with a plan.
     """
 
     outcomes: Outcomes

@@ -2,13 +2,15 @@
 """One suite of CPython's own tests, run in this process; what became of each test goes to a file.
 
 A line of JSON for every event, written at once: a process that hangs or dies has told all
-it knew. The first line says whether the wrapper is loaded, the last one that the suite ended.
+it knew. The first line says whether the wrapper and its plan are loaded, the last one that the
+suite ended.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import unittest
 from pathlib import Path
@@ -66,9 +68,11 @@ def _words(err: _Reason) -> str:
     return f"{type(err[1]).__name__}: {err[1]}"[:500]
 
 
-def is_wrapped() -> bool:
-    """The wrapper is loaded into this process."""
-    return "libivcsock.so" in Path("/proc/self/maps").read_text()
+def state(maps: str, run_dir: str) -> str:
+    """What a process is, by its memory map: a wrapper without a plan compares next to nothing."""
+    if "/libivcsock.so" not in maps:
+        return "native"
+    return "wrapped" if f"{run_dir}/match" in maps else "without plan"
 
 
 def main(suite: str, file: str) -> None:
@@ -76,7 +80,8 @@ def main(suite: str, file: str) -> None:
     support: Any = importlib.import_module("test.support")
     support.use_resources = RESOURCES
     recorder = Recorder(Path(file))
-    recorder.write("", "wrapped" if is_wrapped() else "native")
+    maps = Path("/proc/self/maps").read_text()
+    recorder.write("", state(maps, os.environ.get("IVC_RUN_DIR", "")))
     tests = unittest.defaultTestLoader.loadTestsFromName(f"test.{suite}")
     tests.run(recorder)
     recorder.write("", "ended")

@@ -21,7 +21,7 @@ from ivc.lab.conformance_report import (
     is_good,
     parse,
 )
-from ivc.lab.conformance_suite import Recorder
+from ivc.lab.conformance_suite import Recorder, state
 
 
 def lines(*events: tuple[str, str]) -> str:
@@ -94,6 +94,19 @@ def test_a_failed_subtest_is_a_failure_of_its_test() -> None:
 def test_the_file_says_whether_the_wrapper_was_there() -> None:
     assert parse(lines(("", "wrapped")), "status 0").wrapped
     assert not parse(lines(("", "native")), "status 0").wrapped
+
+
+@pytest.mark.parametrize(
+    ("maps", "found"),
+    [
+        ("/lib/libc.so.6\n", "native"),
+        ("/x/libivcsock.so\n/run/ivc/match\n", "wrapped"),
+        ("/x/libivcsock.so\n", "without plan"),
+        ("/x/libivcsock.so\n/elsewhere/match\n", "without plan"),
+    ],
+)
+def test_a_wrapper_counts_only_with_the_plan_loaded(maps: str, found: str) -> None:
+    assert state(maps, "/run/ivc") == found
 
 
 def test_no_tests_are_no_success() -> None:
