@@ -31,7 +31,7 @@ CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "relay")]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
-_PASSED_ON = ("demo", "xen", "test", "full")  # verbs whose arguments are another's
+_PASSED_ON = ("demo", "conformance", "xen", "test", "full")  # verbs whose arguments are another's
 
 # What starts the controller in dom0: file, mode, place. Devices and modules as in a guest.
 PACKAGING = ROOT / "packaging"
@@ -106,6 +106,7 @@ def _arguments() -> argparse.Namespace:
             sub.add_argument("--cc", default="gcc", help="the compiler (default %(default)s)")
 
     verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
+    verb("conformance", conformance, "CPython's own tests, natively and wrapped, compared")
     verb("xen", xen, "boot a real Xen with two guests in QEMU; arguments go to ivc.lab.xen")
     verb("test", test, "all tests; arguments go to pytest")
     verb("full", full, "the tests with every long variant; arguments go to pytest")
@@ -156,6 +157,12 @@ def demo(options: argparse.Namespace) -> None:
     build()
     os.chdir(ROOT)
     os.execv(PYTHON, [str(PYTHON), "-m", "ivc.lab.demo", *options.rest])
+
+
+def conformance(options: argparse.Namespace) -> None:
+    build()
+    os.chdir(ROOT)
+    os.execv(PYTHON, [str(PYTHON), "-m", "ivc.lab.conformance", *options.rest])
 
 
 def xen(options: argparse.Namespace) -> None:
