@@ -6,7 +6,7 @@ same bytes of JSON. A file written for a client names no services it uses, so ev
 inside is planned; the rings themselves are made when somebody sends.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
@@ -489,11 +489,16 @@ def _pair(
     order = _order(mapping.rings, (a, b))
     known = offers.services(a.address) | offers.services(b.address)
     rules = [rule for rule in mapping.rules if rule.service is None or rule.service in known]
-    flows = [
-        (size, outlook(rules, mapping.path, _way(*ways, end, offers)) if rules else mapping.path)
-        for ways in ((a, b), (b, a))
-        for size, end in _flows(loads[ways[0].name], loads[ways[1].name], mapping.rings, order)
-    ]
+    if rules:
+        flows = Counter(
+            (size, outlook(rules, mapping.path, _way(*ways, end, offers)))
+            for ways in ((a, b), (b, a))
+            for size, end in _flows(loads[ways[0].name], loads[ways[1].name], mapping.rings, order)
+        )
+    else:  # large networks have millions of flows, all alike
+        alike = 2 * len(one.udp | other.udp) + len(one.groups) + len(other.groups)
+        flows = Counter({(order, mapping.path): alike})
+        flows[mapping.rings.sd, mapping.path] += 4 if one.has_sd and other.has_sd else 0
     paths = {path for _, path in flows}
     path = paths.pop() if len(paths) == 1 else mapping.path
     return PlannedPair(
@@ -504,8 +509,10 @@ def _pair(
         services=(*one.services, *other.services),
         sd_order=mapping.rings.sd,
         order=order,
-        flows=sum(_HOPS[path] > 0 for _, path in flows),
-        memory=sum(_HOPS[path] * _flow_bytes(size) for size, path in flows),
+        flows=sum(count for (_, path), count in flows.items() if _HOPS[path] > 0),
+        memory=sum(
+            count * _HOPS[path] * _flow_bytes(size) for (size, path), count in flows.items()
+        ),
     )
 
 

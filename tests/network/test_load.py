@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What files become: how nodes get their names, and how their services are read."""
 
-import gc
 import json
-import time
+import subprocess
+import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
@@ -251,6 +251,23 @@ def test_mapping_may_be_json(project: Project, tmp_path: Path) -> None:
     assert project.load().mapping == expected
 
 
+# The least of three: a busy machine makes processor time longer, too.
+MEASURE = """
+import sys, time
+from pathlib import Path
+from ivc.network import load
+from ivc.plan import build_plan
+
+def taken():
+    start = time.process_time()
+    loaded = load([Path(name) for name in sys.argv[1:-1]], Path(sys.argv[-1]))
+    build_plan(loaded.network, loaded.mapping)
+    return time.process_time() - start
+
+print(min(taken() for _ in range(3)))
+"""
+
+
 def test_64_files_with_2000_services_load_and_plan_within_a_second(tmp_path: Path) -> None:
     times = ("debounce-time-request", "debounce-time-response")
     times += ("max-retention-time-request", "max-retention-time-response")
@@ -273,14 +290,10 @@ def test_64_files_with_2000_services_load_and_plan_within_a_second(tmp_path: Pat
         paths[-1].write_text(text)
         mapping += f'[nodes.n{number}]\nvm = "domu-{number}"\n'
     (tmp_path / "mapping.toml").write_text(mapping)
-    taken = []
-    gc.collect()
-    gc.freeze()  # what the tests before us left is not ours to be looked through
-    for _ in range(3):  # the least: a busy machine makes processor time longer, too
-        start = time.process_time()
-        loaded = load(paths, tmp_path / "mapping.toml")
-        plan = build_plan(loaded.network, loaded.mapping)
-        taken.append(time.process_time() - start)
-    gc.unfreeze()
-    assert min(taken) < 1.0
+    # In a process of its own, as users have it: thousands of tests leave a heap behind.
+    command = [sys.executable, "-c", MEASURE, *map(str, paths), str(tmp_path / "mapping.toml")]
+    taken = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert float(taken) < 1.0
+    loaded = load(paths, tmp_path / "mapping.toml")
+    plan = build_plan(loaded.network, loaded.mapping)
     assert (len(plan.nodes), len(plan.services), loaded.findings) == (64, 2000, ())

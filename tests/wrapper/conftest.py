@@ -13,7 +13,7 @@ from wrapper_lab import (
     FIRST_PORT,
     GROUPS,
     MEMBERS,
-    PORTS,
+    TAKEN_IN_TURN,
     Mode,
     Net,
     build_library,
@@ -46,7 +46,7 @@ def run_dirs(wrapper_hosts: Lab) -> Iterator[dict[str, Path]]:
 
 @pytest.fixture(scope="session")
 def nets(wrapper_hosts: Lab, run_dirs: dict[str, Path]) -> Iterator[dict[Mode, Net]]:
-    ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
+    ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + TAKEN_IN_TURN))
     groups = itertools.cycle(range(GROUPS))
     made = {mode: Net(mode, wrapper_hosts, run_dirs[mode.path], ports, groups) for mode in Mode}
     yield made
@@ -79,7 +79,7 @@ def wrapped_net(request: pytest.FixtureRequest, nets: dict[Mode, Net]) -> Iterat
 @pytest.fixture(scope="session")
 def stream_nets(wrapper_hosts: Lab) -> Iterator[dict[Way, StreamNet]]:
     hosts = [wrapper_hosts["left"], wrapper_hosts["right"]]
-    ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
+    ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + TAKEN_IN_TURN))
     with (
         controller(wrapper_hosts, "direct", hosts, "eager") as eager,
         controller(wrapper_hosts, "direct", hosts, "lazy") as lazy,

@@ -82,7 +82,7 @@ def test_what_rings_hold_is_handed_over_to_the_byte(stream_net: StreamNet, piece
 
 # ---- io_uring -------------------------------------------------------------------
 
-CHUNKS = 400
+CHUNKS = 1500
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define BEFORE 200 /* echoes until io_uring is used */
+#define BEFORE 1000 /* echoes until io_uring is used */
 
 static struct {
     int fd;

@@ -28,6 +28,8 @@ from ivc.lab.hosts import Host, Lab, LabError, stop
 
 MEMBERS = {"left": "10.78.0.1/24", "right": "10.78.0.2/24", "third": "10.78.0.3/24"}
 FIRST_PORT, PORTS = 31000, 200
+TAKEN_IN_TURN = PORTS - 10
+"""Tests that name their port take one of the last: a closed connection keeps its own a while."""
 FIRST_GROUP_PORT, GROUPS = 32000, 60
 RING_BYTES = 64 * 1024  # the plan's class of events
 
