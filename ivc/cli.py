@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ivc import __version__
 from ivc.controller import commands as controller
@@ -188,10 +187,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _diff(loaded: Loaded, arguments: argparse.Namespace) -> int:
     answer = read_plan(arguments.run_dir)
-    mapping = loaded.mapping
-    if answer["path"] is not None:  # the controller's --path outlives a reload
-        mapping = replace(mapping, path=Path(answer["path"]))
-    plan = build_plan(loaded.network, mapping)
+    # The controller's --path outlives a reload.
+    path = Path(answer["path"]) if answer["path"] is not None else None
+    plan = build_plan(loaded.network, loaded.mapping, path)
     lines = difference(answer["plan"], json.loads(plan.to_json()))
     print(json.dumps(lines, indent=2) if arguments.json else "\n".join(lines) or "no difference")
     return 4 if lines else 0

@@ -9,7 +9,7 @@ inside is planned; the rings themselves are made when somebody sends.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import IPv4Address
 from itertools import combinations
@@ -382,12 +382,18 @@ def _match_node(node: PlannedNode) -> MatchEntry:
 # ---- building ---------------------------------------------------------------------------------
 
 
-def build_plan(network: Network, mapping: Mapping) -> Plan:
-    """Plan `network` as `mapping` says. Raises `PlanError` if a node is not mapped."""
+def build_plan(network: Network, mapping: Mapping, path: Path | None = None) -> Plan:
+    """Plan `network` as `mapping` says, but by `path` instead of its default, if one is given.
+
+    Raises `PlanError` if a node is not mapped.
+    """
+    if path is not None:
+        mapping = replace(mapping, path=path)
     nodes = tuple(
         _planned_node(number, node, mapping)
         for number, node in enumerate(sorted(network.nodes, key=lambda node: node.name), start=1)
     )
+    offers = Offers(network.services, sd_endpoints(network))
     return Plan(
         path=mapping.path,
         rings=mapping.rings,
@@ -395,11 +401,11 @@ def build_plan(network: Network, mapping: Mapping) -> Plan:
         services=network.services,
         endpoints=_endpoints(network),
         groups=_groups(network),
-        pairs=_pairs(nodes, network, mapping),
+        pairs=_pairs(nodes, network, mapping, offers),
         guests=_guests(nodes, network, mapping),
         promote=_promotion(mapping),
         rules=mapping.rules,
-        ways=_ways(nodes, network, mapping),
+        ways=_ways(nodes, network, mapping, offers),
     )
 
 
@@ -474,10 +480,9 @@ def _loads(network: Network) -> dict[str, _Load]:
 
 
 def _pairs(
-    nodes: Iterable[PlannedNode], network: Network, mapping: Mapping
+    nodes: Iterable[PlannedNode], network: Network, mapping: Mapping, offers: Offers
 ) -> tuple[PlannedPair, ...]:
     loads = _loads(network)
-    offers = Offers(network.services, sd_endpoints(network))
     inside = [node for node in nodes if node.inside]
     return tuple(_pair(a, b, loads, offers, mapping) for a, b in combinations(inside, 2))
 
@@ -489,16 +494,11 @@ def _pair(
     order = _order(mapping.rings, (a, b))
     known = offers.services(a.address) | offers.services(b.address)
     rules = [rule for rule in mapping.rules if rule.service is None or rule.service in known]
-    if rules:
-        flows = Counter(
-            (size, outlook(rules, mapping.path, _way(*ways, end, offers)))
-            for ways in ((a, b), (b, a))
-            for size, end in _flows(loads[ways[0].name], loads[ways[1].name], mapping.rings, order)
-        )
-    else:  # large networks have millions of flows, all alike
-        alike = 2 * len(one.udp | other.udp) + len(one.groups) + len(other.groups)
-        flows = Counter({(order, mapping.path): alike})
-        flows[mapping.rings.sd, mapping.path] += 4 if one.has_sd and other.has_sd else 0
+    flows = Counter(
+        (size, outlook(rules, mapping.path, _way(*ways, end, offers)) if rules else mapping.path)
+        for ways in ((a, b), (b, a))
+        for size, end in _flows(loads[ways[0].name], loads[ways[1].name], mapping.rings, order)
+    )
     paths = {path for _, path in flows}
     path = paths.pop() if len(paths) == 1 else mapping.path
     return PlannedPair(
@@ -539,12 +539,11 @@ def _way(a: PlannedNode, b: PlannedNode, end: Endpoint | None, offers: Offers) -
 
 
 def _ways(
-    nodes: Iterable[PlannedNode], network: Network, mapping: Mapping
+    nodes: Iterable[PlannedNode], network: Network, mapping: Mapping, offers: Offers
 ) -> tuple[PlannedWay, ...]:
     if not mapping.rules:
         return ()
     inside = {node.name for node in nodes if node.inside}
-    offers = Offers(network.services, sd_endpoints(network))
     promote = _promotion(mapping)
     ways = offers.ways([node for node in network.nodes if node.name in inside])
     found = (_planned_way(way, mapping, promote) for way in concerned(mapping.rules, ways))

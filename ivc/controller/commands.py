@@ -82,8 +82,7 @@ def _add_status(subparsers: _Subparsers) -> None:
         help="show nodes, sockets and flows of a running controller",
         description="Show what the running controller knows. Exit code 5: there is none.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    add_run_dir(parser)
+    _add_answer(parser)
     parser.set_defaults(run=_status)
 
 
@@ -95,8 +94,7 @@ def _add_reload(subparsers: _Subparsers) -> None:
         "what has changed when the new plan is applied. Exit code 3: the new configuration is bad "
         "and the old one stays; 5: no controller runs.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    add_run_dir(parser)
+    _add_answer(parser)
     parser.set_defaults(run=_reload)
 
 
@@ -140,6 +138,11 @@ def _add_unquiesce(subparsers: _Subparsers) -> None:
 
 def _add_domain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="as the mapping or `ivc plan` calls it")
+    _add_answer(parser)
+
+
+def _add_answer(parser: argparse.ArgumentParser) -> None:
+    """Who answers, and how it is shown."""
     parser.add_argument("--json", action="store_true", help="one JSON object")
     add_run_dir(parser)
 

@@ -9,8 +9,8 @@ what becomes of the kind, and the loop goes on by the table until there is a new
 
 import itertools
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final
@@ -103,6 +103,7 @@ class DataCommunicationController:
         self._ways: dict[Way | None, int] = {}
         self._denials: Counter[Denial] = Counter()
         self._relays: dict[int, Relay] = {}
+        self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
 
     # ---- paths
@@ -170,6 +171,7 @@ class DataCommunicationController:
         way = self._number(self._way(relay.ends))
         relay.relayed = Relayed(relay.flow, relay.receiver, relay.sender, heard, rung, way)
         self._relays[relay.flow] = relay
+        self._between[relay.ends.source, relay.ends.destination].append(relay)
         self._start().add(relay.relayed)
         for other in self._opposite(relay):
             self._answer(other)
@@ -180,6 +182,7 @@ class DataCommunicationController:
         relayed, relay.relayed = relay.relayed, None
         if relayed is not None:
             del self._relays[relay.flow]
+            self._leave(relay)
             loop = self._start()
             for other in self._opposite(relay):  # none answers on it any more
                 self._answer(other)
@@ -261,14 +264,15 @@ class DataCommunicationController:
         loop.clear()
         self.kinds.clear()
 
-    def _opposite(self, relay: Relay) -> list[Relay]:
+    def _leave(self, relay: Relay) -> None:
+        way = relay.ends.source, relay.ends.destination
+        self._between[way].remove(relay)
+        if not self._between[way]:
+            del self._between[way]
+
+    def _opposite(self, relay: Relay) -> Sequence[Relay]:
         """Those that lead from where it ends to where it begins."""
-        back = (relay.ends.destination, relay.ends.source)
-        return [
-            other
-            for other in self._relays.values()
-            if (other.ends.source, other.ends.destination) == back
-        ]
+        return self._between.get((relay.ends.destination, relay.ends.source), ())
 
     def _answer(self, relay: Relay) -> None:
         """Have the loop answer what is denied on a relay, if there is one back."""

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -71,10 +71,7 @@ def load_plan(settings: Settings) -> Plan:
     loaded = network.load(settings.config, settings.mapping)
     for finding in loaded.findings:
         log.warning("%s", finding)
-    mapping = loaded.mapping
-    if settings.path is not None:
-        mapping = replace(mapping, path=settings.path)
-    return build_plan(loaded.network, mapping)
+    return build_plan(loaded.network, loaded.mapping, settings.path)
 
 
 class Service:
