@@ -26,9 +26,10 @@ PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "build"
 LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
+COUNTER = BUILD / "count_sent.so"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
-WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "relay")]
+WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "faults", "relay")]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 _PASSED_ON = ("demo", "conformance", "xen", "test", "full")  # verbs whose arguments are another's
@@ -66,6 +67,7 @@ _COMPILERS = {
     "gcc": "gcc libc6-dev",
     CROSS: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
 }
+_ASIO = "g++ libboost-dev"
 
 
 # What the tests need besides a compiler for aarch64: Debian's name, and the program it is for.
@@ -151,6 +153,7 @@ def build() -> None:
     _make_library()
     _make_binding()
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
+    _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -258,6 +261,7 @@ def missing_for_tests() -> list[str]:
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     missing = {_COMPILERS[CROSS]: not _compiles([CROSS])}
     missing |= {name: not shutil.which(tool, path=path) for name, tool in _FOR_TESTS.items()}
+    missing[_ASIO] = not _compiles(["g++"], "c++", "boost/asio.hpp")
     return [name for name, absent in missing.items() if absent]
 
 
@@ -277,9 +281,9 @@ def _importable(module: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _compiles(compiler: Sequence[str]) -> bool:
-    """There is a compiler, and it finds libc's headers: Debian has them in a package apart."""
-    command = [*compiler, "-E", "-include", "stdio.h", "-x", "c", os.devnull]
+def _compiles(compiler: Sequence[str], language: str = "c", header: str = "stdio.h") -> bool:
+    """There is a compiler, and it finds a header: Debian has libc's in a package apart."""
+    command = [*compiler, "-E", "-include", header, "-x", language, os.devnull]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -327,10 +331,10 @@ def _make_binding() -> None:
     _run([PYTHON, "-m", "ivc.shm.build_core", *COMPILE], quiet=True)
 
 
-def _make_program(target: Path, source: Path) -> None:
+def _make_program(target: Path, source: Path, *flags: str) -> None:
     if _outdated(target, [source]):
         _say(f"compile {target.relative_to(ROOT)}")
-        _compile(target, [source])
+        _compile(target, [*flags, source])
 
 
 def _compile(target: Path, arguments: Sequence[str | Path]) -> None:

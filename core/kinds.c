@@ -100,6 +100,7 @@ static void clear(struct ivc_kinds *kinds, struct ivc_kind *kind)
     ivc_count(&kinds->cleared.messages, kind->messages);
     ivc_count(&kinds->cleared.bytes, kind->bytes);
     ivc_count(&kinds->cleared.denied, kind->denied);
+    ivc_count(&kinds->cleared.audited, kind->audited);
     memset(kind, 0, sizeof(*kind));
 }
 
@@ -117,5 +118,7 @@ void ivc_kind_count(struct ivc_kind *kind, size_t bytes)
     ivc_count(&kind->bytes, bytes);
     if (kind->action == IVC_ACTION_DENY) {
         ivc_count(&kind->denied, 1);
+    } else if (kind->action == IVC_ACTION_AUDIT) {
+        ivc_count(&kind->audited, 1);
     }
 }

@@ -23,6 +23,7 @@ enum ivc_action {
     IVC_ACTION_ASK = 0, /* not decided yet */
     IVC_ACTION_RELAY = 1,
     IVC_ACTION_DENY = 2, /* count it, and no more */
+    IVC_ACTION_AUDIT = 3, /* count it, and pass it on */
 };
 
 /* Counted by one thread; whoever else reads the counts sees them a little late. */
@@ -31,9 +32,11 @@ struct ivc_kind {
     uint32_t way;    /* the controller's number of the way; 0: no entry */
     uint16_t action; /* enum ivc_action */
     uint16_t answer; /* the return code requests are answered with if they are denied; 0: none */
+    uint64_t faults; /* a bit for each that may act on it (core/faults.h) */
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;
-    _Atomic uint64_t denied; /* of the messages */
+    _Atomic uint64_t denied;  /* of the messages */
+    _Atomic uint64_t audited; /* of the others */
 };
 
 struct ivc_kinds {
@@ -78,7 +81,7 @@ static inline void ivc_count(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, now + more, memory_order_relaxed);
 }
 
-/* One message of a kind, its bytes, and whether it is denied. */
+/* One message of a kind, its bytes, and whether it is denied or audited. */
 void ivc_kind_count(struct ivc_kind *kind, size_t bytes);
 
 #endif

@@ -40,14 +40,16 @@ enum ivc_match_kind {
 
 /* flags of IVC_MATCH_STREAM */
 #define IVC_MATCH_EAGER 0x01u /* from its first byte; else once it has lived a while */
+/* flags of IVC_MATCH_NODE */
+#define IVC_MATCH_LOOPBACK 0x02u /* what it sends itself goes over rings too, at any port */
 
 struct ivc_match_entry {
     uint32_t ip;    /*  0 */
-    uint16_t port;  /*  4 groups and streams only */
+    uint16_t port;  /*  4 groups and streams only; 0 of a stream: from its address to itself */
     uint8_t kind;   /*  6 enum ivc_match_kind */
     uint8_t reserved0;
     uint32_t node;  /*  8 nodes only */
-    uint32_t flags; /* 12 streams only */
+    uint32_t flags; /* 12 streams and nodes only */
     uint64_t netns; /* 16 nodes only: inode of the host's network namespace */
 };
 

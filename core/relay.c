@@ -47,8 +47,19 @@ struct queue {
 struct part {
     struct ivc_kind *kind;
     size_t size;
+    bool dropped; /* denied, or by a fault */
     uint8_t session[2];
     uint8_t interface;
+};
+
+/* A datagram a fault delays. */
+struct held {
+    struct held *next;
+    struct ivc_relayed *flow;
+    uint64_t due;
+    struct ivc_record record;
+    size_t length;
+    uint8_t data[];
 };
 
 struct ivc_relay {
@@ -61,7 +72,12 @@ struct ivc_relay {
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
     size_t count;
-    bool denied; /* one of the parts is */
+    bool dropped;    /* one of the parts is */
+    uint64_t faults; /* which act on one of the parts */
+    struct ivc_fault armed[IVC_FAULTS_MOST];
+    struct ivc_fault before[IVC_FAULTS_MOST]; /* as they were before the datagram at hand */
+    struct held *held;                        /* by when it is due */
+    size_t held_bytes;
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
     struct ivc_kinds kinds;
@@ -157,7 +173,8 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     size_t at = 0;
 
     relay->count = 0;
-    relay->denied = false;
+    relay->dropped = false;
+    relay->faults = 0;
     do {
         uint64_t key;
         size_t size = ivc_someip_key(relay->copy + at, length - at, &key);
@@ -172,8 +189,10 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
             return false;
         }
         struct part *part = &relay->parts[relay->count++];
-        *part = (struct part){.kind = kind, .size = size};
-        relay->denied |= kind->action == IVC_ACTION_DENY;
+        *part = (struct part){
+            .kind = kind, .size = size, .dropped = kind->action == IVC_ACTION_DENY};
+        relay->dropped |= part->dropped;
+        relay->faults |= kind->faults;
         if (is_answered(kind)) {
             memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
             part->interface = relay->copy[at + 13];
@@ -183,21 +202,27 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     return true;
 }
 
-/* Take denied messages out of the copy. True: something is left; *length says how much.
- * All or nothing of what the kernel has too: the receiver compares its copy with ours. */
-static bool take_out_denied(struct ivc_relay *relay, uint8_t flags, size_t *length)
+/* The kernel has the same datagram: the receiver will compare the two. */
+static bool is_of_kernel(const struct ivc_record *record)
 {
-    const bool whole = (flags & (IVC_RECORD_TWIN | IVC_RECORD_FENCE)) != 0;
+    return (record->flags & (IVC_RECORD_TWIN | IVC_RECORD_FENCE)) != 0;
+}
+
+/* Take dropped messages out of the copy. True: something is left; *length says how much.
+ * All or nothing of what the kernel has too: the receiver compares its copy with ours. */
+static bool take_out_dropped(struct ivc_relay *relay, const struct ivc_record *record,
+                             size_t *length)
+{
     size_t at = 0, kept = 0;
     bool any = false;
 
-    if (!relay->denied) {
+    if (!relay->dropped) {
         return true;
     }
     for (size_t i = 0; i < relay->count; i++) {
         size_t size = relay->parts[i].size;
 
-        if (relay->parts[i].kind->action != IVC_ACTION_DENY) {
+        if (!relay->parts[i].dropped) {
             if (kept != at) {
                 memmove(relay->copy + kept, relay->copy + at, size);
             }
@@ -206,7 +231,7 @@ static bool take_out_denied(struct ivc_relay *relay, uint8_t flags, size_t *leng
         }
         at += size;
     }
-    if (whole && kept != at) {
+    if (is_of_kernel(record) && kept != at) {
         return false;
     }
     *length = kept;
@@ -262,7 +287,7 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
 /* Answer the requests of the datagram at hand that were denied and shall have one. */
 static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
 {
-    for (size_t i = 0; relay->denied && i < relay->count; i++) {
+    for (size_t i = 0; relay->dropped && i < relay->count; i++) {
         const struct part *part = &relay->parts[i];
 
         if (is_answered(part->kind)) {
@@ -314,6 +339,163 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     return IVC_RELAY_MORE;
 }
 
+/* ---- faults --------------------------------------------------------------- */
+
+/* Faults, in their order, until one drops the message. */
+static struct ivc_fate suffer_part(struct ivc_relay *relay, const struct part *part, uint8_t *data,
+                                   uint64_t now)
+{
+    struct ivc_fate fate = {0};
+
+    for (uint64_t left = part->kind->faults; left != 0 && !fate.dropped; left &= left - 1) {
+        ivc_fault_apply(&relay->armed[__builtin_ctzll(left)], data, part->size, now, &fate);
+    }
+    return fate;
+}
+
+/* What faults do to the copy. Of its messages that are left the longest delay counts, and one
+ * that goes twice takes the others along. */
+static struct ivc_fate suffer(struct ivc_relay *relay)
+{
+    struct ivc_fate whole = {0};
+    uint64_t now = now_ns();
+    size_t at = 0;
+
+    memcpy(relay->before, relay->armed, sizeof(relay->armed));
+    for (size_t i = 0; i < relay->count; at += relay->parts[i++].size) {
+        struct part *part = &relay->parts[i];
+
+        if (part->dropped) {
+            continue;
+        }
+        struct ivc_fate fate = suffer_part(relay, part, relay->copy + at, now);
+        part->dropped = fate.dropped;
+        relay->dropped |= fate.dropped;
+        if (!fate.dropped) {
+            whole.twice |= fate.twice;
+            whole.delay = fate.delay > whole.delay ? fate.delay : whole.delay;
+        }
+    }
+    return whole;
+}
+
+/* False: there is no room for more. */
+static bool hold(struct ivc_relay *relay, struct ivc_relayed *flow,
+                 const struct ivc_record *record, size_t length, uint64_t due)
+{
+    size_t bytes = sizeof(struct held) + length;
+
+    if (relay->held_bytes + bytes > IVC_RELAY_HELD_MOST) {
+        return false;
+    }
+    struct held *held = malloc(bytes), **at = &relay->held;
+    if (held == NULL) {
+        return false;
+    }
+    *held = (struct held){.flow = flow, .due = due, .record = *record, .length = length};
+    memcpy(held->data, relay->copy, length);
+    while (*at != NULL && (*at)->due <= due) {
+        at = &(*at)->next;
+    }
+    held->next = *at;
+    *at = held;
+    relay->held_bytes += bytes;
+    return true;
+}
+
+static struct held *let_go(struct ivc_relay *relay, struct held *held)
+{
+    struct held *next = held->next;
+
+    relay->held_bytes -= sizeof(*held) + held->length;
+    free(held);
+    return next;
+}
+
+/* As write_copy. If the record stays where it is, its faults have not happened yet. */
+static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct ivc_relayed *flow,
+                                              const struct ivc_record *record, size_t length,
+                                              bool last)
+{
+    struct ivc_fate fate = suffer(relay);
+    enum ivc_relay_result result = IVC_RELAY_MORE;
+
+    if (!take_out_dropped(relay, record, &length)) {
+        return IVC_RELAY_MORE;
+    }
+    for (int copies = fate.twice ? 2 : 1; copies > 0; copies--) {
+        if (fate.delay != 0 && !last) {
+            bool done = hold(relay, flow, record, length, now_ns() + fate.delay);
+            result = done ? IVC_RELAY_MORE : IVC_RELAY_FULL;
+        } else {
+            result = write_copy(relay, flow, record, length, last);
+        }
+        if (result != IVC_RELAY_MORE && fate.twice && copies == 1) {
+            return IVC_RELAY_MORE; /* the first has gone: the second is lost */
+        }
+        if (result != IVC_RELAY_MORE) {
+            memcpy(relay->armed, relay->before, sizeof(relay->armed));
+            return result;
+        }
+    }
+    return result;
+}
+
+/* Write what is held. False: there is no room, but there may be soon. */
+static bool deliver(struct held *held, bool last)
+{
+    const struct iovec iov = {held->data, held->length};
+    struct ivc_relayed *flow = held->flow;
+    int rc = ivc_tx_write(flow->tx, &held->record, &iov, 1, held->length);
+
+    if (rc != 0) {
+        if (!last && rc != -EPROTO && now_ns() < held->due + PATIENCE_NS) {
+            return false;
+        }
+        ivc_count(&flow->full, 1);
+        return true;
+    }
+    flow->last = held->record;
+    if (ivc_tx_publish(flow->tx)) {
+        ivc_bell_ring(&flow->rung);
+    }
+    return true;
+}
+
+static void deliver_due(struct ivc_relay *relay)
+{
+    uint64_t now = relay->held != NULL ? now_ns() : 0;
+
+    for (struct held **at = &relay->held; *at != NULL && (*at)->due <= now;) {
+        if (deliver(*at, false)) {
+            *at = let_go(relay, *at);
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+/* All that is held of a flow goes out, or nowhere. */
+static void deliver_all_of(struct ivc_relay *relay, const struct ivc_relayed *flow)
+{
+    for (struct held **at = &relay->held; *at != NULL;) {
+        if ((*at)->flow == flow) {
+            (void)deliver(*at, true);
+            *at = let_go(relay, *at);
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+/* How long the loop may sleep for what it holds: not too short for a receiver to make room. */
+static uint64_t until_due(const struct ivc_relay *relay)
+{
+    uint64_t now = now_ns(), due = relay->held->due;
+
+    return due > now + RETRY_NS ? due - now : RETRY_NS;
+}
+
 /* No sender of datagrams writes a record so long; there is no room of ours for it either. */
 static enum ivc_relay_result refuse(struct ivc_relayed *flow)
 {
@@ -338,7 +520,9 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     if (!divide(relay, flow, length)) {
         return IVC_RELAY_ASKS;
     }
-    if (take_out_denied(relay, record->flags, &length)) {
+    if (relay->faults != 0 && !is_of_kernel(record)) {
+        result = pass_with_faults(relay, flow, record, length, last);
+    } else if (take_out_dropped(relay, record, &length)) {
         result = write_copy(relay, flow, record, length, last);
     }
     if (result == IVC_RELAY_MORE) {
@@ -447,14 +631,17 @@ static int await(struct ivc_relay *relay, struct epoll_event *events)
 {
     bool ready = relay->queues[READY].first != NULL, full = relay->queues[FULL].first != NULL;
     struct pollfd look = {.fd = relay->epoll, .events = POLLIN};
-    const struct timespec retry = {.tv_nsec = RETRY_NS};
+    bool held = relay->held != NULL;
+    uint64_t ns = full || !held ? RETRY_NS : until_due(relay);
+    const struct timespec rest = {.tv_sec = (time_t)(ns / UINT64_C(1000000000)),
+                                  .tv_nsec = (long)(ns % UINT64_C(1000000000))};
     int n;
 
     pthread_mutex_unlock(&relay->mutex);
-    if (full && !ready) {
-        (void)ppoll(&look, 1, &retry, NULL); /* epoll_wait knows no less than a millisecond */
+    if ((full || held) && !ready) {
+        (void)ppoll(&look, 1, &rest, NULL); /* epoll_wait knows no less than a millisecond */
     }
-    n = epoll_wait(relay->epoll, events, EVENTS_AT_ONCE, full || ready ? 0 : -1);
+    n = epoll_wait(relay->epoll, events, EVENTS_AT_ONCE, full || held || ready ? 0 : -1);
     pthread_mutex_lock(&relay->mutex);
     return n;
 }
@@ -481,6 +668,7 @@ void ivc_relay_run(struct ivc_relay *relay)
     pthread_mutex_lock(&relay->mutex);
     while (!relay->stop) {
         serve(relay);
+        deliver_due(relay);
         listen_to_bells(relay);
     }
     pthread_mutex_unlock(&relay->mutex);
@@ -527,6 +715,9 @@ void ivc_relay_free(struct ivc_relay *relay)
     if (relay == NULL) {
         return;
     }
+    while (relay->held != NULL) {
+        relay->held = let_go(relay, relay->held);
+    }
     const int fds[] = {relay->epoll, relay->wake.fd, relay->calls.fd};
     for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
         if (fds[i] >= 0) {
@@ -555,6 +746,7 @@ void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow)
     enter(relay);
     (void)epoll_ctl(relay->epoll, EPOLL_CTL_DEL, flow->heard.fd, NULL);
     move(relay, flow, STOPPED);
+    deliver_all_of(relay, flow);
     relay->removals++;
     leave(relay);
 }
@@ -604,11 +796,12 @@ static void resume(struct ivc_relay *relay, enum state state, uint32_t way, uint
 }
 
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint16_t action, uint16_t answer)
+                                  uint16_t action, uint16_t answer, uint64_t faults)
 {
     enter(relay);
     struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action, answer);
     if (kind != NULL) {
+        kind->faults = faults;
         resume(relay, ASKED, way, key);
         resume(relay, CALLING, way, key);
     }
@@ -634,6 +827,20 @@ void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32
     }
     leave(relay);
     ivc_bell_ring(&relay->wake);
+}
+
+void ivc_relay_set_fault(struct ivc_relay *relay, uint32_t at, const struct ivc_fault *fault)
+{
+    enter(relay);
+    relay->armed[at] = *fault;
+    leave(relay);
+}
+
+void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault *fault)
+{
+    enter(relay);
+    *fault = relay->armed[at];
+    leave(relay);
 }
 
 void ivc_relay_ask_again(struct ivc_relay *relay)

@@ -17,6 +17,10 @@
  *                  and counted, until it does again.
  *   rules broken   the flow stops and a call says so.
  *
+ * Faults (core/faults.h) act on the copy, message by message, but never on what the kernel has
+ * too. A delayed datagram is held, in the loop's memory, until its time; beyond
+ * IVC_RELAY_HELD_MOST bytes the record stays where it is as if there were no room.
+ *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
  */
@@ -28,10 +32,12 @@
 #include <stdint.h>
 
 #include "doorbell.h"
+#include "faults.h"
 #include "kinds.h"
 #include "ring.h"
 
 #define IVC_RELAY_TURN 64u
+#define IVC_RELAY_HELD_MOST 4194304u /* bytes of payload and their bookkeeping */
 #define IVC_DATAGRAM_MOST 65507u /* bytes of payload of UDP: more is no datagram */
 
 enum ivc_relay_result {
@@ -89,7 +95,7 @@ void ivc_relay_stop(struct ivc_relay *relay);
 /* 0, or -errno and nothing is changed. */
 int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow);
 
-/* From now on the loop does not touch it. */
+/* From now on the loop does not touch it. What it holds of the flow goes out at once. */
 void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow);
 
 /* A turn for a flow that has been removed; what finds no room is dropped at once. */
@@ -102,11 +108,11 @@ int ivc_relay_fd(const struct ivc_relay *relay);
 bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
 
 /*
- * Decide on a kind; flows that wait for it go on. The entry, which stays where it is
+ * Decide on a kind, also which faults act on it (a bit each); flows that wait for it go on. The entry, which stays where it is
  * until ivc_relay_clear, or NULL: the table is full.
  */
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint16_t action, uint16_t answer);
+                                  uint16_t action, uint16_t answer, uint64_t faults);
 
 /*
  * Requests denied on a flow are answered on `back`, which leads to their sender; NULL: not.
@@ -118,6 +124,10 @@ void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
 
 /* A flow's messages are of other kinds from now on. */
 void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way);
+
+/* Fault number `at`, below IVC_FAULTS_MOST: put another in its place, or read how it is now. */
+void ivc_relay_set_fault(struct ivc_relay *relay, uint32_t at, const struct ivc_fault *fault);
+void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault *fault);
 
 /* Ask again about all kinds: ivc_kinds_ask_again, ivc_kinds_clear. */
 void ivc_relay_ask_again(struct ivc_relay *relay);

@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ivc import __version__
+from ivc import __version__, policy
 from ivc.controller import commands as controller
+from ivc.controller import fault_commands as faults
 from ivc.controller.client import read_plan
 from ivc.errors import ConfigError, Finding, IvcError, Severity
 from ivc.ethernet import commands as ethernet
@@ -21,7 +22,7 @@ from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.network import Loaded, Path, load
 from ivc.network import commands as network
 from ivc.network.arguments import add_files
-from ivc.plan import build_plan
+from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
 
 EXIT_CODES = """\
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(subparsers)
     network.add_commands(subparsers)
     controller.add_commands(subparsers)
+    faults.add_commands(subparsers)
     ethernet.add_commands(subparsers)
     return parser
 
@@ -112,7 +114,15 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "which node runs where (TOML, JSON)",
     )
     plan.add_argument("--json", action="store_true", help="the plan as one JSON object")
-    plan.add_argument(
+    instead = plan.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--emit-policy",
+        choices=tuple(policy.MODES),
+        metavar="MODE",
+        help="print rules for the mapping that allow what the configuration knows of, and deny all "
+        "else (MODE enforce), or count it and let it pass (audit)",
+    )
+    instead.add_argument(
         "--diff",
         action="store_true",
         help="show what a reload of these files would change in the running controller's plan; "
@@ -181,8 +191,17 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.diff:
         return _diff(loaded, arguments)
     plan = build_plan(loaded.network, loaded.mapping)
-    sys.stdout.write(plan.to_json() if arguments.json else plan.render_table())
+    if arguments.emit_policy is not None:
+        _emit_policy(plan, arguments)
+    else:
+        sys.stdout.write(plan.to_json() if arguments.json else plan.render_table())
     return 0
+
+
+def _emit_policy(plan: Plan, arguments: argparse.Namespace) -> None:
+    rules, mode = policy.policy(plan, arguments.emit_policy), arguments.emit_policy
+    as_json = json.dumps({"rule": rules}, indent=2, ensure_ascii=False) + "\n"
+    sys.stdout.write(as_json if arguments.json else policy.render(rules, mode))
 
 
 def _diff(loaded: Loaded, arguments: argparse.Namespace) -> int:

@@ -28,15 +28,15 @@ from ivc.network.model import (
     ServiceInstance,
     XenDomain,
 )
-from ivc.network.rules import Rule
+from ivc.network.rules import Action, Rule
 from ivc.network.ways import (
-    PATHS,
     SD,
     Offers,
     Way,
     candidates,
     concerned,
     first_match,
+    may_match,
     outlook,
     sd_endpoints,
     sd_groups,
@@ -91,7 +91,8 @@ class MatchKind(IntEnum):
 class MatchEntry:
     """One entry of the match table; `domain` stands for the network namespace to look up.
 
-    `port` is set for groups and streams only, `node` and `domain` for nodes inside only.
+    `port` is set for groups and streams only, `node` and `domain` for nodes inside only. A stream
+    at port 0 is any connection from its address to itself.
     """
 
     kind: MatchKind
@@ -100,13 +101,15 @@ class MatchEntry:
     node: int = 0
     domain: Domain | None = None
     eager: bool = False
+    loopback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
     """A node with its number (from 1, by name). `ring` overrides the order of its rings.
 
-    `limits` is what a Xen guest's kernel has for rings.
+    `limits` is what a Xen guest's kernel has for rings; `loopback` says that what it sends itself
+    goes over rings too.
     """
 
     id: int
@@ -115,6 +118,7 @@ class PlannedNode:
     domain: Domain
     ring: int | None = None
     limits: Share | None = None
+    loopback: bool = False
 
     @property
     def inside(self) -> bool:
@@ -196,6 +200,8 @@ class Plan:
     promote: Promote = Promote.NEVER
     rules: tuple[Rule, ...] = ()
     ways: tuple[PlannedWay, ...] = ()
+    # Not planned, but direct flows that faults are about are relayed.
+    faults: tuple[Rule, ...] = field(default=(), compare=False)
     # Look-up tables made from the members above.
     _by_address: Map[IPv4Address, PlannedNode] = field(init=False, repr=False, compare=False)
     _known: Map[Endpoint, bool] = field(init=False, repr=False, compare=False)
@@ -235,13 +241,15 @@ class Plan:
             return None
         return self._offers.way((sender.name, receiver.name), source, destination)
 
-    def judge(self, way: Way | None, header: Header | None) -> tuple[Path, ReturnCode | None]:
+    def judge(self, way: Way | None, header: Header | None) -> tuple[Action, ReturnCode | None]:
         """What becomes of a message of a flow the relay has; None: of what is no message.
 
         And what it is to be answered with if it is denied.
         """
         rule = first_match(self.rules, way, header) if way is not None else None
-        return (PATHS[rule.action], rule.answer) if rule is not None else (self.path, None)
+        if rule is not None:
+            return rule.action, rule.answer
+        return Action.DENY if self.path is Path.DENIED else Action(self.path.value), None
 
     def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
         """As for datagrams, but for what is not carried, or not so, for TCP."""
@@ -283,7 +291,9 @@ class Plan:
         receiver = self._by_address.get(destination.address)
         if destination.address.is_multicast or destination.address == _BROADCAST:
             return _network(Reason.NOT_PLANNED)
-        if receiver is sender or (receiver is None and destination.address.is_loopback):
+        if receiver is sender:
+            return self._decide_loopback(sender)
+        if receiver is None and destination.address.is_loopback:
             return _network(Reason.SAME_NODE)
         if receiver is None or not receiver.inside:
             return _network(Reason.EXTERNAL)
@@ -293,8 +303,19 @@ class Plan:
         path = self._path(self.way(source, destination))
         return self._on(path, (sender, receiver), all(kinds))
 
+    def _decide_loopback(self, node: PlannedNode) -> Decision:
+        """Between programs of one node. No rule is about that, and no relay looks inside."""
+        if not node.loopback:
+            return _network(Reason.SAME_NODE)
+        path = Path.NETWORK if self.path is Path.NETWORK else Path.DIRECT
+        return self._on(path, (node,), is_sd=False)
+
     def _path(self, way: Way | None) -> Path:
-        return self.path if way is None else outlook(self.rules, self.path, way)
+        if way is None:
+            return self.path
+        path = outlook(self.rules, self.path, way)
+        is_faulty = any(may_match(fault, way) for fault in self.faults)
+        return Path.RELAY if is_faulty and path is Path.DIRECT else path
 
     def _on(self, path: Path, ends: Iterable[PlannedNode], is_sd: bool) -> Decision:
         if path is Path.NETWORK:
@@ -316,6 +337,10 @@ class Plan:
     def _match_streams(self) -> Iterable[MatchEntry]:
         """TCP endpoints that may go over rings; without them no wrapper touches a TCP socket."""
         eager = self.promote is Promote.EAGER
+        for one in self.nodes:
+            own = Endpoint(one.address, 0, Protocol.TCP)
+            if one.loopback and self._decide_stream(own, own).path is Path.DIRECT:
+                yield MatchEntry(MatchKind.STREAM, one.address, eager=eager)
         for known in self.endpoints:
             end, node = known.endpoint, self._by_address.get(known.endpoint.address)
             tcp = end.protocol is Protocol.TCP and self.promote is not Promote.NEVER
@@ -375,7 +400,9 @@ def _order(rings: Rings, ends: Iterable[PlannedNode]) -> int:
 
 def _match_node(node: PlannedNode) -> MatchEntry:
     if node.inside:
-        return MatchEntry(MatchKind.NODE, node.address, 0, node.id, node.domain)
+        return MatchEntry(
+            MatchKind.NODE, node.address, 0, node.id, node.domain, loopback=node.loopback
+        )
     return MatchEntry(MatchKind.EXTERNAL, node.address)
 
 
@@ -421,7 +448,15 @@ def _planned_node(number: int, node: Node, mapping: Mapping) -> PlannedNode:
     entry: NodeMapping | None = mapping.node(node.name)
     if entry is None:
         raise PlanError(f"node {node.name} is not in the mapping")
-    return PlannedNode(number, node.name, node.address, entry.domain, entry.ring, entry.limits)
+    return PlannedNode(
+        number,
+        node.name,
+        node.address,
+        entry.domain,
+        entry.ring,
+        entry.limits,
+        entry.loopback,
+    )
 
 
 def _endpoints(network: Network) -> tuple[PlannedEndpoint, ...]:

@@ -53,6 +53,7 @@ def _node(node: "PlannedNode") -> dict[str, Any]:
         "address": str(node.address),
         "domain": str(node.domain),
         "ring": 1 << node.ring if node.ring is not None else None,
+        "loopback": node.loopback,
     }
 
 

@@ -831,13 +831,28 @@ static void sync_set(struct gather *g)
         reg_sync_all();
 }
 
+/* As for poll: level events that rings do not answer. An edge has its time. */
+static bool asks_kernel(struct gather *g)
+{
+    bool found = false;
+    if (!ivc_lock(&g->set->lock))
+        return true;
+    for (struct reg *r = g->set->regs; r && !found; r = r->set_next) {
+        uint32_t ours = READ_EVENTS | (writes(r) ? WRITE_EVENTS : 0);
+        uint32_t asked = r->events & (WRITE_EVENTS | EPOLLRDHUP | EPOLLPRI) & ~ours;
+        found = asked && !(r->events & EPOLLET) && !r->disabled;
+    }
+    ivc_unlock(&g->set->lock);
+    return found;
+}
+
 static int wait_managed(struct gather *g, struct ivc_limit *limit)
 {
     for (;;) {
         control_poll();
         sync_set(g);
         uint64_t looked = atomic_load_explicit(&g->set->kernel_looked, memory_order_relaxed);
-        bool fresh = ivc_pace() - looked < KERNEL_LOOK_NS;
+        bool fresh = ivc_pace() - looked < KERNEL_LOOK_NS && !asks_kernel(g);
         int error = look(g, !fresh);
         /* Looked a moment ago, and about to spin or sleep: both look again. */
         if (!g->n && !error && fresh && limit->timeout == 0)

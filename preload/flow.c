@@ -383,7 +383,7 @@ static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
         return;
     }
     for (unsigned i = 0; i < TWIN_SLOTS; i++)
-        f->twins[i].length = UINT32_MAX;
+        f->owed.slot[i].length = f->early.slot[i].length = UINT32_MAX;
     if (s->stream)
         f->ring.kind = IVC_RECORD_STREAM;
     f->attached = true;

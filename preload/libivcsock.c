@@ -148,6 +148,8 @@ EXPORT int shutdown(int fd, int how)
             s->wr_shutdown = true;
         if (s->stream)
             stream_settle(s);
+        if (s->stream && how != SHUT_WR)
+            stream_unheard(s);
     }
     return real(shutdown)(fd, how);
 }
@@ -617,7 +619,17 @@ EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t size)
 {
     struct sendfile_call c = {out, in, offset, size};
     struct sock *s = matched_stream(out);
-    return s ? stream_send_by(s, call_sendfile, &c) : call_sendfile(&c);
+    off64_t at;
+    if (!s)
+        return call_sendfile(&c);
+    if (!stream_sends_file(in, offset, &at, size))
+        return stream_send_by(s, call_sendfile, &c);
+    ssize_t n = stream_sendfile(s, out, in, at, size);
+    if (n > 0 && offset)
+        *offset = at + n;
+    else if (n > 0)
+        (void)ivc_sys(SYS_lseek, in, at + n, SEEK_SET);
+    return result(n);
 }
 
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t size)

@@ -159,7 +159,8 @@ uint32_t match_destination(struct endpoint ep, uint32_t own_node)
         if (e->kind == IVC_MATCH_GROUP && e->port == ep.port)
             return IVC_REASON_NONE;
         if (e->kind == IVC_MATCH_NODE)
-            return e->node == own_node ? IVC_REASON_SAME_NODE : IVC_REASON_NONE;
+            return e->node == own_node && !(e->flags & IVC_MATCH_LOOPBACK) ? IVC_REASON_SAME_NODE
+                                                                           : IVC_REASON_NONE;
         if (e->kind == IVC_MATCH_EXTERNAL)
             reason = IVC_REASON_EXTERNAL;
     }
@@ -172,11 +173,17 @@ bool match_has_streams(void)
     return t && t->streams;
 }
 
-static bool planned_stream(const struct table *t, struct endpoint ep, bool *eager)
+static bool is_planned_at(const struct ivc_match_entry *e, struct endpoint ep, uint32_t other_ip)
+{
+    return e->ip == ep.ip && (e->port == ep.port || (e->port == 0 && other_ip == ep.ip));
+}
+
+static bool planned_stream(const struct table *t, struct endpoint ep, uint32_t other_ip,
+                           bool *eager)
 {
     for (uint32_t i = 0; i < t->count; i++) {
         const struct ivc_match_entry *e = &t->entries[i];
-        if (e->kind != IVC_MATCH_STREAM || e->ip != ep.ip || e->port != ep.port)
+        if (e->kind != IVC_MATCH_STREAM || !is_planned_at(e, ep, other_ip))
             continue;
         *eager = (e->flags & IVC_MATCH_EAGER) != 0;
         return true;
@@ -190,7 +197,7 @@ uint32_t match_stream(struct endpoint local, struct endpoint peer, uint32_t *nod
     uint32_t node_ip;
     if (!t || local.ip == 0 || match_local(local.ip, node, &node_ip) != MATCH_NODE)
         return IVC_REASON_NO_NODE;
-    if (!planned_stream(t, local, eager) && !planned_stream(t, peer, eager))
+    if (!planned_stream(t, local, peer.ip, eager) && !planned_stream(t, peer, local.ip, eager))
         return IVC_REASON_NOT_PLANNED;
     return match_destination(peer, *node);
 }

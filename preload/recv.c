@@ -10,6 +10,101 @@
 #include "stream.h"
 #include "wait.h"
 
+/* ---- twins: datagrams that take both roads --------------------------------------- */
+
+static void twins_free(struct twins *all, struct twin *t)
+{
+    t->length = UINT32_MAX;
+    all->count--;
+}
+
+/* Are there any, once those too old are forgotten? */
+static bool twins_left(struct twins *all, uint64_t now, uint64_t life)
+{
+    for (unsigned i = 0; all->count && i < TWIN_SLOTS; i++) {
+        struct twin *t = &all->slot[i];
+        if (t->length != UINT32_MAX && now - t->when >= life)
+            twins_free(all, t);
+    }
+    return all->count != 0;
+}
+
+static void twins_put(struct twins *all, struct twin twin)
+{
+    struct twin *t = &all->slot[all->next++ % TWIN_SLOTS];
+    if (t->length == UINT32_MAX)
+        all->count++;
+    *t = twin;
+}
+
+/* The oldest that is equal; it is forgotten. NULL: none. */
+static const struct twin *twins_take(struct twins *all, uint64_t hash, size_t length)
+{
+    for (unsigned i = 0; i < TWIN_SLOTS; i++) {
+        struct twin *t = &all->slot[(all->next + i) % TWIN_SLOTS];
+        if (t->length != length || t->hash != hash)
+            continue;
+        twins_free(all, t);
+        return t;
+    }
+    return NULL;
+}
+
+static void record_pieces(const struct rx_flow *f, const struct ivc_record *r, const uint8_t **a,
+                          size_t *alen, const uint8_t **b, size_t *blen)
+{
+    uint64_t at = (f->ring.head + sizeof(*r)) & (f->ring.size - 1);
+    size_t first = (size_t)(f->ring.size - at);
+    *a = f->ring.data + at;
+    *alen = r->length < first ? r->length : first;
+    *b = f->ring.data;
+    *blen = r->length - *alen;
+}
+
+static uint64_t record_hash(const struct rx_flow *f, const struct ivc_record *r)
+{
+    const uint8_t *a, *b;
+    size_t alen, blen;
+    record_pieces(f, r, &a, &alen, &b, &blen);
+    return ivc_hash(a, alen, b, blen);
+}
+
+static void expect_twin(struct rx_flow *f, const struct ivc_record *r, uint64_t now)
+{
+    twins_put(&f->owed,
+              (struct twin){.hash = record_hash(f, r), .when = now, .length = r->length});
+}
+
+/* The stashed datagram: delivered already, from the ring? */
+static bool take_owed(struct rx_flow *f, const struct stash *d, uint64_t now)
+{
+    return twins_left(&f->owed, now, TWIN_LIFE_NS) &&
+           twins_take(&f->owed, ivc_hash(d->data, d->length, NULL, 0), d->length) != NULL;
+}
+
+/* A sender waits for a relay only so long before the kernel carries what a group gets both ways.
+ * What a single receiver gets stays on the ring alone then. */
+static void remember_early(struct rx_flow *f, const struct stash *d, uint64_t now)
+{
+    if (f->relay && ip_is_multicast(f->dst.ip))
+        twins_put(&f->early, (struct twin){.hash = ivc_hash(d->data, d->length, NULL, 0),
+                                           .when = now,
+                                           .length = (uint32_t)d->length,
+                                           .counted = f->synced});
+}
+
+/* The record at the head: delivered already, from the kernel? */
+static bool take_early(struct rx_flow *f, const struct ivc_record *r, uint64_t now)
+{
+    if (__builtin_expect(f->early.count == 0, 1) || !(r->flags & IVC_RECORD_TWIN) ||
+        (r->flags & IVC_RECORD_SAME) || !twins_left(&f->early, now, EARLY_LIFE_NS))
+        return false;
+    const struct twin *early = twins_take(&f->early, record_hash(f, r), r->length);
+    if (early && early->counted)
+        f->kseq--;
+    return early != NULL;
+}
+
 /* ---- what comes next ----------------------------------------------------------- */
 
 /* A sender that did not know of a fork may add to a ring whose bell the child has not. */
@@ -43,20 +138,7 @@ static void pass_fence(struct rx_flow *f, const struct ivc_record *r)
     f->hold_since = 0;
 }
 
-/* Does the kernel still owe us the second copy of a record? Its flow must know it till then. */
-static bool twins_owed(struct rx_flow *f, uint64_t now)
-{
-    for (unsigned i = 0; f->twin_count && i < TWIN_SLOTS; i++) {
-        struct twin *t = &f->twins[i];
-        if (t->length != UINT32_MAX && now - t->when >= TWIN_LIFE_NS) {
-            t->length = UINT32_MAX;
-            f->twin_count--;
-        }
-    }
-    return f->twin_count != 0;
-}
-
-static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
+static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
 {
     if (!f->attached)
         return HEAD_NONE;
@@ -65,7 +147,7 @@ static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, s
         (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)) {
         /* State read first, then the tail once more: what came before the end is still ours. */
         got = ivc_rx_peek(&f->ring, r);
-        if (got == 0 && !twins_owed(f, now))
+        if (got == 0 && !twins_left(&f->owed, now, TWIN_LIFE_NS))
             flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
     }
     if (__builtin_expect(got <= 0, 0)) {
@@ -92,6 +174,16 @@ static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, s
     count(&s->stats->fence_timeouts, 1);
     pass_fence(f, r);
     return HEAD_READY;
+}
+
+static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
+{
+    enum head head;
+    while ((head = judge_head(s, f, now, r)) == HEAD_READY && take_early(f, r, now)) {
+        ivc_rx_consume(&f->ring, r);
+        count(&s->stats->rx_twins, 1);
+    }
+    return head;
 }
 
 static bool wrong_peer(const struct sock *s, const struct rx_flow *f)
@@ -135,50 +227,6 @@ static bool pick_ring(struct sock *s, uint64_t now, struct pick *pick, bool othe
     return false;
 }
 
-/* ---- twins: datagrams that took both roads --------------------------------------- */
-
-static void record_pieces(const struct rx_flow *f, const struct ivc_record *r, const uint8_t **a,
-                          size_t *alen, const uint8_t **b, size_t *blen)
-{
-    uint64_t at = (f->ring.head + sizeof(*r)) & (f->ring.size - 1);
-    size_t first = (size_t)(f->ring.size - at);
-    *a = f->ring.data + at;
-    *alen = r->length < first ? r->length : first;
-    *b = f->ring.data;
-    *blen = r->length - *alen;
-}
-
-static void expect_twin(struct rx_flow *f, const struct ivc_record *r, uint64_t now)
-{
-    const uint8_t *a, *b;
-    size_t alen, blen;
-    record_pieces(f, r, &a, &alen, &b, &blen);
-    struct twin *t = &f->twins[f->twin_next++ % TWIN_SLOTS];
-    if (t->length == UINT32_MAX)
-        f->twin_count++;
-    *t = (struct twin){.hash = ivc_hash(a, alen, b, blen), .when = now, .length = r->length};
-}
-
-static bool take_twin(struct rx_flow *f, const struct stash *d, uint64_t now)
-{
-    if (f->twin_count == 0)
-        return false;
-    uint64_t hash = ivc_hash(d->data, d->length, NULL, 0);
-    for (unsigned i = 0; i < TWIN_SLOTS; i++) {
-        struct twin *t = &f->twins[(f->twin_next + i) % TWIN_SLOTS]; /* oldest first */
-        if (t->length == UINT32_MAX)
-            continue;
-        bool equal = t->length == d->length && t->hash == hash && now - t->when < TWIN_LIFE_NS;
-        if (equal || now - t->when >= TWIN_LIFE_NS) {
-            t->length = UINT32_MAX;
-            f->twin_count--;
-        }
-        if (equal)
-            return true;
-    }
-    return false;
-}
-
 static bool is_fence_twin(const struct rx_flow *f, const struct ivc_record *r, const struct stash *d)
 {
     const uint8_t *a, *b;
@@ -202,7 +250,7 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
     /* Twins go before rings: while one sits here the kernel's queue stands still, and a long
      * ring would push the others out of memory before they come. */
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
-        if (f->attached && of_flow(&s->stash, f) && take_twin(f, &s->stash, now)) {
+        if (f->attached && of_flow(&s->stash, f) && take_owed(f, &s->stash, now)) {
             s->stash.full = false;
             count(&s->stats->rx_twins, 1);
             return false;
@@ -232,9 +280,12 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
             return true;
         }
     }
-    for (struct rx_flow *f = s->rx_flows; f; f = f->next)
-        if (f->attached && f->synced && !s->stash.counted && of_flow(&s->stash, f))
-            f->kseq++;
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
+        if (f->attached && !s->stash.counted && of_flow(&s->stash, f)) {
+            remember_early(f, &s->stash, now);
+            f->kseq += f->synced;
+        }
+    }
     s->stash.counted = true;
     return true;
 }

@@ -599,7 +599,7 @@ void sock_retire(struct sock *s, uint32_t reason)
  * twice, nor where the kernel still owes the second copy of what has been read. */
 static bool can_freeze(const struct sock *s, const struct rx_flow *f)
 {
-    return f->attached && !f->relay && !f->closing && !f->twin_count &&
+    return f->attached && !f->relay && !f->closing && !f->owed.count &&
            !ip_is_multicast(f->dst.ip) && ivc_rx_peer_state(&f->ring) == IVC_REGION_OPEN &&
            (!s->stream || (f == s->rx_flows && !f->next));
 }

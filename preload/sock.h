@@ -57,11 +57,19 @@ static inline bool ip_is_multicast(uint32_t ip)
 
 #define TWIN_SLOTS 64u
 
-/* A datagram delivered from the ring whose kernel twin is still to come. */
+/* A datagram that takes both roads, delivered from one of them. */
 struct twin {
     uint64_t hash;
     uint64_t when;
     uint32_t length; /* UINT32_MAX = free */
+    bool counted;    /* as one of the kernel's alone, in kseq */
+};
+
+/* The last ones. */
+struct twins {
+    unsigned next;
+    unsigned count;
+    struct twin slot[TWIN_SLOTS];
 };
 
 struct rx_flow {
@@ -82,9 +90,8 @@ struct rx_flow {
     uint32_t kseq;        /* kernel datagrams of this flow received so far */
     uint64_t hold_since;  /* head record waits for the kernel since; 0 = no */
     uint64_t settle_until; /* SAME fence: ring waits until then */
-    unsigned twin_next;
-    unsigned twin_count;
-    struct twin twins[TWIN_SLOTS];
+    struct twins owed;    /* delivered from the ring: the kernel's copy is still to come */
+    struct twins early;   /* delivered from the kernel while a relay was late with the ring's */
 };
 
 /* One datagram taken from the kernel but not yet by the application. */

@@ -20,9 +20,16 @@ static struct ivc_slab stream_slab = {.size = sizeof(struct stream), .keep = siz
 
 /* ---- birth and death ----------------------------------------------------------- */
 
+/* A program may have nothing but TCP: then nobody else asks for the match table. */
+static bool are_planned(void)
+{
+    (void)match_retry();
+    return match_has_streams();
+}
+
 bool stream_track(int fd, bool nonblock)
 {
-    struct stream *st = match_has_streams() ? ivc_slab_get(&stream_slab) : NULL;
+    struct stream *st = are_planned() ? ivc_slab_get(&stream_slab) : NULL;
     if (!st)
         return false;
     sock_track(fd, nonblock);
@@ -59,6 +66,9 @@ static void begin(struct sock *s, struct endpoint local, struct endpoint peer)
     s->stream->eager = eager;
     s->node = node;
     sock_match_stream(s, local, peer);
+    /* One thread may have both ends: the other would not be announced while this one waits. */
+    if (eager && sock_matched(s))
+        stream_call(s);
 }
 
 void stream_connected(struct sock *s, const struct sockaddr *addr, socklen_t len)
@@ -76,7 +86,7 @@ void stream_connected(struct sock *s, const struct sockaddr *addr, socklen_t len
 void stream_accepted(int fd, bool nonblock)
 {
     struct endpoint local, peer;
-    if (!match_has_streams() || !sock_name(fd, false, &local) || !sock_name(fd, true, &peer))
+    if (!are_planned() || !sock_name(fd, false, &local) || !sock_name(fd, true, &peer))
         return;
     if (stream_track(fd, nonblock))
         begin(ivc_sock(fd), local, peer);
@@ -91,6 +101,18 @@ void stream_closing(struct sock *s)
     if (stream_held(s) > 0)
         (void)real(setsockopt)(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     errno = saved;
+}
+
+/* Nobody listens: what the peer sends from now on is for the kernel to answer, with a reset if both
+ * directions are shut. What the ring holds is still read. */
+void stream_unheard(struct sock *s)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return;
+    for (struct rx_flow *f = s->rx_flows; f; f = f->next)
+        if (f->attached)
+            ivc_rx_set_state(&f->ring, IVC_REGION_CLOSED);
+    ivc_unlock(&s->rx_lock);
 }
 
 /* ---- options --------------------------------------------------------------------- */

@@ -81,10 +81,15 @@ bool stream_foreign_in(struct sock *s);
 /* After a call that may have found out; no lock held. */
 void stream_part(struct sock *s);
 
+void stream_unheard(struct sock *s); /* shutdown of reading */
+
 /* Sending. As the kernel, or -errno. */
 ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags);
-/* A call that gives bytes to the kernel past us: sendfile, splice. */
+/* A call that gives bytes to the kernel past us: splice, sendfile of what is no file. */
 ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg);
+/* Can a sendfile from `in` be made by copy? `at`: where it begins. */
+bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size);
+ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size);
 bool stream_give_back(struct sock *s, struct tx_flow *f); /* flow_give_back(); tx lock held */
 void stream_settle(struct sock *s); /* before the kernel is told of an end: nothing left to give */
 bool stream_writable(struct sock *s);   /* takes the tx lock; on_ring sockets only */

@@ -160,21 +160,25 @@ static ssize_t kernel_read(struct sock *s, int fd, struct cursor *c, size_t most
     return n;
 }
 
-/* Bytes the kernel has; 0 = it has come to the end; -EAGAIN = none now; -errno. */
+/* Bytes the kernel has; 0 = none, and it has come to the end or to an error; -EAGAIN = none now.
+ * An error stays where it is: until a receive has nothing else to tell, it is also for a send, for
+ * SO_ERROR and for poll. */
 static ssize_t kernel_queued(struct sock *s, int fd)
 {
-    uint8_t byte;
+    struct pollfd look = {.fd = fd, .events = POLLIN | POLLRDHUP};
+    const struct timespec zero = {0};
     int queued = 0, saved = errno;
-    ssize_t n = real(recv)(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    int error = n < 0 ? errno : 0;
-    if (n > 0 && real(ioctl)(fd, SIOCINQ, &queued) != 0)
+    bool any = ivc_sys(SYS_ppoll, &look, 1, &zero, NULL, 0) > 0;
+    if (any && real(ioctl)(fd, SIOCINQ, &queued) != 0)
         queued = 0;
     errno = saved;
     s->kernel_looked = ivc_now();
-    s->kernel_maybe = error != EAGAIN && error != EINTR;
-    if (error)
-        return s->kernel_maybe ? -error : -EAGAIN;
-    return n > 0 && queued < 1 ? 1 : queued;
+    s->kernel_maybe = any;
+    if (!any)
+        return -EAGAIN;
+    if (queued == 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+        return 0;
+    return queued > 0 ? queued : 1; /* before an urgent byte nothing is counted */
 }
 
 /* ---- both ------------------------------------------------------------------------------ */
@@ -240,20 +244,19 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
             n = -st->error;
             if (c->got == 0)
                 st->error = 0;
-        } else if (!f) {
+        } else if (!f && c->got == 0) {
             n = kernel_read(s, fd, c, SIZE_MAX);
         } else if (fresh(s, look)) {
             break;
         } else {
             n = kernel_queued(s, fd);
             /* What the kernel had was written after every record before it was published. */
-            if (ivc_rx_ready(&f->ring)) {
-                if (n < 0 && n != -EAGAIN)
-                    st->error = (int)-n;
+            if (f && ivc_rx_ready(&f->ring))
                 continue;
-            }
             if (n > 0)
                 n = kernel_read(s, fd, c, (size_t)n);
+            else if (n == 0 && c->got == 0)
+                n = kernel_read(s, fd, c, c->left); /* the end, or the error */
         }
         if (n == -EAGAIN)
             break;
@@ -443,13 +446,14 @@ int stream_held(struct sock *s)
     struct stream *st = s->stream;
     uint64_t held = stashed(st);
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
-        struct ivc_rx look = f->ring;
         struct ivc_record r;
         if (!f->attached || !ivc_rx_ready(&f->ring))
             continue;
-        look = f->ring;
-        look.published = look.head; /* a copy: it must not publish */
-        while (look.head != look.tail && !look.poisoned && ivc_rx_peek(&look, &r) == 1) {
+        struct ivc_rx look = f->ring;
+        while (look.head - f->ring.head < look.size && !look.poisoned) {
+            look.published = look.head; /* a copy: it must not publish */
+            if (ivc_rx_peek(&look, &r) != 1) /* looks for a newer tail at the end of the one known */
+                break;
             held += r.length;
             look.head += sizeof(r) + ((r.length + IVC_RECORD_ALIGN - 1) & ~(IVC_RECORD_ALIGN - 1u));
             look.seq++;

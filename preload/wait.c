@@ -498,6 +498,18 @@ static bool poll_has_rings(const struct polling *p)
     return false;
 }
 
+/* Is something asked that rings do not answer? What they have is not all there is, then. */
+static bool poll_asks_kernel(const struct polling *p)
+{
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = ivc_matched(p->fds[i].fd);
+        int ours = POLL_READ | (s && stream_on_ring(s) ? POLL_WRITE : 0) | POLLERR | POLLHUP;
+        if (p->fds[i].fd >= 0 && (p->fds[i].events & ~ours))
+            return true;
+    }
+    return false;
+}
+
 /* Positive: descriptors ready; 0: nothing within the budget; -errno. */
 static int poll_spin(struct polling *p, struct ivc_limit *limit)
 {
@@ -518,6 +530,10 @@ static int poll_spin(struct polling *p, struct ivc_limit *limit)
         ready = poll_rings(p);
         if (ready)
             wait_spin_hit();
+        if (ready && poll_asks_kernel(p)) {
+            int error = poll_kernel(p, p->n, 0);
+            ready = error ? error : poll_merge(p);
+        }
     }
     return ready;
 }
@@ -602,11 +618,11 @@ static int poll_loop(struct polling *p, struct ivc_limit *limit)
     for (;;) {
         control_poll();
         bool fresh = ivc_pace() - poll_looked < KERNEL_LOOK_NS;
-        int error, ready = poll_rings(p);
-        if (ready && fresh)
+        int error = 0, ready = poll_rings(p);
+        if (ready && fresh && !poll_asks_kernel(p))
             return ready;
         /* Looked a moment ago, and about to spin or sleep: both look again. */
-        if (!fresh || limit->timeout == 0) {
+        if (ready || !fresh || limit->timeout == 0) {
             error = poll_kernel(p, p->n, 0);
             ready = error ? error : poll_merge(p);
             if (ready || limit->timeout == 0)

@@ -126,9 +126,9 @@ def test_wrappers_leave_connections_alone_that_no_rule_lets_on_rings() -> None:
 def test_a_message_goes_by_the_first_rule_that_matches_or_the_default() -> None:
     plan = planned(Rule(1, Action.DENY, method=1), Rule(2, Action.RELAY), path=Path.NETWORK)
     way = plan.way(*CALL)
-    assert plan.judge(way, Header(0x1234, 1)) == (Path.DENIED, None)
-    assert plan.judge(way, Header(0x1234, 2)) == (Path.RELAY, None)
-    assert plan.judge(None, Header(0x1234, 1)) == (Path.NETWORK, None)
+    assert plan.judge(way, Header(0x1234, 1)) == (Action.DENY, None)
+    assert plan.judge(way, Header(0x1234, 2)) == (Action.RELAY, None)
+    assert plan.judge(None, Header(0x1234, 1)) == (Action.NETWORK, None)
 
 
 def test_pairs_say_what_all_their_flows_do_and_count_hops() -> None:

@@ -42,6 +42,21 @@ def read_plan(run_dir: Path) -> dict[str, Any]:
     return _give_order(run_dir, {"order": "plan"}, _PATIENCE_S)
 
 
+def add_fault(run_dir: Path, fault: dict[str, Any]) -> dict[str, Any]:
+    """Have a fault, see `ivc.controller.faults`. Raises as `quiesce` does."""
+    return _give_order(run_dir, {"order": "fault-add", "fault": fault}, _PATIENCE_S)
+
+
+def list_faults(run_dir: Path) -> dict[str, Any]:
+    """Those there are. Raises as `quiesce` does."""
+    return _give_order(run_dir, {"order": "fault-list"}, _PATIENCE_S)
+
+
+def clear_faults(run_dir: Path, ident: int | None = None) -> dict[str, Any]:
+    """Have one no more, or all. Raises as `quiesce` does."""
+    return _give_order(run_dir, {"order": "fault-clear", "id": ident}, _PATIENCE_S)
+
+
 def _give_order(run_dir: Path, order: dict[str, Any], patience: float) -> dict[str, Any]:
     question = json.dumps(order).encode() + b"\n"
     document = _ask(run_dir.absolute() / ORDERS, question, patience)

@@ -17,10 +17,12 @@ from typing import Final
 
 from ivc import someip
 from ivc.controller.event_handler import EventHandler
+from ivc.controller.faults import Fault, Faults
 from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
+from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
-from ivc.network.ways import Way
+from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result
@@ -35,12 +37,16 @@ DENIALS_MAX: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """What was denied on which way. No ids: no SOME/IP message, or too many to remember."""
+    """What was denied on which way, or only audited: it `passed`.
+
+    No ids: no SOME/IP message, or too many to remember.
+    """
 
     source: str | None
     destination: str | None
     service: int | None
     method: int | None
+    passed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +61,17 @@ class Kind:
     counts: Counts
 
     @property
-    def denial(self) -> Denial:
-        """What its messages are called where they are denied."""
+    def denials(self) -> Counter[Denial]:
+        """How many of its messages were denied and audited."""
         way, header = self.way, self.header
-        return Denial(
+        denial = Denial(
             way.source if way is not None else None,
             way.destination if way is not None else None,
             header.service_id if header is not None else None,
             header.method_id if header is not None else None,
         )
+        counts = {denial: self.counts.denied, replace(denial, passed=True): self.counts.audited}
+        return +Counter(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,7 @@ class DataCommunicationController:
     def __init__(self, plan: Plan, events: EventHandler) -> None:
         self.plan = plan
         self.kinds: dict[tuple[int, int], Kind] = {}
+        self.faults = Faults()
         self._events = events
         self._numbers = itertools.count(1)
         self._ways: dict[Way | None, int] = {}
@@ -209,16 +218,40 @@ class DataCommunicationController:
         Here nothing has another way any more: what is not denied is passed on. With it the return
         code that denied requests are answered with, or 0.
         """
-        path, answer = self.plan.judge(way, header)
-        return Action.DENY if path is Path.DENIED else Action.RELAY, answer or 0
+        action, answer = self.plan.judge(way, header)
+        return _ACTIONS.get(action, Action.RELAY), answer or 0
+
+    # ---- faults; `replan` makes them act, or no longer
+
+    def add_fault(self, fault: Fault) -> None:
+        """Have one more. Raises `OSError`, and there is none then."""
+        self._start().set_fault(fault.place, fault.armed)
+        self.faults.add(fault)
+
+    def remove_fault(self, fault: Fault) -> None:
+        """Have it no more."""
+        del self.faults.all[fault.ident]
+        self._start().clear_fault(fault.place)
+
+    def fault_counts(self, fault: Fault) -> tuple[int, int]:
+        """Messages it was asked about, and those it has done something to."""
+        return self._start().fault_counts(fault.place)
+
+    def _faults_of(self, way: Way | None, header: someip.Header | None) -> int:
+        """A bit for the place of each that acts on messages of a kind."""
+        return sum(
+            1 << fault.place
+            for fault in self.faults.all.values()
+            if way is not None and first_match([fault.rule], way, header) is not None
+        )
 
     @property
     def denials(self) -> Counter[Denial]:
-        """How many messages were denied, ever."""
+        """How many messages were denied and audited, ever."""
         counted = Counter(self._denials)
         for kind in self.kinds.values():
-            counted[kind.denial] += kind.counts.denied
-        return +counted
+            counted.update(kind.denials)
+        return counted
 
     @property
     def dropped(self) -> int:
@@ -246,21 +279,21 @@ class DataCommunicationController:
         header = someip.parse_header(call.header)[0] if call.key else None
         way = next((each for each, number in self._ways.items() if number == call.way), None)
         judged = self.judge(way, header)
-        counts = loop.decide(call.way, call.key, *judged)
+        faults = self._faults_of(way, header)
+        counts = loop.decide(call.way, call.key, *judged, faults)
         if counts is None:
             self._forget(loop)
-            counts = loop.decide(call.way, call.key, *judged)
+            counts = loop.decide(call.way, call.key, *judged, faults)
             assert counts is not None
         self.kinds[call.way, call.key] = Kind(way, header, counts)
 
     def _forget(self, loop: Loop) -> None:
         """Begin the table anew, but for what was denied."""
         for kind in self.kinds.values():
-            denial = kind.denial
-            if denial not in self._denials and len(self._denials) >= DENIALS_MAX:
-                denial = replace(denial, service=None, method=None)
-            if kind.counts.denied:
-                self._denials[denial] += kind.counts.denied
+            for denial, messages in kind.denials.items():
+                few = denial in self._denials or len(self._denials) < DENIALS_MAX
+                name = denial if few else replace(denial, service=None, method=None)
+                self._denials[name] += messages
         loop.clear()
         self.kinds.clear()
 
@@ -298,6 +331,9 @@ class DataCommunicationController:
                 self._settle(loop, result)
             elif result is not Result.MORE:
                 break
+
+
+_ACTIONS: Final = {RuleAction.DENY: Action.DENY, RuleAction.AUDIT: Action.AUDIT}
 
 
 def _endpoint(address: Address, protocol: Protocol = Protocol.UDP) -> Endpoint:

@@ -35,6 +35,7 @@ class Dispatcher:
     ) -> None:
         self._platform = platform
         self._attention: dict[Process, None] = {}
+        self._unread: dict[Process, None] = {}
         self.registry = Registry(hosts)
         self.wants = Wants(self.registry, dcc)
         self.quotas = Quotas(self.registry, quota, platform.pages)
@@ -48,19 +49,26 @@ class Dispatcher:
         return process
 
     def readable(self, process: Process) -> bool:
-        """Handle what a process has sent. False: it must be disconnected."""
+        """Handle what a process has sent, in part if it is much. False: it must be disconnected."""
         try:
             for _ in range(BATCH):
                 received = process.link.receive()
                 if received is None:
                     break
                 self._handle(process, *received)
+            else:
+                self._unread[process] = None
         except Hangup:
             return False
         except (Violation, PlatformError) as violation:
             log.warning("%s is disconnected: %s", process, violation)
             return False
         return True
+
+    def unread(self) -> list[Process]:
+        """Processes handled in part since asked last: no descriptor need say that there is more."""
+        unread, self._unread = list(self._unread), {}
+        return [process for process in unread if process.id in self.registry.processes]
 
     def disconnect(self, process: Process) -> None:
         """A process is gone, or has to go: take back all it had. Idempotent."""

@@ -30,11 +30,13 @@ class Place:
 class Hosts:
     """All inside nodes. Comparable: a change means that hosts came, went or were replaced.
 
-    `has_external` says that somebody on Ethernet may listen too.
+    `has_external` says that somebody on Ethernet may listen too; `granted`, that memory is
+    granted from domain to domain.
     """
 
     places: tuple[Place, ...]
     has_external: bool
+    granted: bool
 
     def at(self, ip: int) -> Place | None:
         """The inside node with this unicast address."""
@@ -48,6 +50,15 @@ class Hosts:
         """Whether the inside node with this unicast address shall have no rings."""
         place = self.at(ip)
         return place is not None and place.quiesced
+
+    def may_share(self, one: int, other: int) -> bool:
+        """Whether programs on two hosts, or on one, can have a ring without us between them.
+
+        Not two of one Xen domain: a guest with page tables of its own (PVH, HVM) that maps a page
+        it has granted itself loses it from its RAM, since Xen knows one place for a frame
+        (`guest_physmap_add_entry`), and its kernel goes on to use the hole.
+        """
+        return not self.granted or one != other
 
     def limits(self, host: int) -> Share | None:
         """What a host's kernel has for rings; None if there is no telling, or no end."""
@@ -80,4 +91,4 @@ def locate(plan: Plan, platform: Platform, quiesced: Collection[Domain] = ()) ->
         if node.inside
     )
     outside = any(entry.kind is MatchKind.EXTERNAL for entry in plan.match_entries())
-    return Hosts(tuple(places), outside)
+    return Hosts(tuple(places), outside, platform.pages is not None)

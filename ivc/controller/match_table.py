@@ -8,7 +8,7 @@ import time
 
 from ivc.controller.hosts import Hosts
 from ivc.plan import MatchEntry, Plan
-from ivc.shm.layout import MATCH_EAGER, MatchHeader
+from ivc.shm.layout import MATCH_EAGER, MATCH_LOOPBACK, MatchHeader
 from ivc.shm.layout import MatchEntry as EntryLayout
 
 
@@ -27,7 +27,8 @@ def _entry(entry: MatchEntry, hosts: Hosts) -> bytes:
             "port": entry.port,
             "kind": entry.kind,
             "node": entry.node,
-            "flags": MATCH_EAGER if entry.eager else 0,
+            "flags": (MATCH_EAGER if entry.eager else 0)
+            | (MATCH_LOOPBACK if entry.loopback else 0),
             "netns": (place.host or 0) if place is not None else 0,
         }
     )

@@ -5,10 +5,14 @@
     {"order": "unquiesce", "domain": NAME}
     {"order": "reload"}                                        answered when it is applied
     {"order": "plan"}
+    {"order": "fault-add", "fault": see ivc.controller.faults}
+    {"order": "fault-list"}
+    {"order": "fault-clear", "id": N or null for all}
 
 The answer to the first two is {"domain": NAME, "stage": how far it is, "waiting_for": [processes]};
 to a reload {"changed": whether there is a new plan, "difference": [lines]}; to the last {"plan":
-the plan's document, "path": what the command line says instead of the mapping, or null}. With
+the plan's document, "path": what the command line says instead of the mapping, or null}. Faults
+are answered with {"faults": [those added, there, or cleared]}. With
 "error" it is not as ordered; "exit_code" then says what kind of error it is.
 """
 
@@ -18,7 +22,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ivc.controller.answers import Answer
+from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.errors import ControllerError
+from ivc.controller.faultview import describe_fault
 from ivc.controller.quiesce import Quiesced, Quiescence, Stage, domains_on
 from ivc.errors import IvcError
 from ivc.network import Domain, LocalHost, Path, XenDomain
@@ -38,13 +44,18 @@ class Orders:
         plan: Callable[[], Plan],
         reload: Callable[[], list[str] | None],
         path: Path | None,
+        dcc: DataCommunicationController,
+        refault: Callable[[], None],
     ) -> None:
-        """`reload` returns what has changed, or None, and raises `IvcError` or `OSError`."""
+        """`reload` returns what has changed, or None, and raises `IvcError` or `OSError`;
+        `refault` has faults that were added or removed take effect."""
         self._platform = platform
         self._quiescence = quiescence
         self._plan = plan
         self._reload = reload
         self._path = path
+        self._dcc = dcc
+        self._refault = refault
         self._waiting: list[tuple[Quiesced, float, Answer]] = []
 
     def respond(self, question: bytes, answer: Answer) -> None:
@@ -90,8 +101,27 @@ class Orders:
                     self._quiescence.end(found)
                 names = ", ".join(sorted(map(str, domains)))
                 answer({"domain": names, "stage": None, "waiting_for": []})
+            case "fault-add" | "fault-list" | "fault-clear":
+                answer({"faults": self._faults(order)})
             case _:
                 raise ValueError
+
+    def _faults(self, order: dict[str, Any]) -> list[dict[str, Any]]:
+        """Do what is ordered; the faults it is about."""
+        faults = self._dcc.faults
+        if order["order"] == "fault-add":
+            nodes = {node.name for node in self._plan().nodes if node.inside}
+            fault = faults.make(order["fault"], nodes)
+            self._dcc.add_fault(fault)
+            self._refault()
+            return [describe_fault(self._dcc, fault)]
+        found = faults.pick(order.get("id"))
+        described = [describe_fault(self._dcc, fault) for fault in found]
+        if order["order"] == "fault-clear" and found:
+            for fault in found:
+                self._dcc.remove_fault(fault)
+            self._refault()
+        return described
 
     def _domains(self, name: str) -> frozenset[Domain]:
         """What a user calls a domain. Raises `ControllerError`."""

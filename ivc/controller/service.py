@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -110,6 +110,8 @@ class Service:
             lambda: self._plan,
             self.reload,
             self._settings.path,
+            self._dcc,
+            self._refault,
         )
         self._servers = [
             self._serve(STATUS, self._tell_status, asked=False),
@@ -141,10 +143,13 @@ class Service:
         rest = max(0.0, self._next_tick - time.monotonic())
         if self._behind:
             rest = min(rest, FLUSH_S)
-        for key, mask in self._selector.select(rest):
+        unread = self._dispatcher.unread()
+        for key, mask in self._selector.select(0 if unread else rest):
             # Something handled before it may have taken this one away.
             if self._selector.get_map().get(key.fd) is key:
                 key.data(mask)
+        for process in unread:
+            self._hear(process)
         self._flush()
         if time.monotonic() >= self._next_tick:
             self._tick()
@@ -199,10 +204,23 @@ class Service:
         )
         return changed
 
+    def _refault(self) -> None:
+        """Faults are others than before: what is planned of flows follows from them."""
+        self._plan = replace(self._plan, faults=self._dcc.faults.rules)
+        self._dcc.replan(self._plan)
+        self._apply_if_there(self._locate())
+
+    def _end_cuts(self) -> None:
+        over = [fault for fault in self._dcc.faults.all.values() if fault.over]
+        for fault in over:
+            self._dcc.remove_fault(fault)
+        if over:
+            self._refault()
+
     def _apply_new(self, plan: Plan) -> list[str]:
         changed = difference(json.loads(self._plan.to_json()), json.loads(plan.to_json()))
-        self._plan = plan
-        self._dcc.replan(plan)
+        self._plan = replace(plan, faults=self._dcc.faults.rules)
+        self._dcc.replan(self._plan)
         self._apply_if_there(self._locate())
         return changed
 
@@ -235,6 +253,7 @@ class Service:
         self._next_tick = time.monotonic() + TICK_S
         self._platform.refresh()
         self._look_around()
+        self._end_cuts()
         self._dispatcher.wants.retry()
         if self._platform.fileno() not in self._selector.get_map():
             self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
@@ -300,15 +319,13 @@ class Service:
             log.warning("a process is turned away: %s", violation)
             link.close()
             return
-        self._selector.register(link, selectors.EVENT_READ, self._on_process(process))
+        self._selector.register(link, selectors.EVENT_READ, lambda _: self._hear(process))
 
-    def _on_process(self, process: Process) -> Callable[[int], None]:
-        def ready(_: int) -> None:
+    def _hear(self, process: Process) -> None:
+        if process.id in self._dispatcher.registry.processes:
             if not self._dispatcher.readable(process):
                 self._disconnect(process)
             self._settle()
-
-        return ready
 
     def _disconnect(self, process: Process) -> None:
         self._behind.pop(process, None)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ivc.controller.data_communication import DataCommunicationController, Kind
 from ivc.controller.dispatch import Dispatcher
+from ivc.controller.faultview import describe_fault
 from ivc.controller.flows import Flow, State
 from ivc.controller.orders import describe
 from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
@@ -50,6 +51,7 @@ def build_status(
             socket for process in _processes(dispatcher) for socket in _sockets(process, dispatcher)
         ],
         "flows": [_flow(flow) for flow in dispatcher.flows.flows.values()],
+        "faults": [describe_fault(dcc, fault) for fault in dcc.faults.all.values()],
         "relay": {
             "dropped_full": dcc.dropped,
             "kinds": [_kind(kind) for kind in dcc.kinds.values()],
@@ -61,6 +63,7 @@ def build_status(
                     "service": denial.service,
                     "method": denial.method,
                     "messages": messages,
+                    "passed": denial.passed,
                 }
                 for denial, messages in dcc.denials.items()
             ],
@@ -237,6 +240,7 @@ def _kind(kind: Kind) -> Document:
         "type": header.message_type if header is not None else None,
         **_counts(kind.counts),
         "denied": kind.counts.denied,
+        "audited": kind.counts.audited,
     }
 
 

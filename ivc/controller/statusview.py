@@ -4,6 +4,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ivc.controller.faultview import fault_line
+
 
 def render_status(document: dict[str, Any]) -> str:
     """Nodes, sockets and flows, one line each."""
@@ -11,6 +13,7 @@ def render_status(document: dict[str, Any]) -> str:
     parts = [
         f"controller pid {controller['pid']}, path {controller['path']}\n",
         *map(_quiesced, document["quiesced"]),
+        *(f"fault {_printable(fault_line(fault))}\n" for fault in document["faults"]),
         _table(
             ("node", "address", "runs on", "flows", "ring bytes"), map(_node, document["nodes"])
         ),
@@ -65,11 +68,12 @@ def _flow(flow: dict[str, Any]) -> Sequence[object]:
 
 
 def _denied(denials: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """What rules have kept from going on, if anything."""
-    if denials:
-        keys = ("from", "to", "service", "method", "messages")
-        rows = [[_hex(key, one[key]) for key in keys] for one in denials]
-        yield _table(("denied from", *keys[1:]), rows)
+    """What rules have kept from going on, if anything, and what they have audited."""
+    keys = ("from", "to", "service", "method", "messages")
+    for title, passed in (("denied from", False), ("audited from", True)):
+        rows = [[_hex(key, one[key]) for key in keys] for one in denials if one["passed"] is passed]
+        if rows:
+            yield _table((title, *keys[1:]), rows)
 
 
 def _hex(key: str, value: object) -> str:

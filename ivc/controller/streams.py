@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.flows import Flow, FlowSpec, FlowTable, State
+from ivc.controller.hosts import Place
 from ivc.controller.protocol import ROUTE_COMPLETE, Message, Type
 from ivc.controller.quota import Refused
 from ivc.controller.registry import Registry, Socket
@@ -106,14 +107,23 @@ class Streams:
             return Reason.NO_NODE
         if socket.place.quiesced or self._registry.hosts.is_quiesced(socket.peer.ip):
             return Reason.QUIESCED
+        peer = self._registry.hosts.at(socket.peer.ip)
+        if peer is not None and not self._shares_with(socket, peer):
+            return Reason.STREAM_RELAY
         return Reason.NONE if self._dcc.on_rings(decision) else decision.reason
+
+    def _shares_with(self, socket: Socket, peer: Place) -> bool:
+        return peer.host is None or self._registry.hosts.may_share(socket.host, peer.host)
 
     def _join(self, socket: Socket, decision: Decision, table: FlowTable) -> Reason:
         place = self._registry.hosts.at(socket.peer.ip)
         found = [
             other
             for other in self._registry.across(socket)
-            if other not in self._pairs and place is not None and other.place == place
+            if other is not socket  # a connection to itself has one end only
+            and other not in self._pairs
+            and place is not None
+            and other.place == place
         ]
         if len(found) != 1:
             return Reason.AMBIGUOUS if found else Reason.NO_RECEIVER

@@ -220,6 +220,7 @@ class Wants:
 
     def _spec(self, want: Want, receiver: Socket, decision: Decision) -> FlowSpec:
         assert want.socket.place is not None and receiver.place is not None
+        alone = self._registry.hosts.may_share(want.socket.host, receiver.host)
         return FlowSpec(
             want.socket,
             receiver,
@@ -228,7 +229,7 @@ class Wants:
             want.socket.place.id,
             receiver.place.id,
             decision.order,
-            self._dcc.is_relayed(decision),
+            self._dcc.is_relayed(decision) or not alone,
         )
 
     def _of(self, spec: FlowSpec) -> Want | None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 # A run that does not come to its end differs from one that does, as a test would.
 THE_RUN: Final = "(the run)"
+
+# What a test that has succeeded was said to be before.
+_NO_OUTCOME: Final = (None, "not run", "not ended")
+
+RING_FRACTION: Final = 0.9
+"""What mode loopback has to reach over all suites."""
 
 Outcomes = dict[str, str]
 
@@ -19,14 +25,16 @@ Outcomes = dict[str, str]
 class Run:
     """One run of one suite.
 
-    `outcomes` maps test ids to what became of them ("ok", "failure", "error",
-    "skipped: why", ...); THE_RUN is one of them. `details` has the words of what failed.
-    `wrapped` says whether the wrapper was in the process, with a plan.
+    `outcomes` maps test ids to what became of them ("ok", "failure", "error", "time-out",
+    "not run", "skipped: why", ...); THE_RUN is one of them. `details` has the words of what failed.
+    `wrapped` says whether the wrapper was in the process, with a plan. `carried` has for each test
+    that sent anything the payload bytes it sent and the bytes the loopback interface carried.
     """
 
     outcomes: Outcomes
     details: dict[str, str]
     wrapped: bool
+    carried: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ def parse(text: str, end: str) -> Run:
     """A run, from the lines its process wrote; `end` says how the process ended."""
     outcomes: Outcomes = {}
     details: dict[str, str] = {}
+    carried: dict[str, tuple[int, int]] = {}
     wrapped, ended = False, False
     for line in text.splitlines():
         event = json.loads(line)
@@ -62,11 +71,20 @@ def parse(text: str, end: str) -> Run:
         if not test:
             wrapped = wrapped or outcome == "wrapped"
             ended = ended or outcome == "ended"
-        elif outcome != "ok" or outcomes.get(test) in (None, "not ended"):
+        elif outcome == "carried":
+            sent, lo = event["detail"].split()
+            carried[test] = int(sent), int(lo)
+        elif outcome != "ok" or outcomes.get(test) in _NO_OUTCOME:
             outcomes[test] = outcome
             details[test] = event["detail"]
     outcomes[THE_RUN] = "ended" if ended and end == "status 0" else end
-    return Run(outcomes, details, wrapped)
+    return Run(outcomes, details, wrapped, carried)
+
+
+def running(text: str) -> str:
+    """The test that has started and not ended when a file of events ends here; "" if none."""
+    last = json.loads(text.splitlines()[-1]) if text else {"test": "", "outcome": ""}
+    return str(last["test"]) if last["outcome"] == "not ended" else ""
 
 
 def compare(name: str, mode: str, native: Run, again: Run, wrapped: Run) -> Suite:
@@ -86,6 +104,14 @@ def _unlike(one: Mapping[str, str], other: Mapping[str, str]) -> list[tuple[str,
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
+def ring_fraction(suites: Iterable[Suite]) -> float | None:
+    """1 - bytes on the loopback interface / payload bytes sent, over all tests; None where
+    nothing was counted."""
+    pairs = [pair for suite in suites for pair in suite.wrapped.carried.values()]
+    sent = sum(pair[0] for pair in pairs)
+    return 1 - sum(pair[1] for pair in pairs) / sent if sent else None
+
+
 def counts(run: Run) -> dict[str, int]:
     """How many tests came to what."""
     tests = {test: outcome for test, outcome in run.outcomes.items() if test != THE_RUN}
@@ -101,6 +127,7 @@ def as_json(suites: list[Suite]) -> dict[str, Any]:
                 "mode": suite.mode,
                 "native": counts(suite.native),
                 "wrapped": counts(suite.wrapped),
+                "carried": suite.wrapped.carried,
                 "unsteady": list(suite.unsteady),
                 "difference": [
                     {
@@ -114,7 +141,7 @@ def as_json(suites: list[Suite]) -> dict[str, Any]:
             }
             for suite in suites
         ],
-        "ring_fraction": None,  # mode nothing has no rings to measure
+        "ring_fraction": ring_fraction(suites),
     }
 
 
@@ -127,12 +154,21 @@ def as_table(suites: list[Suite]) -> str:
         lines += [f"  unsteady natively, left out: {test}" for test in suite.unsteady]
         for one in suite.difference:
             lines += [f"  DIFFERS  {one.test}: {one.native} -> {one.wrapped}  {one.detail}"]
+    found = ring_fraction(suites)
+    if found is not None:
+        lines.append(f"by ring {found:.1%} of the payload")
     return "\n".join(lines)
 
 
 def _line(run: Run) -> str:
     parts = [f"{number} {outcome}" for outcome, number in counts(run).items()]
     return ", ".join([*parts, run.outcomes[THE_RUN]])
+
+
+def has_rings(suites: list[Suite]) -> bool:
+    """Enough went by ring for a comparison to mean anything; also where nothing was to."""
+    found = ring_fraction(suites)
+    return found is None or found >= RING_FRACTION
 
 
 def is_good(suites: list[Suite]) -> bool:

@@ -17,11 +17,12 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from ivc.lab.hosts import Lab, LabError, stop
+from ivc.lab.hosts import Host, Lab, LabError, stop
 from ivc.lab.peers import common
 
 SERVER_HOST = "adas"
 CLIENT_HOST = "hmi"
+LOOPBACK = "127.0.0.1"
 
 _READY_SECONDS = 10.0
 
@@ -48,9 +49,28 @@ def running_controller(
     goes over rings. Its run directory is `folder`. Raises LabError if it does not get ready.
     """
     configurations, mapping = _write_configuration(lab, folder, promote)
+    with _started(lab, folder, [*configurations, "--mapping", mapping, "--path", path]) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def running_loopback(
+    lab: Lab, name: str, folder: Path, promote: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The same of one node only: what programs of the host `name` send each other at 127.0.0.1."""
+    described = folder / "self.json"
+    described.write_text(json.dumps({"unicast": LOOPBACK}))
+    mapping = folder / "mapping.toml"
+    place = (_place(lab[name]), "loopback = true")
+    mapping.write_text(mapping_file({"self": place}, promote))
+    with _started(lab, folder, [str(described), "--mapping", str(mapping)]) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _started(lab: Lab, folder: Path, arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     words = folder / "controller.stderr"
-    command = [sys.executable, "-m", "ivc", "controller", *configurations, "--mapping", mapping]
-    command += ["--run-dir", str(folder), "--path", path]
+    command = [sys.executable, "-m", "ivc", "controller", *arguments, "--run-dir", str(folder)]
     host = lab.bridge or lab.hosts[0]
     with words.open("w") as stderr:
         process = host.popen(command, stderr=stderr)
@@ -73,11 +93,14 @@ def _write_configuration(lab: Lab, folder: Path, promote: str) -> tuple[list[str
         file = folder / f"{host.name}.json"
         file.write_text(vsomeip_file(host.name, host.address))
         files.append(str(file))
-        place = f"netns:{host.netns}" if host.netns else "local"
-        places[host.name] = (f'host = "{place}"',)
+        places[host.name] = (_place(host),)
     path = folder / "mapping.toml"
     path.write_text(mapping_file(places, promote))
     return files, str(path)
+
+
+def _place(host: Host) -> str:
+    return f'host = "netns:{host.netns}"' if host.netns else 'host = "local"'
 
 
 def mapping_file(places: Mapping[str, Sequence[str]], promote: str = "") -> str:

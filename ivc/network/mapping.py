@@ -10,6 +10,10 @@
     sd = "16KiB"
     [nodes.hmi]
     host = "netns:ivc-hmi"     # or "local"; or vm = "domu-hmi"; or external = true
+    [nodes.self]
+    host = "local"
+    address = "127.0.0.1"
+    loopback = true            # what its programs send each other, at any port
     [nodes.tcu]
     vm = "domu-tcu"
     pages = 4096               # what the guest's kernel may grant; 1024 unless set otherwise there
@@ -84,6 +88,7 @@ class NodeMapping:
 
     `address` is what the mapping says it is; `ring` overrides the order of rings to and from the
     node, service discovery excepted. `limits` is what a Xen guest's kernel has for rings.
+    `loopback`: what programs there send each other at its address goes over rings too, at any port.
     """
 
     name: str
@@ -91,6 +96,7 @@ class NodeMapping:
     address: IPv4Address | None = None
     ring: int | None = None
     limits: Share | None = None
+    loopback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +257,31 @@ def _node(name: str, value: Value, rings: Rings, report: Report) -> NodeMapping 
     table = fields.table(value, report)
     if table is None or not check_name(name, value, report):
         return None
-    known = frozenset({"host", "vm", "external", "address", "ring", "pages", "ports"})
+    known = frozenset({"host", "vm", "external", "address", "ring", "pages", "ports", "loopback"})
     fields.warn_unknown(table, known, f"[nodes.{name}]", report)
     domain = _domain(name, table, report)
     at = table.get("address")
     address = fields.unicast(at, report) if at is not None else None
     ring = _node_ring(table.get("ring"), rings, report)
     limits = _limits(domain, table, report)
-    return NodeMapping(name, domain, address, ring, limits) if domain is not None else None
+    loopback = _loopback(domain, table.get("loopback"), report)
+    return NodeMapping(name, domain, address, ring, limits, loopback) if domain else None
+
+
+def _loopback(domain: Domain | None, value: Value | None, report: Report) -> bool:
+    written = value.text if isinstance(value, Scalar) else ""
+    if value is None or written == "false":
+        return False
+    if domain is None or (written == "true" and isinstance(domain, LocalHost)):
+        return True
+    report.error(
+        value.place,
+        "bad-loopback",
+        describe(value),
+        "true or false, in a node with host = ...",
+        "remove it, or write it at the node of a Linux host",
+    )
+    return False
 
 
 def _limits(domain: Domain | None, table: Table, report: Report) -> Share | None:

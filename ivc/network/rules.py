@@ -10,7 +10,7 @@ method = 0x0421                # a method or an event
 client = 0x0100
 type = "REQUEST"               # REQUEST | REQUEST_NO_RETURN | NOTIFICATION | RESPONSE | ERROR
 protocol = "udp"               # udp | tcp
-action = "deny"                # direct | relay | network | deny
+action = "deny"                # direct | relay | network | deny | audit
 answer = "E_NOT_REACHABLE"     # with deny: the return code of the error a request gets
 """
 
@@ -34,6 +34,7 @@ class Action(StrEnum):
     RELAY = "relay"
     NETWORK = "network"
     DENY = "deny"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +203,4 @@ def _check(rule: Rule, table: Table, report: Report) -> None:
         )
 
 
-_UNSEEN_IN_TCP: Final = frozenset({Action.RELAY, Action.DENY})
+_UNSEEN_IN_TCP: Final = frozenset({Action.RELAY, Action.DENY, Action.AUDIT})

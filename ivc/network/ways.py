@@ -28,6 +28,7 @@ PATHS: Final = {
     Action.RELAY: Path.RELAY,
     Action.NETWORK: Path.NETWORK,
     Action.DENY: Path.DENIED,
+    Action.AUDIT: Path.RELAY,
 }
 _NOTHING: Final[Instances] = frozenset()
 _CALLS: Final = {MessageType.REQUEST, MessageType.REQUEST_NO_RETURN}
@@ -75,12 +76,16 @@ def covers(rule: Rule, way: Way) -> bool:
 
 
 def candidates(rules: Sequence[Rule], way: Way) -> list[Rule]:
-    """The rules that can be the first to match a message that goes this way, in their order."""
+    """The rules that can be the first to match a message that goes this way, in their order.
+
+    Behind a service's that has everything looked into: messages of services that are not there.
+    """
     found: list[Rule] = []
     for rule in rules:
         if may_match(rule, way) and not any(earlier.covers(rule) for earlier in found):
             found.append(rule)
-            if covers(rule, way):
+            looks = rule.service is not None and PATHS[rule.action] is Path.RELAY
+            if covers(rule, way) and not looks:
                 break
     return found
 

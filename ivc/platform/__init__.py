@@ -169,6 +169,8 @@ class Link(Protocol):
     def receive(self) -> tuple[bytes, Attachment] | None:
         """The next message and what came with it; None if there is none.
 
+        Only after None does the descriptor tell of the next one.
+
         Raises `Hangup` at the end, `PlatformError` for what no message can be.
         """
 

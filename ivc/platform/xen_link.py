@@ -21,7 +21,10 @@ ORDER: Final = 13
 STATISTICS_PAGES: Final = 4
 
 IDLE_MOST: Final = 64
-"""How often a process may ring without a word between two ticks; then we listen at the next."""
+"""Rings more than messages that a process may send between two ticks; then we listen at the next.
+
+Their difference counts: who rings for a message we have read already has done nothing wrong.
+"""
 
 _MESSAGE_SIZE: Final[int] = lib.IVC_MSG_SIZE
 _WORDS_MOST: Final[int] = lib.IVC_MSG_MAX_WORDS
@@ -51,8 +54,7 @@ class XenLink(Outbox):
         self._settled = settled
         self._gone = gone
         self._statistics: Pages | None = None
-        self._heard = False
-        self._idle = 0
+        self._idle = 0  # rings less messages
         flow = Flow(0, nonce, ORDER)
         with ExitStack() as stack:
             up = devices.map(domid, announced.up)
@@ -112,7 +114,6 @@ class XenLink(Outbox):
         """The next message. Raises `Hangup`, `PlatformError`."""
         try:
             while (taken := self._up.read()) is None:
-                # Only now: what is left for another turn must keep the descriptor readable.
                 self._clear_bell()
                 if self._up.arm():
                     if self._up.peer_state != RegionState.OPEN:
@@ -120,7 +121,7 @@ class XenLink(Outbox):
                     return None
         except RingPoisoned as error:
             raise PlatformError(f"control ring: {error}") from error
-        self._heard = True
+        self._idle -= 1
         return _split(taken[1])
 
     def tick(self) -> None:
@@ -132,9 +133,8 @@ class XenLink(Outbox):
     def _clear_bell(self) -> None:
         if self._idle >= IDLE_MOST:
             self._channel.mute()
-        elif self._channel.consume() and not self._heard:
+        elif self._channel.consume():
             self._idle += 1
-        self._heard = False
 
     def welcome(self, hello: Attachment, packet: bytes) -> None:
         """Map the statistics pages that came with HELLO. Raises `PlatformError`."""

@@ -29,9 +29,10 @@ HEADERS = (
     "doorbell.h",
     "platform_xen.h",
     "kinds.h",
+    "faults.h",
     "relay.h",
 )
-SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c", "kinds.c", "relay.c")
+SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c", "kinds.c", "faults.c", "relay.c")
 LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)

@@ -14,11 +14,64 @@ KINDS_MAX: Final[int] = lib.IVC_KINDS_MOST
 """Entries of the table of kinds."""
 
 
+FAULTS_MAX: Final[int] = lib.IVC_FAULTS_MOST
+"""Faults at a time."""
+
+
 class Action(IntEnum):
     """What becomes of the messages of a kind."""
 
     RELAY = lib.IVC_ACTION_RELAY
     DENY = lib.IVC_ACTION_DENY
+    AUDIT = lib.IVC_ACTION_AUDIT
+
+
+class Effect(IntEnum):
+    """What a fault does (core/faults.h)."""
+
+    DROP = lib.IVC_FAULT_DROP
+    DROP_NTH = lib.IVC_FAULT_DROP_NTH
+    DELAY = lib.IVC_FAULT_DELAY
+    DUPLICATE = lib.IVC_FAULT_DUPLICATE
+    CORRUPT = lib.IVC_FAULT_CORRUPT
+    RATE = lib.IVC_FAULT_RATE
+    CUT = lib.IVC_FAULT_CUT
+
+
+class What(IntEnum):
+    """What CORRUPT changes."""
+
+    BYTE = lib.IVC_FAULT_BYTE
+    BIT = lib.IVC_FAULT_BIT
+    LENGTH = lib.IVC_FAULT_LENGTH
+    SESSION = lib.IVC_FAULT_SESSION
+
+
+@dataclass(frozen=True, slots=True)
+class ArmedFault:
+    """What the loop knows of a fault: of the values those its effect has.
+
+    `chance` is 0 to 1; `delay` and `jitter` are ns, `until` ns of the monotonic clock; `number` is
+    every how manieth DROP_NTH drops, from 1, or how many RATE lets through in a second.
+    """
+
+    effect: Effect
+    seed: int
+    chance: float = 0.0
+    number: int = 0
+    delay: int = 0
+    jitter: int = 0
+    until: int = 0
+    what: What = What.BYTE
+
+    def to_c(self) -> Any:
+        """A `struct ivc_fault *`."""
+        fault = ffi.new("struct ivc_fault *")
+        fault.effect, fault.what, fault.random = self.effect, self.what, self.seed
+        fault.chance = round(self.chance * lib.IVC_FAULT_ALWAYS)
+        fault.number, fault.until = self.number, self.until
+        fault.delay, fault.jitter = self.delay, self.jitter
+        return fault
 
 
 class Result(IntEnum):
@@ -47,6 +100,11 @@ class Counts:
     def denied(self) -> int:
         """How many of them went nowhere."""
         return int(self._kind.denied)
+
+    @property
+    def audited(self) -> int:
+        """How many of the others were of a kind to be told of."""
+        return int(self._kind.audited)
 
     @property
     def bytes(self) -> int:
@@ -148,12 +206,15 @@ class Loop:
             int(call.flow), Result(call.why), int(call.way), int(call.key), bytes(call.header)
         )
 
-    def decide(self, way: int, key: int, action: Action, answer: int = 0) -> Counts | None:
+    def decide(
+        self, way: int, key: int, action: Action, answer: int = 0, faults: int = 0
+    ) -> Counts | None:
         """Decide on a kind; flows that waited for it go on. None: the table is full.
 
-        `answer` is the return code denied requests are answered with; 0: they are not.
+        `answer` is the return code denied requests are answered with; 0: they are not. `faults`
+        has a bit for each place of a fault that acts on it, see `set_fault`.
         """
-        kind = lib.ivc_relay_decide(self._relay, way, key, action, answer)
+        kind = lib.ivc_relay_decide(self._relay, way, key, action, answer, faults)
         return Counts(kind) if kind else None
 
     def answer_on(self, relayed: Relayed, back: Relayed | None) -> None:
@@ -166,6 +227,20 @@ class Loop:
     def reroute(self, relayed: Relayed, way: int) -> None:
         """The messages of a flow are of other kinds from now on."""
         lib.ivc_relay_reroute(self._relay, relayed.c, way)
+
+    def set_fault(self, place: int, fault: "ArmedFault") -> None:
+        """Have a fault at a place (below `FAULTS_MAX`) instead of the one that was there."""
+        lib.ivc_relay_set_fault(self._relay, place, fault.to_c())
+
+    def clear_fault(self, place: int) -> None:
+        """Have none there."""
+        lib.ivc_relay_set_fault(self._relay, place, ffi.new("struct ivc_fault *"))
+
+    def fault_counts(self, place: int) -> tuple[int, int]:
+        """Messages the fault there was asked about, and those it has done something to."""
+        fault = ffi.new("struct ivc_fault *")
+        lib.ivc_relay_get_fault(self._relay, place, fault)
+        return int(fault.matched), int(fault.acted)
 
     def ask_again(self) -> None:
         """Forget what was decided, but not what was counted."""

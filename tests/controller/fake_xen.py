@@ -33,7 +33,9 @@ class Port:
     def raise_event(self) -> None:
         if self.muted:
             self.latched = True
-        elif self.fd >= 0:
+            if self.muted:  # again: `unmute` may have looked at `latched` just before
+                return
+        if self.fd >= 0:
             os.eventfd_write(self.fd, 1)
 
 
@@ -166,7 +168,8 @@ class FakeChannel:
         self.end.muted = self.consume()
 
     def unmute(self) -> None:
-        latched, self.end.latched, self.end.muted = self.end.latched, False, False
+        self.end.muted = False  # first: see `raise_event`
+        latched, self.end.latched = self.end.latched, False
         if latched:
             self.end.raise_event()
 
@@ -205,6 +208,8 @@ class FakeDevices:
             raise PlatformError("no such grants")
         grant = found[0][0]
         whole = list(range(len(grant.memory) // PAGE))
+        if domid == self.domid:
+            raise PlatformError("a PVH guest's kernel would lose these pages")
         if grant.to != self.domid or [each[1] for each in found if each] != whole:
             raise PlatformError("not granted to us")
         if not grant.alive or domid not in self.xen.alive:

@@ -215,11 +215,12 @@ class FakeWrapper:
     def until(self, done: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not done():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"waited in vain for {what}; mail: {self.mail}")
+            late = time.monotonic() > deadline  # before the last look: we may have been held up
             for friend in self.friends or [self]:
                 while friend.reads and friend.read():
                     pass
+            if late and not done():
+                raise AssertionError(f"waited in vain for {what}; mail: {self.mail}")
             time.sleep(0.001)
 
     def await_message(

@@ -72,7 +72,8 @@ def test_denied_messages_are_counted_by_nodes_service_and_method(field: Field) -
     assert server.receive(1)[1] == REQUEST
     status = lab.status()
     (denied,) = status["relay"]["denied"]
-    assert denied == {"from": "a", "to": "b", "service": 0x1234, "method": 0x666, "messages": 3}
+    ids = {"service": 0x1234, "method": 0x666}
+    assert denied == {"from": "a", "to": "b", **ids, "messages": 3, "passed": False}
     assert [flow["path"] for flow in status["flows"]] == ["relay"]
 
 
@@ -201,3 +202,30 @@ def test_what_was_denied_is_remembered_when_the_table_is_begun_anew(
     assert sum(one["messages"] for one in denied) == KINDS_MAX + 10
     assert len(denied) < 1100
     assert [one["from"] for one in denied if one["method"] is None] == ["a"]
+
+
+AUDIT_METHOD = DENY_METHOD.replace("deny", "audit")
+
+
+def test_audited_messages_pass_and_are_counted(field: Field) -> None:
+    lab = field.start(AUDIT_METHOD)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD + REQUEST)
+    assert server.receive(1)[1] == BAD + REQUEST
+    (audited,) = lab.status()["relay"]["denied"]
+    assert (audited["method"], audited["messages"], audited["passed"]) == (0x666, 1, True)
+
+
+def test_what_was_audited_stays_so_when_it_is_denied(field: Field) -> None:
+    lab = field.start(AUDIT_METHOD)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    assert server.receive(1)[1] == BAD
+    field.reload(DENY_METHOD)
+    client.send(SERVER, BAD)
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    counts = {one["passed"]: one["messages"] for one in lab.status()["relay"]["denied"]}
+    assert counts == {True: 1, False: 1}

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from controller_lab import REQUEST
 from fake_xen import FakeChannel, StoreClient
+from fakewrapper import address
 from xen_lab import XenLab, running_xen
 from xenwrapper import XenWrapper
 
-from ivc.controller.protocol import Message, Role, Type
+from ivc.controller.protocol import Message, Role, SocketFlag, Type
 from ivc.network import Path as FlowPath
 from ivc.platform.xen_link import IDLE_MOST
 from ivc.reasons import Reason
 from ivc.shm.layout import MatchEntry, MatchHeader
+from ivc.shm.record import Record
 
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
 BOTH_PATHS = pytest.mark.parametrize("path", [FlowPath.DIRECT, FlowPath.RELAY])
@@ -41,6 +43,11 @@ def pair(lab: XenLab, sender: int = 1, receiver: int = 2) -> tuple[XenWrapper, X
     return client, server
 
 
+def channels(lab: XenLab) -> list[FakeChannel]:
+    """Those of the controller."""
+    return [held for held in lab.devices.held if isinstance(held, FakeChannel)]
+
+
 def works(client: XenWrapper, server: XenWrapper, payload: bytes = REQUEST) -> None:
     assert client.send(SERVER, payload) == 1
     assert server.receive(1)[1] == payload
@@ -61,6 +68,30 @@ def test_dom0_maps_nothing_of_a_direct_flow(start: Starter) -> None:
     control = [pages for pages in lab.devices.held if not getattr(pages, "own", True)]
     assert len([pages for pages in control if not pages.closed]) == 2 * 3
     works(client, server)
+
+
+def test_programs_of_one_guest_have_dom0_between_them(start: Starter) -> None:
+    """A PVH guest that maps what it has granted itself loses these pages from its RAM."""
+    lab = start()
+    group = "224.224.224.245:30490"
+    member, sender = lab.wrapper(1), lab.wrapper(1)
+    member.bind(1, "0.0.0.0:30490", flags=SocketFlag.MC_ALL | SocketFlag.MC_LOOP)
+    member.join(1, group.split(":")[0])
+    sender.bind(1, "10.0.0.1:30490", flags=SocketFlag.MC_LOOP)
+    sender.want(1, "10.0.0.1:30490", group)
+    sender.await_active(group)
+    assert sender.send(group, REQUEST) == 1
+    assert member.receive(1)[1] == REQUEST
+    assert [flow["path"] for flow in lab.status()["flows"]] == ["relay"]
+
+
+def test_connections_within_one_guest_stay_on_the_network(start: Starter) -> None:
+    """For the same reason: and TCP is not relayed."""
+    lab = start(mapping='[defaults]\npromote = "eager"', vm="a")
+    client, server = lab.wrapper(1), lab.wrapper(1)
+    for end, (local, peer) in ((client, (CLIENT, SERVER)), (server, (SERVER, CLIENT))):
+        end.bind(1, local, peer, SocketFlag.STREAM)
+        end.await_route(peer, Reason.STREAM_RELAY)
 
 
 def test_a_guest_sees_who_it_is_and_where_the_nodes_are(start: Starter) -> None:
@@ -219,11 +250,7 @@ def test_one_guests_processes_leave_dom0_pages_for_others(start: Starter) -> Non
 def test_who_rings_on_and_on_without_a_word_is_heard_now_and_then(start: Starter) -> None:
     lab = start()
     client, server = pair(lab)
-    (ours,) = (
-        held
-        for held in lab.devices.held
-        if isinstance(held, FakeChannel) and held.end.peer is client.channel.end
-    )
+    (ours,) = (each for each in channels(lab) if each.end.peer is client.channel.end)
     before, end = ours.looked, time.monotonic() + 0.5
     while time.monotonic() < end:
         client.channel.ring()
@@ -316,6 +343,30 @@ def test_messages_that_do_not_fit_the_ring_arrive_later(start: Starter) -> None:
                 time.sleep(0.005)
     slow.reads = True
     slow.until(lambda: sum(m.type is Type.ROUTE for m in slow.mail) == 300, "all answers")
+
+
+def test_what_comes_while_the_bell_is_cleared_is_read_though_it_is_a_batch(start: Starter) -> None:
+    """The sender does not ring then, and the controller stops in the middle to serve others."""
+    lab = start()
+    client = lab.wrapper(1)
+    client.bind(1, CLIENT)
+    (ours,) = (each for each in channels(lab) if each.end.peer is client.channel.end)
+    consume, destinations = ours.consume, [f"10.1.0.{number}:1" for number in range(64)]
+    rings: list[bool] = []
+
+    def busy() -> bool:
+        ours.consume = consume  # type: ignore[method-assign]
+        cleared = consume()
+        for each in destinations:
+            wanted = Message(Type.WANT, 1, local=address(CLIENT), peer=address(each))
+            client.up.write(Record(), wanted.pack())
+        rings.append(client.up.publish())
+        return cleared
+
+    ours.consume = busy  # type: ignore[method-assign]
+    client.want(1, CLIENT, "10.2.0.1:1")
+    client.until(lambda: sum(m.type is Type.ROUTE for m in client.mail) == 65, "all answers")
+    assert rings == [False]
 
 
 def test_a_ring_that_does_not_fit_is_made_smaller(start: Starter) -> None:

@@ -85,12 +85,12 @@ class XenLab:
             time.sleep(0.01)
 
 
-def write_files(folder: Path, mapping: str = "", guests: str = "") -> None:
-    """Configuration of both nodes, each in the guest of its name."""
+def write_files(folder: Path, mapping: str = "", guests: str = "", vm: str = "") -> None:
+    """Configuration of both nodes, each in the guest of its name, or both in `vm`."""
     for name, address in NODES.items():
         services = SERVICE if name == "b" else ""
         (folder / f"{name}.json").write_text(CONFIG.format(address=address, services=services))
-    nodes = "".join(f'[nodes.{name}]\nvm = "{name}"\n{guests}\n' for name in NODES)
+    nodes = "".join(f'[nodes.{name}]\nvm = "{vm or name}"\n{guests}\n' for name in NODES)
     (folder / "mapping.toml").write_text(f"version = 1\n{mapping}\n{nodes}")
 
 
@@ -101,11 +101,12 @@ def running_xen(
     mapping: str = "",
     guests: str = "",
     dom0_pages: int = 1024,
+    vm: str = "",
 ) -> Iterator[XenLab]:
     """Two guests and a controller; `guests` are more lines of every node's mapping,
-    `dom0_pages` is what the controller's own domain may grant.
+    `dom0_pages` is what the controller's own domain may grant, `vm` has both nodes.
     """
-    write_files(folder, mapping, guests)
+    write_files(folder, mapping, guests, vm)
     xen = Hypervisor()
     for domid, name in enumerate(NODES, start=1):
         xen.create(domid, name)

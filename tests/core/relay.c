@@ -138,7 +138,7 @@ static void *control(void *unused)
         CHECK(poll(&look, 1, 1) >= 0);
         while (ivc_relay_next(relay, &call)) {
             CHECK(call.why == IVC_RELAY_ASKS && call.flow < FLOWS);
-            CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0) != NULL);
+            CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0, 0) != NULL);
         }
         if (round % 3 == 0) {
             ivc_relay_ask_again(relay);

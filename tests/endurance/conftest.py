@@ -9,9 +9,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from endurance_field import Field, FieldMaker, open_field
+from endurance_field import FULL, Field, FieldMaker, open_field
 
 import build
+
+HERE = Path(__file__).parent
+FULL_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A thousand of something takes longer than a test may take otherwise."""
+    for item in items:
+        if FULL and HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(FULL_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,16 @@ def assert_whole(sender: Traffic, receiver: Traffic, dest: int = 0) -> int:
 # ---- the field ------------------------------------------------------------------------------
 
 
+def _path(flows: Iterable[Mapping[str, Any]], sender: Program, to: str) -> str:
+    """By which path a process sends to an address, going by what the controller says."""
+    paths = {
+        flow["path"]
+        for flow in flows
+        if (flow["sender"]["pid"], flow["to"], flow["state"]) == (sender.pid, to, "active")
+    }
+    return paths.pop() if len(paths) == 1 else "network"
+
+
 @dataclass(slots=True)
 class Field:
     """Hosts with a controller."""
@@ -286,15 +296,16 @@ class Field:
         assert self.controller is not None
         self.controller.send_signal(signal.SIGHUP)
 
-    def write_mapping(self, path: str) -> None:
-        """Write the mapping, whole or not at all."""
+    def write_mapping(self, path: str, more: str = "", ext_inside: bool = False) -> None:
+        """Write the mapping, whole or not at all; `more` comes last."""
         text = f'version = 1\n[defaults]\npath = "{path}"\n'
         text += f'[rings]\nsd = "64KiB"\nevent = "{self.ring}"\n'
         for host in self.lab.hosts:
-            if host.name != "ext":
+            if host.name != "ext" or ext_inside:
                 text += f'[nodes.{host.name}]\nhost = "netns:{host.netns}"\n'
             elif self.external:
                 text += "[nodes.ext]\nexternal = true\n"
+        text += more
         beside = self.folder / "mapping.new"
         beside.write_text(text)
         beside.replace(self.folder / "mapping.toml")
@@ -352,17 +363,17 @@ class Field:
 
     def path(self, sender: Program, to: str) -> str:
         """By which path a process sends to an address right now."""
-        paths = {
-            flow["path"]
-            for flow in self.flows()
-            if (flow["sender"]["pid"], flow["to"], flow["state"]) == (sender.pid, to, "active")
-        }
-        return paths.pop() if len(paths) == 1 else "network"
+        return _path(self.flows(), sender, to)
 
     def await_path(self, path: str, ways: Sequence[tuple[Program, str]]) -> None:
         """Wait until each of these ways (sender, destination) is on a path."""
+
+        def all_are() -> bool:
+            flows = self.flows()  # once for all of them: this is what takes the time
+            return all(_path(flows, sender, to) == path for sender, to in ways)
+
         wait_until(
-            lambda: all(self.path(sender, to) == path for sender, to in ways),
+            all_are,
             lambda: f"{path} for {[to for _, to in ways]}: {self.flows()} of {self.says(ways)}",
         )
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
+import time
 import unittest
 from pathlib import Path
 
@@ -18,10 +21,13 @@ from ivc.lab.conformance_report import (
     as_table,
     compare,
     counts,
+    has_rings,
     is_good,
     parse,
+    ring_fraction,
+    running,
 )
-from ivc.lab.conformance_suite import Recorder, state
+from ivc.lab.conformance_suite import Recorder, begun, state, without
 
 
 def lines(*events: tuple[str, str]) -> str:
@@ -77,6 +83,24 @@ def test_a_wrapped_run_that_hangs_differs() -> None:
     assert judged(run(a="ok"), hung) == [(THE_RUN, "ended", "time-out"), ("a", "ok", "not ended")]
 
 
+def test_the_test_that_hangs_is_the_one_that_started_last() -> None:
+    assert running(lines(("a", "not run"), ("a", "not ended"))) == "a"
+    assert running(lines(("a", "not ended"), ("a", "ok"))) == ""
+    assert running("") == ""
+
+
+def test_a_test_that_took_too_long_differs_by_its_id() -> None:
+    text = lines(("a", "not run"), ("b", "not run"), ("a", "not ended"), ("a", "time-out"))
+    text += lines(("b", "not run"), ("b", "not ended"), ("b", "ok"), ("", "ended"))
+    assert judged(run(a="ok", b="ok"), parse(text, "status 0")) == [("a", "ok", "time-out")]
+
+
+def test_what_did_not_run_is_named() -> None:
+    text = lines(("a", "not run"), ("b", "not run"), ("a", "not ended"), ("a", "ok"))
+    died = parse(text, "status -11")
+    assert died.outcomes == {"a": "ok", "b": "not run", THE_RUN: "status -11"}
+
+
 @pytest.mark.parametrize("end", ["status 0", "status -11"])
 def test_a_process_that_ends_before_its_suite_did_not_end(end: str) -> None:
     assert parse(lines(("", "native"), ("a", "ok")), end).outcomes[THE_RUN] == end
@@ -109,6 +133,53 @@ def test_a_wrapper_counts_only_with_the_plan_loaded(maps: str, found: str) -> No
     assert state(maps, "/run/ivc") == found
 
 
+def test_ring_fraction_is_of_all_bytes_that_tests_sent() -> None:
+    text = lines(("a", "ok"), ("b", "ok")) + "".join(
+        json.dumps({"test": test, "outcome": "carried", "detail": detail}) + "\n"
+        for test, detail in (("a", "900 0"), ("b", "100 150"))
+    )
+    wrapped = parse(text, "status 0")
+    assert wrapped.outcomes["a"] == "ok"
+    suite = compare("test_x", "loopback", run(a="ok"), run(a="ok"), wrapped)
+    assert ring_fraction([suite]) == pytest.approx(0.85)
+    assert ring_fraction([]) is None
+
+
+@pytest.mark.parametrize(("lo", "enough"), [(100, True), (101, False)])
+def test_rings_must_have_carried_nine_tenths(lo: int, enough: bool) -> None:
+    wrapped = Run({THE_RUN: "ended"}, {}, wrapped=True, carried={"a": (1000, lo)})
+    suites = [compare("test_x", "loopback", run(), run(), wrapped)]
+    assert has_rings(suites) is enough
+    assert has_rings([compare("test_x", "nothing", run(), run(), run())])
+    assert f"by ring {1 - lo / 1000:.1%}" in as_table(suites)
+
+
+SENDS = """
+import os, socket
+one, pair = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socketpair()
+one.connect(("127.0.0.1", 9))
+one.send(b"12345")
+try:
+    one.sendmsg([b"1", b"23"])
+except ConnectionRefusedError:  # nobody is there, which the first one may have found out
+    one.sendmsg([b"1", b"23"])
+pair[0].send(b"not counted")
+pipe = os.pipe()
+os.write(pipe[1], b"not counted")
+"""
+
+
+def test_the_counter_counts_payload_on_sockets_of_the_internet(tmp_path: Path) -> None:
+    counter, file = tmp_path / "count.so", tmp_path / "count"
+    file.write_bytes(bytes(8))
+    root = Path(__file__).parents[2]
+    source = root / "bench" / "count_sent.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", counter, source], check=True)
+    environment = {"LD_PRELOAD": str(counter), "IVC_COUNT_FILE": str(file)}
+    subprocess.run([sys.executable, "-c", SENDS], env=environment, check=True)
+    assert int.from_bytes(file.read_bytes(), sys.byteorder) == 8
+
+
 def test_no_tests_are_no_success() -> None:
     assert not is_good([])
     assert not is_good([compare("test_x", "nothing", run(), run(), run())])
@@ -133,6 +204,7 @@ def test_json_has_what_a_reader_looks_for() -> None:
         "mode": "nothing",
         "native": {"ok": 1},
         "wrapped": {"error": 1},
+        "carried": {},
         "unsteady": [],
         "difference": [{"test": "a", "native": "ok", "wrapped": "error", "detail": ""}],
     }
@@ -171,6 +243,26 @@ def test_what_is_recorded_is_what_happened(tmp_path: Path) -> None:
         "has_a_bad_part": "failure",
         THE_RUN: "ended",
     }
+
+
+def test_a_suite_goes_on_after_the_test_that_hung() -> None:
+    suite = unittest.TestSuite([unittest.TestSuite(map(Sample, ("passes", "fails")))])
+    first, second = (f"{__name__}.Sample.{name}" for name in ("passes", "fails"))
+    done = begun(lines((first, "not run"), (second, "not run"), (first, "time-out")))
+    assert [test.id() for part in without(suite, done) for test in part] == [second]
+
+
+def test_a_test_that_hangs_is_ended_and_the_next_one_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    events = tmp_path / "events"
+    events.write_text(lines(("a", "not ended")))
+    monkeypatch.setattr(conformance, "_TEST_SECONDS", 0.0)
+    with subprocess.Popen(["sleep", "60"], text=True) as process:
+        end = conformance._watch(process, events, time.monotonic() + 30)
+        process.kill()
+    assert end == conformance._HUNG
+    assert parse(events.read_text(), "").outcomes["a"] == "time-out"
 
 
 def test_an_interpreter_without_the_tests_is_told_so(

@@ -539,6 +539,8 @@ CASES: list[tuple[str, Severity, str, Spoil]] = [
     ("mixed-platforms", ERROR, "/nodes/hmi", guests(LOCAL, 'vm = "adas"')),
     ("bad-limit", ERROR, "/nodes/hmi/pages", mapped(LOCAL, LOCAL + "\npages = 2048")),
     ("bad-limit", ERROR, "/nodes/hmi/ports", guests('vm = "hmi"\nports = 0', 'vm = "adas"')),
+    ("bad-loopback", ERROR, "/nodes/hmi/loopback", mapped(LOCAL, LOCAL + '\nloopback = "on"')),
+    ("bad-loopback", ERROR, "/nodes/hmi/loopback", guests('vm = "a"\nloopback = true', 'vm = "b"')),
     ("bad-limit", ERROR, "/nodes/hmi", guests('vm = "one"', 'vm = "one"\npages = 2')),
     ("bad-interface", ERROR, "/ethernet/bridge", mapping(OUTSIDE.replace("xenbr0", "a/b"))),
     ("bad-interface", ERROR, "/ethernet/interface", mapping(OUTSIDE.replace("eth1", "xenbr0"))),

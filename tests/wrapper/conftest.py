@@ -20,6 +20,7 @@ from wrapper_lab import (
     controller,
 )
 
+from ivc.lab.control import running_loopback
 from ivc.lab.hosts import Lab
 
 
@@ -76,6 +77,14 @@ def wrapped_net(request: pytest.FixtureRequest, nets: dict[Mode, Net]) -> Iterat
         one.reset()
 
 
+@pytest.fixture
+def relay_net(nets: dict[Mode, Net]) -> Iterator[Net]:
+    """As `net`, only relayed."""
+    one = nets[Mode.RELAY]
+    yield one
+    one.reset()
+
+
 @pytest.fixture(scope="session")
 def stream_nets(wrapper_hosts: Lab) -> Iterator[dict[Way, StreamNet]]:
     hosts = [wrapper_hosts["left"], wrapper_hosts["right"]]
@@ -111,3 +120,17 @@ def wrapped_stream_net(
     one = stream_nets[request.param]
     yield one
     one.reset()
+
+
+@pytest.fixture(scope="session")
+def loopback_nets(
+    wrapper_hosts: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Way, StreamNet]]:
+    """TCP and UDP within `left`, whose own 127.0.0.1 is the only node."""
+    folder = tmp_path_factory.mktemp("loopback")
+    with running_loopback(wrapper_hosts, "left", folder, "eager"):
+        ways = (Way.NATIVE, Way.EAGER, Way.CHANNEL, Way.BLOCKING)
+        made = {way: StreamNet(way, wrapper_hosts, folder, itertools.count()) for way in ways}
+        yield made
+        for one in made.values():
+            one.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import random
@@ -12,6 +13,7 @@ import select
 import socket
 import struct
 import subprocess
+import termios
 import threading
 import time
 from typing import Any
@@ -395,6 +397,41 @@ def sendfile(sock: socket.socket, data: bytes) -> int:
         return os.sendfile(sock.fileno(), fd, 0, len(data))
     finally:
         os.close(fd)
+
+
+def send_files(sock: socket.socket, data: bytes) -> list[Any]:
+    """sendfile(2) in each way: from a place, from the file's own, past its end, from nothing."""
+    fd, out = os.memfd_create("content"), sock.fileno()
+    try:
+        os.write(fd, data)
+        os.lseek(fd, 2, os.SEEK_SET)
+        placed = os.sendfile(out, fd, 1, 3), os.lseek(fd, 0, os.SEEK_CUR)
+        own = os.sendfile(out, fd, None, 3), os.lseek(fd, 0, os.SEEK_CUR)
+        rest = os.sendfile(out, fd, None, 10 * len(data)), os.lseek(fd, 0, os.SEEK_CUR)
+        return [*placed, *own, *rest, os.sendfile(out, fd, None, 10), os.sendfile(out, fd, 0, 0)]
+    finally:
+        os.close(fd)
+
+
+def waiting(sock: socket.socket) -> int:
+    """FIONREAD."""
+    return int(struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0])
+
+
+def polled_twice(sock: socket.socket) -> list[int]:
+    """What poll says of reading and writing, and says again at once."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    return [event for _ in range(2) for _, event in poll.poll(0)]
+
+
+def send_to_the_deaf(one: socket.socket, other: socket.socket) -> int:
+    """The error of what is sent at once to an end that has shut down both ways."""
+    one.send(b"it is whole")
+    other.recv(100)
+    other.shutdown(socket.SHUT_RDWR)
+    one.send(b"nobody")
+    return one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def _sizes(dice: random.Random) -> int:

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from remote import Agent, Remote
@@ -216,3 +221,49 @@ def test_packet_information_tells_group_from_unicast(net: Net) -> None:
     here.sendto(b"unicast", (net.right.address, group[1]))
     ((_, _, packed),) = there.recvmsg(100, 100)[1]
     assert socket.inet_ntoa(packed[8:12]) == net.right.address
+
+
+@contextlib.contextmanager
+def stopped_controller(net: Net) -> Iterator[None]:
+    """It lives, and passes nothing on."""
+    pid = net.status()["controller"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def activate(net: Net, here: Remote, there: Remote, group: Address) -> None:
+    """Until the next datagram is the first that takes the ring."""
+    send(here, group, 0, 1)
+    deadline = time.monotonic() + 5
+    while all(flow["state"] != "active" for flow in flows_from(net, here)):
+        received(here), received(there)
+        assert time.monotonic() < deadline, net.status()
+    received(here)  # and it has heard of that
+
+
+def flows_from(net: Net, sock: Remote) -> list[dict[str, Any]]:
+    local = "{}:{}".format(*sock.getsockname())
+    return [flow for flow in net.status()["flows"] if flow["from"] == local]
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_a_relay_is_late_with_comes_once(
+    relay_net: Net, running: bool, meanwhile: bool
+) -> None:
+    """Somebody may be on the network alone: the kernel's copy goes out, and is there first."""
+    net, group = relay_net, relay_net.group()
+    there, here = member(net.right, group), sender(net.left, loop=False)
+    activate(net, here, there, group)
+    if running:
+        send(here, group, 0, 1)
+        assert received(there) == [0]
+    with stopped_controller(net):
+        send(here, group, 1, 3)
+        before = received(there) if meanwhile else []
+    assert before + received(there) == [1, 2, 3]
+    send(here, group, 4)
+    assert received(there) == list(range(4, 4 + COUNT))

@@ -75,6 +75,7 @@ def test_a_denied_call_does_not_arrive_and_its_caller_is_told(ruled: Net) -> Non
         "service": 0x2000,
         "method": 0x666,
         "messages": 49,
+        "passed": False,
     }
 
 

@@ -505,3 +505,37 @@ def test_sendfile_is_in_order(stream_net: StreamNet) -> None:
     assert ends.client.agent.module("routines").sendfile(ends.client, b"from a file") == 11
     ends.client.send(b" tail")
     assert ends.server.recv(21, socket.MSG_WAITALL) == b"head from a file tail"
+
+
+def test_sendfile_goes_by_ring(wrapped_stream_net: StreamNet) -> None:
+    ends = wrapped_stream_net.connect()
+    before = wrapped_stream_net.counters(ends.server)
+    data = bytes(range(256)) * 300
+    received = ends.server.start.recv(len(data), socket.MSG_WAITALL)
+    assert ends.client.agent.module("routines").sendfile(ends.client, data) == len(data)
+    assert received.join() == data
+    after = wrapped_stream_net.counters(ends.server)
+    assert after["rx_ring_bytes"] - before["rx_ring_bytes"] == len(data)
+
+
+def test_sendfile_moves_what_it_moves_in_the_kernel(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    data = bytes(range(256)) * 100
+    sent = ends.client.agent.module("routines").send_files(ends.client, data)
+    size = len(data)
+    assert sent == [3, 2, 3, 5, size - 5, size, 0, 0]
+    assert ends.server.recv(1 + size, socket.MSG_WAITALL) == data[1:4] + data[2:]
+
+
+def test_sendfile_of_a_full_connection_says_so(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    ends.client.setblocking(False)
+    data, sent = bytes(range(256)) * 1000, 0
+    with pytest.raises(BlockingIOError):
+        while sent < 1 << 28:
+            sent += ends.client.agent.module("routines").sendfile(ends.client, data)
+    ends.server.settimeout(2)
+    seen = b""
+    while len(seen) < sent:
+        seen += ends.server.recv(1 << 16)
+    assert len(seen) == sent

@@ -106,6 +106,8 @@ def test_a_program_that_uses_io_uring_stays_right(
     try:
         sock, _ = listener.accept()
         routines = sock.agent.module("routines")
+        if when == "later":
+            await_rings(stream_net, sock, routines)
         assert routines.converse_in_chunks(sock, CHUNKS) == CHUNKS
         if not stream_net.native:
             assert "FOREIGN_IO" in reasons(stream_net, sock)
@@ -115,6 +117,15 @@ def test_a_program_that_uses_io_uring_stays_right(
     finally:
         program.kill()
         program.communicate()
+
+
+def await_rings(net: StreamNet, sock: Remote, routines: Remote) -> None:
+    """Well before the program makes its io_uring."""
+    for _ in range(50):
+        assert routines.converse_in_chunks(sock, 10) == 10
+        if net.native or net.counters(sock)["tx_ring_msgs"]:
+            return
+        time.sleep(0.05)
 
 
 def reasons(net: StreamNet, sock: Remote) -> list[str]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from remote import until
 from stream_lab import StreamNet, Way
 from wrapper_lab import FIRST_PORT, PORTS
 
@@ -62,6 +63,53 @@ def test_every_call_is_answered(stream_net: StreamNet, client: str, server: str)
                 assert ringed(stream_net, serving.pid) > 0
         finally:
             stop(asking)
+
+
+ECHO_SERVER = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while True:
+    connection = listener.accept()[0]
+    while data := connection.recv(100):
+        connection.sendall(data)
+"""
+ECHO_CLIENT = """
+import socket, sys, time
+for line in sys.stdin:
+    end = time.monotonic() + 0.3
+    connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    while time.monotonic() < end:
+        connection.sendall(line.encode())
+        assert connection.recv(100) == line.encode()
+    print("echoed", flush=True)
+"""
+
+
+def test_a_program_with_nothing_but_tcp_finds_a_controller_that_came_later(
+    stream_net: StreamNet, tmp_path: Path
+) -> None:
+    left, right = (stream_net.lab[name] for name in ("left", "right"))
+    there = [str(right.address.ip), str(PORT + 1)]
+    late = tmp_path / "late"
+    with served(stream_net, sys.executable, "-c", ECHO_SERVER, *there):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        env = stream_net.env | {"IVC_RUN_DIR": str(late)}
+        client = left.popen([sys.executable, "-c", ECHO_CLIENT, *there], env=env, **pipes)
+        try:
+            assert client.stdin is not None and client.stdout is not None
+
+            def echoes() -> bool:
+                client.stdin.write("hello\n")
+                client.stdin.flush()
+                assert client.stdout.readline() == "echoed\n"
+                return stream_net.native or ringed(stream_net, client.pid) > 0
+
+            assert echoes() == stream_net.native
+            late.symlink_to(stream_net.run_dir)
+            until(echoes, 10.0)
+        finally:
+            stop(client)
 
 
 # ---- boost.asio ---------------------------------------------------------------

@@ -65,12 +65,14 @@ def lives(lab: XenLab) -> tuple[Life, Counts, Life]:
     return first, between, life(lab)
 
 
+@pytest.mark.full
 def test_a_guests_new_life_takes_what_the_old_one_had(lives: tuple[Life, Counts, Life]) -> None:
     first, between, second = lives
     assert list(differences(first.counts, between))
     assert list(differences(first.counts, second.counts)) == []
 
 
+@pytest.mark.full
 def test_others_find_a_guest_in_its_new_life_where_it_was(lives: tuple[Life, Counts, Life]) -> None:
     first, _, second = lives
     assert first.wire == second.wire

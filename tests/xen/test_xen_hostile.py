@@ -13,8 +13,6 @@ import build
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
 from ivc.lab.xen.lab import XenLab
 
-pytestmark = pytest.mark.full  # one of three failed in the last default run
-
 __all__ = ["controlled"]  # a fixture
 
 PROGRAM = "/tmp/hostile"

@@ -10,8 +10,6 @@ from ivc.lab.control import SERVER_HOST
 from ivc.lab.xen.counts import Counts, look, take
 from ivc.lab.xen.lab import XenLab, wait_until
 
-pytestmark = pytest.mark.full  # many guests' lives
-
 __all__ = ["controlled"]  # a fixture
 
 CYCLES = 10

@@ -28,8 +28,6 @@ from ivc.lab.xen.machine import Process
 
 __all__ = ["controlled"]  # a fixture
 
-pytestmark = pytest.mark.full
-
 PAUSE_MOST = 60
 """Messages a pause may cost: the client sends one a second while nobody answers.
 
@@ -83,8 +81,15 @@ def test_nothing_is_lost_when_a_guest_is_quiesced_and_served_again(
     given_back(controlled, before)
 
 
-@pytest.mark.parametrize("name", [SERVER_HOST, CLIENT_HOST])
-@pytest.mark.parametrize("commanded", [True, False], ids=["command", "watch"])
+@pytest.mark.parametrize(
+    ("name", "commanded"),
+    [
+        pytest.param(SERVER_HOST, True, id="server-command"),
+        pytest.param(CLIENT_HOST, False, id="client-watch"),
+        pytest.param(CLIENT_HOST, True, id="client-command", marks=pytest.mark.full),
+        pytest.param(SERVER_HOST, False, id="server-watch", marks=pytest.mark.full),
+    ],
+)
 def test_a_guest_is_saved_and_restored_during_traffic(
     controlled: XenLab, before: Counts, name: str, commanded: bool
 ) -> None:
@@ -106,6 +111,7 @@ def test_a_guest_is_saved_and_restored_during_traffic(
     given_back(controlled, before)
 
 
+@pytest.mark.full
 def test_a_guest_that_is_only_copied_goes_on_and_is_served_again(controlled: XenLab) -> None:
     """xl save -c: the same domain lives on."""
     guest = controlled.domU(SERVER_HOST)
@@ -118,6 +124,7 @@ def test_a_guest_that_is_only_copied_goes_on_and_is_served_again(controlled: Xen
     are_well(controlled)
 
 
+@pytest.mark.full
 def test_a_guest_that_does_not_let_go_is_not_saved(controlled: XenLab) -> None:
     """A stopped program cannot unmap: xl gives up after a minute, and the guest goes on."""
     guest = controlled.domU(SERVER_HOST)

@@ -31,14 +31,14 @@ print(json.dumps(read_status(Path("/run/ivc"))))
 
 @contextmanager
 def running_controller(
-    lab: XenLab, path: str = "direct", vms: Mapping[str, str] | None = None
+    lab: XenLab, path: str = "direct", vms: Mapping[str, str] | None = None, promote: str = ""
 ) -> Iterator[Process]:
     """A controller with `--path path`; ready inside the `with` block. Raises LabError.
 
     The guests are nodes called like them, the node outside is external. `vms`: as what the
-    mapping has each guest, by default its name.
+    mapping has each guest, by default its name; `promote`: when TCP goes over rings.
     """
-    configurations = write_configuration(lab, vms)
+    configurations = write_configuration(lab, vms, promote)
     command = [*COMMAND_LINE.split(), *configurations, "--mapping", MAPPING]
     with lab.dom0.popen([*command, "--path", path]) as controller:
         controller.wait_for("ivc controller: ready", _READY_SECONDS)
@@ -52,7 +52,9 @@ def running_controller(
             controller.wait(_READY_SECONDS)
 
 
-def write_configuration(lab: XenLab, vms: Mapping[str, str] | None = None) -> list[str]:
+def write_configuration(
+    lab: XenLab, vms: Mapping[str, str] | None = None, promote: str = ""
+) -> list[str]:
     """Put the nodes' files and the mapping into dom0's FOLDER; the nodes' paths."""
     paths = []
     for name, place in GUESTS.items():
@@ -61,7 +63,7 @@ def write_configuration(lab: XenLab, vms: Mapping[str, str] | None = None) -> li
     vms = vms or {name: f'"{name}"' for name in GUESTS}
     places = {name: [f"vm = {vms[name]}"] for name in GUESTS}
     places[outside.NAME] = ["external = true", f'address = "{outside.ADDRESS.ip}"']
-    lab.dom0.put(mapping_file(places).encode(), MAPPING)
+    lab.dom0.put(mapping_file(places, promote).encode(), MAPPING)
     return paths
 
 

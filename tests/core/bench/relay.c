@@ -51,7 +51,7 @@ static void decide(void)
     struct ivc_relay_call call;
 
     CHECK(poll(&look, 1, 10000) == 1 && ivc_relay_next(relay, &call));
-    CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0) != NULL);
+    CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0, 0) != NULL);
 }
 
 static void receive_all(const struct ivc_relayed *relayed)

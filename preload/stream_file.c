@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sendfile into a TCP connection: by copy, so that the bytes go where those of a send go. */
+#define _GNU_SOURCE
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "real.h"
+#include "stream.h"
+
+#define PIECE 16384u
+
+/* What else can be read from (the kernel knows) keeps no place to go back to. */
+static bool is_file(int fd)
+{
+    struct stat st;
+    return ivc_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* The next piece, sent; 0 at the end of the file. */
+static ssize_t send_piece(struct sock *s, int out, int in, off64_t at, size_t most)
+{
+    uint8_t bytes[PIECE];
+    long got = ivc_sys(SYS_pread64, in, bytes, most < sizeof(bytes) ? most : sizeof(bytes), at);
+    if (got <= 0)
+        return got;
+    struct iovec iov = {bytes, (size_t)got};
+    const struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    return stream_send(s, out, &msg, 0);
+}
+
+bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size)
+{
+    *at = offset ? *offset : (off64_t)ivc_sys(SYS_lseek, in, 0, SEEK_CUR);
+    return size > 0 && *at >= 0 && is_file(in);
+}
+
+ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size)
+{
+    const uint32_t id = s->id;
+    size_t done = 0;
+    while (done < size) {
+        size_t most = size - done < PIECE ? size - done : PIECE;
+        ssize_t n = send_piece(s, out, in, at + (off64_t)done, most);
+        if (n <= 0)
+            return done ? (ssize_t)done : n;
+        done += (size_t)n;
+        if ((size_t)n < most || s->id != id)
+            break;
+    }
+    return (ssize_t)done;
+}
