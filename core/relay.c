@@ -577,6 +577,12 @@ static enum ivc_relay_result turn(struct ivc_relay *relay, struct ivc_relayed *f
 
 static void settle(struct ivc_relay *relay, struct ivc_relayed *flow, enum ivc_relay_result result)
 {
+    /* Only now, when what was rung for is on its way: on Xen it takes two system calls. Before
+     * the ring is armed, so that who rings after that is heard. */
+    if (flow->to_clear) {
+        flow->to_clear = false;
+        (void)ivc_bell_consume(&flow->heard);
+    }
     switch (result) {
     case IVC_RELAY_EMPTY:
         move(relay, flow, ivc_rx_arm(flow->rx) ? IDLE : READY);
@@ -620,9 +626,11 @@ static void hear(struct ivc_relay *relay, const struct epoll_event *event)
         (void)ivc_bell_consume(&relay->wake);
         return;
     }
-    (void)ivc_bell_consume(&flow->heard);
     if (flow->state == IDLE) {
+        flow->to_clear = true;
         move(relay, flow, READY);
+    } else if (!flow->to_clear) {
+        (void)ivc_bell_consume(&flow->heard);
     }
 }
 

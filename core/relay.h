@@ -70,6 +70,7 @@ struct ivc_relayed {
     uint8_t asked_header[16]; /* IVC_SOMEIP_HEADER */
     uint32_t state;
     uint32_t why; /* enum ivc_relay_result of the call */
+    bool to_clear; /* `heard` has rung, and still says so */
     struct ivc_relayed *next; /* of the queue its state stands for */
 };
 
@@ -108,8 +109,8 @@ int ivc_relay_fd(const struct ivc_relay *relay);
 bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
 
 /*
- * Decide on a kind, also which faults act on it (a bit each); flows that wait for it go on. The entry, which stays where it is
- * until ivc_relay_clear, or NULL: the table is full.
+ * Decide on a kind, also which faults act on it (a bit each); flows that wait for it go on.
+ * The entry, which stays where it is until ivc_relay_clear, or NULL: the table is full.
  */
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
                                   uint16_t action, uint16_t answer, uint64_t faults);
