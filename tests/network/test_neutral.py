@@ -195,7 +195,7 @@ def read(document: Value | None) -> Network:
     return Network(tuple(node for node in nodes if node is not None), tuple(services))
 
 
-@settings(max_examples=settings.default.max_examples // 4)  # networks are slow to draw
+@settings(max_examples=settings.default.max_examples // 10)  # networks are slow to draw
 @given(network=networks())
 def test_every_network_reads_back(network: Network) -> None:
     report = Report()

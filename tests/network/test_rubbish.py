@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivc.errors import ConfigError
@@ -104,14 +104,18 @@ def outcome(folder: Path, config: bytes, mapping: bytes, name: str) -> Loaded | 
     return loaded
 
 
+fewer = settings(max_examples=settings.default.max_examples // 3)  # each writes and loads files
+
 texts = st.text("[]{}=.\"'# \nabn1", max_size=40).map(str.encode)
 
 
+@fewer
 @given(config=st.binary(max_size=100) | texts, mapping=st.binary(max_size=100) | texts)
 def test_any_bytes(folder: Path, config: bytes, mapping: bytes) -> None:
     outcome(folder, config, mapping, "mapping.toml")
 
 
+@fewer
 @given(config=spoilt(GOOD), mapping=spoilt(GOOD_MAPPING))
 def test_good_files_spoilt_here_and_there(folder: Path, config: bytes, mapping: bytes) -> None:
     outcome(folder, config, mapping, "mapping.json")

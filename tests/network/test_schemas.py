@@ -218,7 +218,7 @@ def test_any_member_replaced_by_rubbish(name: str, good: dict[str, Any]) -> None
                 assert found, (key, rubbish)
 
 
-@settings(max_examples=settings.default.max_examples // 4)  # networks are slow to draw
+@settings(max_examples=settings.default.max_examples // 10)  # networks are slow to draw
 @given(network=networks())
 def test_every_network_file_conforms(network: Network) -> None:
     assert conforms("network", network_document(network, {}))
