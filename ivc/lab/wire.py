@@ -5,10 +5,11 @@
 frame that enters the bridge through the ports named. Each line on standard
 input is answered with one JSON line; end of input ends it:
 
-    {"udp_packets": 12, "udp_bytes": 960, "other_packets": 3, "drops": 0}
+    {"udp_packets": 12, "udp_bytes": 960, "other_packets": 3, "tcp_bytes": 64, "drops": 0}
 
-`udp_bytes` is UDP payload; fragments count too. `drops` is what the kernel had
-no room for: figures with drops are not exact and the reader must say so.
+`udp_bytes` is UDP payload, fragments count too; `tcp_bytes` that of TCP among the others.
+`drops` is what the kernel had no room for: figures with drops are not exact and the reader must
+say so.
 
 The kernel gathers frames in a TPACKET_V3 ring (PACKET_RX_RING, see packet(7))
 and hands them over in blocks a few times a second: watching must not slow down
@@ -54,6 +55,7 @@ _STATISTICS = struct.Struct("=3I")  # struct tpacket_stats_v3
 _STATUS_AT = 8
 
 _ETHERNET_BYTES = 14
+_PROTOCOL_TCP = 6
 _PROTOCOL_UDP = 17
 _UDP_HEADER_BYTES = 8
 
@@ -65,6 +67,7 @@ class Counts:
     udp_packets: int = 0
     udp_bytes: int = 0
     other_packets: int = 0
+    tcp_bytes: int = 0
     drops: int = 0
 
     def add_frame(self, frame: memoryview) -> None:
@@ -72,12 +75,23 @@ class Counts:
         ip = frame[_ETHERNET_BYTES:]
         if bytes(frame[12:14]) != b"\x08\x00" or len(ip) < 20 or ip[9] != _PROTOCOL_UDP:
             self.other_packets += 1
+            if bytes(frame[12:14]) == b"\x08\x00" and len(ip) >= 20 and ip[9] == _PROTOCOL_TCP:
+                self._add_segment(ip)
             return
-        length, offset = int.from_bytes(ip[2:4]), int.from_bytes(ip[6:8]) & 0x1FFF
+        offset = int.from_bytes(ip[6:8]) & 0x1FFF
         self.udp_packets += 1
-        self.udp_bytes += length - (ip[0] & 0x0F) * 4
+        self.udp_bytes += _behind_ip(ip)
         if offset == 0:  # only the first fragment has a UDP header
             self.udp_bytes -= _UDP_HEADER_BYTES
+
+    def _add_segment(self, ip: memoryview) -> None:
+        tcp = ip[(ip[0] & 0x0F) * 4 :]
+        if len(tcp) >= 20:
+            self.tcp_bytes += _behind_ip(ip) - (tcp[12] >> 4) * 4
+
+
+def _behind_ip(ip: memoryview) -> int:
+    return int.from_bytes(ip[2:4]) - (ip[0] & 0x0F) * 4
 
 
 class PortCounter:

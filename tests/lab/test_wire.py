@@ -22,6 +22,23 @@ for _ in range(count):
     s.sendto(bytes(size), (address, 5000))
 """
 
+STREAM = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 5000)) as s:
+    s.sendall(bytes(int(sys.argv[2])))
+    s.shutdown(socket.SHUT_WR)
+    s.recv(1)
+"""
+
+LISTENER = """
+import socket
+listener = socket.create_server(("", 5000))
+print(flush=True)
+with listener.accept()[0] as s:
+    while s.recv(65536):
+        pass
+"""
+
 RECEIVER = (
     "import socket, time; s = socket.socket(2, 2); s.bind(('', 5000)); print(); time.sleep(99)"
 )
@@ -48,6 +65,17 @@ def test_payload_is_counted_to_the_byte(lab: Lab, counter: WireCounter, size: in
     send(lab, size, 1000)
     counts = counter.read()
     assert (counts.udp_packets, counts.udp_bytes, counts.drops) == (1000, 1000 * size, 0)
+
+
+@pytest.mark.parametrize("size", [1, 64, 100_000])
+def test_payload_of_tcp_is_counted_to_the_byte(lab: Lab, counter: WireCounter, size: int) -> None:
+    listener = lab["adas"].popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE)
+    assert listener.stdout is not None
+    listener.stdout.readline()
+    lab["hmi"].run(sys.executable, "-c", STREAM, "10.77.0.2", str(size))
+    listener.communicate()
+    counts = counter.read()
+    assert (counts.tcp_bytes, counts.udp_bytes, counts.drops) == (size, 0, 0)
 
 
 def test_multicast_counts_once_however_many_ports_it_leaves_by(

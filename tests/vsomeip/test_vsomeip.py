@@ -114,7 +114,7 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def configuration(host: Host, application: str, folder: Path, *, multicast: bool) -> dict[str, Any]:
+def configuration(host: Host, application: str, folder: Path, scenario: Scenario) -> dict[str, Any]:
     """A vsomeip configuration; `va` has the services, `vb` only asks for them."""
     config: dict[str, Any] = {
         "unicast": str(host.address.ip),
@@ -143,24 +143,26 @@ def configuration(host: Host, application: str, folder: Path, *, multicast: bool
         },
     }
     if host.name == "va":
-        config["services"] = services(multicast=multicast)
+        config["services"] = services(scenario)
     return config
 
 
-def services(*, multicast: bool) -> list[dict[str, Any]]:
+def services(scenario: Scenario) -> list[dict[str, Any]]:
     """What the stock service programs offer (the ids are compiled into them)."""
+    endpoint = "reliable" if scenario.reliable else "unreliable"
     group: dict[str, Any] = {"eventgroup": "0x4465", "events": ["0x8778"]}
-    if multicast:
+    if scenario.multicast:
         group["multicast"] = {"address": GROUP, "port": str(GROUP_PORT)}
         group["threshold"] = "1"
+    reliable = str(scenario.reliable).lower()
     sample = {
         "service": "0x1234",
         "instance": "0x5678",
-        "unreliable": str(SERVICE_PORT),
-        "events": [{"event": "0x8778", "is_field": "true", "is_reliable": "false"}],
+        endpoint: str(SERVICE_PORT),
+        "events": [{"event": "0x8778", "is_field": "true", "is_reliable": reliable}],
         "eventgroups": [group],
     }
-    second = {"service": "0x1235", "instance": "0x5678", "unreliable": str(SERVICE_PORT + 1)}
+    second = {"service": "0x1235", "instance": "0x5678", endpoint: str(SERVICE_PORT + 1)}
     return [sample, second]
 
 
@@ -204,7 +206,7 @@ def running(
     with contextlib.ExitStack() as undo:
         started = []
         for name, argv in (("va", scenario.service), ("vb", scenario.client)):
-            write_configuration(lab, folder, name, argv[0], multicast=scenario.multicast)
+            write_configuration(lab, folder, name, argv[0], scenario)
             out = undo.enter_context((folder / f"{name}.out").open("w"))
             env = environment(folder, name, argv[0], run_dir)
             process = lab[name].popen(
@@ -216,10 +218,10 @@ def running(
 
 
 def write_configuration(
-    lab: Lab, folder: Path, name: str, application: str, *, multicast: bool
+    lab: Lab, folder: Path, name: str, application: str, scenario: Scenario
 ) -> Path:
     path = folder / f"{name}.json"
-    config = configuration(lab[name], application, folder, multicast=multicast)
+    config = configuration(lab[name], application, folder, scenario)
     path.write_text(json.dumps(config, indent=2))
     return path
 
@@ -254,6 +256,12 @@ class Scenario:
     problems: Callable[[Pair], list[str]]
     payload_bytes: Callable[[Pair], int]
     multicast: bool = False
+    reliable: bool = False
+
+    def over_tcp(self) -> Scenario:
+        """The same at reliable endpoints."""
+        client = tuple("--tcp" if word == "--udp" else word for word in self.client)
+        return dataclasses.replace(self, client=client, reliable=True)
 
 
 # ---- request and response: the client sends the next request on each response ----------------
@@ -325,18 +333,23 @@ EVENTS = Scenario(
     notification_problems,
     notification_bytes,
 )
+REQUESTS = Scenario(
+    ("response-sample",),
+    ("request-sample", "--udp", "--cycle", str(CYCLE_MS)),
+    responses,
+    request_problems,
+    request_bytes,
+)
 SCENARIOS = {
-    "requests": Scenario(
-        ("response-sample",),
-        ("request-sample", "--udp", "--cycle", str(CYCLE_MS)),
-        responses,
-        request_problems,
-        request_bytes,
-    ),
+    "requests": REQUESTS,
     "events": EVENTS,
     "multicast-events": dataclasses.replace(EVENTS, multicast=True),
 }
-each_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+RELIABLE = {"requests": REQUESTS.over_tcp(), "events": EVENTS.over_tcp()}
+
+
+def each(scenarios: dict[str, Scenario]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("scenario", scenarios.values(), ids=scenarios.keys())
 
 
 def problems(scenario: Scenario, pair: Pair) -> list[str]:
@@ -357,7 +370,7 @@ def problems(scenario: Scenario, pair: Pair) -> list[str]:
 def controller(lab: Lab, folder: Path, scenario: Scenario, path: str) -> Iterator[Path]:
     """A controller that has planned from the very files the applications read; its run dir."""
     files = [
-        str(write_configuration(lab, folder, name, program[0], multicast=scenario.multicast))
+        str(write_configuration(lab, folder, name, program[0], scenario))
         for name, program in (("va", scenario.service), ("vb", scenario.client))
     ]
     mapping = folder / "mapping.toml"
@@ -406,7 +419,7 @@ def paths(sockets: list[dict[str, Any]], scenario: Scenario) -> dict[str, tuple[
 # ---- the tests -------------------------------------------------------------------------------
 
 
-@each_scenario
+@each(SCENARIOS)
 def test_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
     with wire(lab) as counter:
         with running(lab, tmp_path, scenario) as pair:
@@ -418,7 +431,7 @@ def test_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("path", ["direct", "relay"])
-@each_scenario
+@each(SCENARIOS)
 def test_on_rings(lab: Lab, tmp_path: Path, scenario: Scenario, path: str) -> None:
     with (
         wire(lab) as counter,
@@ -433,3 +446,29 @@ def test_on_rings(lab: Lab, tmp_path: Path, scenario: Scenario, path: str) -> No
     assert set(paths(sockets, scenario).values()) == {(path,)}
     assert after.drops == 0
     assert after.udp_packets - before.udp_packets <= STRAY * (ENOUGH - SETTLED)
+
+
+@each(RELIABLE)
+def test_reliable_endpoints_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
+    with wire(lab) as counter:
+        with running(lab, tmp_path, scenario) as pair:
+            pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
+        crossed = counter.read()
+    assert problems(scenario, pair) == []
+    assert crossed.tcp_bytes >= scenario.payload_bytes(pair)
+
+
+@each(RELIABLE)
+def test_reliable_endpoints_on_rings(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
+    with (
+        wire(lab) as counter,
+        controller(lab, tmp_path, scenario, "direct") as run_dir,
+        running(lab, tmp_path, scenario, run_dir) as pair,
+    ):
+        pair.wait(lambda: scenario.received(pair) >= SETTLED, "first messages")
+        before = counter.read()
+        pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
+        after, sockets = counter.read(), status(run_dir)["sockets"]
+    assert problems(scenario, pair) == []
+    assert paths(sockets, scenario)["client"] == ("direct",), sockets
+    assert (after.tcp_bytes - before.tcp_bytes, after.drops) == (0, 0)
