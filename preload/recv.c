@@ -138,15 +138,22 @@ static void pass_fence(struct rx_flow *f, const struct ivc_record *r)
     f->hold_since = 0;
 }
 
+/* ivc_rx_peek(), but for what came after the group was left. */
+static int peek(struct rx_flow *f, struct ivc_record *r)
+{
+    bool over = __builtin_expect(f->ends, 0) && (int64_t)(f->ring.head - f->end_at) >= 0;
+    return over ? 0 : ivc_rx_peek(&f->ring, r);
+}
+
 static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
 {
     if (!f->attached)
         return HEAD_NONE;
-    int got = ivc_rx_peek(&f->ring, r);
+    int got = peek(f, r);
     if (__builtin_expect(got == 0, 0) &&
         (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)) {
         /* State read first, then the tail once more: what came before the end is still ours. */
-        got = ivc_rx_peek(&f->ring, r);
+        got = peek(f, r);
         if (got == 0 && !twins_left(&f->owed, now, TWIN_LIFE_NS))
             flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
     }

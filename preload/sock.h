@@ -92,6 +92,8 @@ struct rx_flow {
     uint64_t settle_until; /* SAME fence: ring waits until then */
     struct twins owed;    /* delivered from the ring: the kernel's copy is still to come */
     struct twins early;   /* delivered from the kernel while a relay was late with the ring's */
+    bool ends;            /* its group was left: what is published from end_at on is not heard */
+    uint64_t end_at;
 };
 
 /* One datagram taken from the kernel but not yet by the application. */
