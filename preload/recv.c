@@ -645,17 +645,33 @@ bool recv_readable(struct sock *s, bool kernel)
     return readable;
 }
 
+/* rx lock held */
+static bool rings_ready(struct sock *s)
+{
+    bool ready = false;
+    if (s->stream)
+        return stream_hint(s);
+    for (struct rx_flow *f = s->rx_flows; f && !ready; f = f->next)
+        ready = f->attached && ivc_rx_ready(&f->ring);
+    return ready;
+}
+
 bool recv_hint(struct sock *s)
 {
-    bool hint = false;
     if (!ivc_trylock(&s->rx_lock))
         return false;
-    if (s->stream)
-        hint = stream_hint(s);
-    for (struct rx_flow *f = s->stream ? NULL : s->rx_flows; f && !hint; f = f->next)
-        hint = f->attached && ivc_rx_ready(&f->ring);
+    bool hint = rings_ready(s);
     ivc_unlock(&s->rx_lock);
     return hint;
+}
+
+bool recv_unread(struct sock *s)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return false;
+    bool unread = s->stash.full || s->kernel_error || rings_ready(s);
+    ivc_unlock(&s->rx_lock);
+    return unread;
 }
 
 uint64_t recv_arrivals(struct sock *s)

@@ -210,6 +210,7 @@ struct sock {
     struct ivc_bell bell;
     _Atomic uint32_t native_waits; /* threads in a kernel wait without our bell */
     _Atomic uint32_t bell_waits;   /* threads in a kernel wait with it */
+    _Atomic uint32_t read_waits;   /* of these, the ones that wait for something to read */
     struct reg *regs;              /* epoll registrations, under reg_lock */
 
     struct rx_flow *rx_flows;
