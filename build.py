@@ -77,6 +77,7 @@ _FOR_TESTS = {
     "nftables": "nft",
     "strace": "strace",
     "tshark": "tshark",
+    "valgrind": "valgrind",
     "qemu-system-x86": "qemu-system-x86_64",
     "debootstrap": "debootstrap",
     "e2fsprogs": "mke2fs",

@@ -319,11 +319,20 @@ static bool is_patient(struct ivc_relayed *flow)
  * Write the copy to the second ring, or drop it: IVC_RELAY_MORE. Else what keeps it from
  * either. `last`: there is no later.
  */
+/* Its receiver has left, and the flow is about to end: the record stays with its sender, who gives
+ * it to the kernel, which knows who listens now and tells the sender if nobody does. Not so a
+ * group's, which would reach its other members twice. */
+static bool nobody_reads(const struct ivc_relayed *flow, const struct ivc_record *record)
+{
+    return ivc_tx_peer_state(flow->tx) == IVC_REGION_CLOSED && record->dst_ip >> 28 != 0xe;
+}
+
 static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_relayed *flow,
                                         const struct ivc_record *record, size_t length, bool last)
 {
     const struct iovec iov = {relay->copy, length};
-    int rc = ivc_tx_write(flow->tx, record, &iov, 1, length);
+    bool gone = nobody_reads(flow, record);
+    int rc = gone ? -ENOBUFS : ivc_tx_write(flow->tx, record, &iov, 1, length);
 
     if (rc == -EPROTO) {
         return IVC_RELAY_POISONED;
@@ -331,7 +340,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     if (rc == 0) {
         flow->full_since = 0;
         flow->last = *record;
-    } else if (!last && is_patient(flow)) {
+    } else if (last ? gone : is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
         ivc_count(&flow->full, 1);

@@ -301,6 +301,15 @@ static int ctl_del(struct reg *r, int epfd)
     return 0;
 }
 
+/* Somebody sleeps in the set already and knew nothing of what is asked for now: armed here, in its
+ * place. True: it has to look itself. */
+static bool news_for_sleeper(struct sock *s)
+{
+    uint64_t limit = UINT64_MAX;
+    bool quiet = recv_arm(s, &limit);
+    return !quiet || limit != UINT64_MAX || recv_unread(s);
+}
+
 int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
               struct epoll_event *event)
 {
@@ -309,7 +318,7 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     if (!ivc_lock(&ivc_reg_lock))
         return -EBUSY; /* a signal handler inside our own epoll_ctl */
     int result;
-    bool nudge = false;
+    bool asleep = false, out = false;
     if (!ivc_lock(&set->lock)) {
         ivc_unlock(&ivc_reg_lock);
         return -EBUSY;
@@ -324,12 +333,14 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     else
         result = (int)kernel_ctl(epfd, op, fd, event ? event->events : 0,
                                  event ? event->data.u64 : 0);
-    nudge = result == 0 && op != EPOLL_CTL_DEL && atomic_load(&set->sleepers) && sock_matched(s);
+    if (result == 0 && op != EPOLL_CTL_DEL && sock_matched(s)) {
+        asleep = atomic_load(&set->sleepers) > 0;
+        out = (event->events & WRITE_EVENTS) && stream_on_ring(s);
+    }
     ivc_unlock(&set->lock);
-    ivc_unlock(&ivc_reg_lock);
-    /* Somebody sleeps in this set already, and what is asked for is there. */
-    if (nudge && recv_hint(s))
+    if (asleep && (out || news_for_sleeper(s)))
         ivc_bell_ring(&s->bell);
+    ivc_unlock(&ivc_reg_lock);
     return result;
 }
 
@@ -486,6 +497,8 @@ struct gather {
     unsigned rings; /* sockets of the set that have rings */
     bool ring_hit;  /* one of them has made an event */
     bool rung;      /* a bell was among what the kernel reported */
+    struct sock *share[MERGE_MAX]; /* whose news others asleep may not have seen */
+    int shares;
 };
 
 static void put(struct gather *g, struct reg *r, uint32_t events)
@@ -596,6 +609,43 @@ static void collect(struct gather *g, int limit)
     ivc_unlock(&g->set->lock);
 }
 
+/* Does a thread asleep elsewhere not know yet that the socket can be read? reg_lock held. */
+static bool untold(struct sock *s, const struct epset *but)
+{
+    bool found = atomic_load(&s->read_waits) > 0;
+    for (struct reg *r = s->regs; r && !found; r = r->sock_next) {
+        if (r->set == but || !atomic_load(&r->set->sleepers) || !ivc_lock(&r->set->lock))
+            continue;
+        found = listens(r) && (r->events & READ_EVENTS) &&
+                (!(r->events & EPOLLET) || recv_arrivals(s) != r->seen);
+        ivc_unlock(&r->set->lock);
+    }
+    return found && recv_readable(s, false);
+}
+
+static void share_bell(struct sock *s, const struct epset *but)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    if (sock_matched(s) && untold(s, but))
+        ivc_bell_ring(&s->bell);
+    ivc_unlock(&ivc_reg_lock);
+}
+
+/* What the kernel had is ours now, and other sets that were woken for it find nothing there. */
+static void taken(struct gather *g, struct sock *s)
+{
+    if (s->stash.full && g->shares < MERGE_MAX)
+        g->share[g->shares++] = s;
+}
+
+static void share_all(struct gather *g)
+{
+    for (int i = 0; i < g->shares; i++)
+        share_bell(g->share[i], g->set);
+    g->shares = 0;
+}
+
 /* One event of the kernel for a managed registration. */
 static void translate_one(struct gather *g, struct reg *r, uint32_t events)
 {
@@ -608,8 +658,10 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
         if (events && stream_writable(r->s))
             events |= r->events & WRITE_EVENTS;
     }
-    if (events & READ_EVENTS)
+    if (events & READ_EVENTS) {
         r->seen = recv_arrivals(r->s);
+        taken(g, r->s);
+    }
     if (events)
         put(g, r, events);
     else if (r->events & EPOLLONESHOT) /* the kernel has disabled it for nothing */
@@ -634,6 +686,7 @@ static void translate(struct gather *g, int got)
             put_other(g, &e);
     }
     ivc_unlock(&g->set->lock);
+    share_all(g);
 }
 
 static bool has_mail_event(const struct gather *g, int got)
@@ -749,17 +802,22 @@ static int spin_masked(struct gather *g, struct ivc_limit *limit)
     return error;
 }
 
+/* The bell of a socket in several sets was cleared before all who were woken by it had looked:
+ * the kernel let them sleep on. We ring until they have. */
 static void clear_bells(struct gather *g)
 {
     if (!ivc_lock(&g->set->lock))
         return;
-    for (struct reg *r = g->set->regs; r; r = r->set_next) {
+    for (struct reg *r = g->set->regs; r && g->shares < MERGE_MAX; r = r->set_next) {
         if (!r->rung)
             continue;
-        g->consumed |= ivc_bell_consume(&r->s->bell);
+        if (ivc_bell_consume(&r->s->bell))
+            g->share[g->shares++] = r->s;
         r->rung = false;
     }
     ivc_unlock(&g->set->lock);
+    g->consumed |= g->shares > 0;
+    share_all(g);
 }
 
 /* True: nothing new anywhere, safe to sleep. */
@@ -810,7 +868,7 @@ static void pass_on(struct gather *g)
     if (!g->consumed || !ivc_lock(&g->set->lock))
         return;
     for (struct reg *r = g->set->regs; r && n < MERGE_MAX; r = r->set_next)
-        if (r->belled && recv_hint(r->s))
+        if (r->belled && recv_unread(r->s))
             hear[n++] = r->s;
     ivc_unlock(&g->set->lock);
     for (int i = 0; i < n; i++)
@@ -894,17 +952,34 @@ static int wait_native(struct gather *g, const struct timespec *timeout)
     return n;
 }
 
+/* Not by an initialiser, which would clear the arrays in every call. */
+static void begin(struct gather *g, struct epset *set, int epfd, struct epoll_event *out, int max,
+                  const sigset_t *mask)
+{
+    g->set = set;
+    g->epfd = epfd;
+    g->out = out;
+    g->max = max;
+    g->n = g->shares = 0;
+    g->mask = mask;
+    g->mark = signals_mark();
+    g->consumed = g->ring_hit = g->rung = false;
+    g->rings = 0;
+}
+
 int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
                const struct timespec *timeout, const sigset_t *mask)
 {
-    struct gather g = {.set = set, .epfd = epfd, .out = events, .max = max, .mask = mask,
-                       .mark = signals_mark()};
+    struct gather g;
+    begin(&g, set, epfd, events, max, mask);
     struct ivc_limit limit = {0};
     if (!ivc_timeout(timeout, &limit.timeout))
         return -EINVAL;
     /* acquire: pairs with the release in manage() */
     if (max <= 0 || !events || !atomic_load_explicit(&set->managed, memory_order_acquire)) {
+        atomic_fetch_add(&set->sleepers, 1);
         int got = wait_native(&g, timeout);
+        atomic_fetch_sub(&set->sleepers, 1);
         if (got <= 0 || !atomic_load_explicit(&set->managed, memory_order_acquire))
             return got;
         /* A socket was matched while this thread slept. */

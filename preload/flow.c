@@ -443,6 +443,16 @@ static void end_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
     f->let_go = true;
 }
 
+void flow_leave_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+{
+    if (f->attached) {
+        f->end_at = atomic_load_explicit(&f->ring.peer->index, memory_order_acquire);
+        f->ends = true;
+        ivc_rx_set_state(&f->ring, IVC_REGION_CLOSED);
+    }
+    end_rx(s, f, reason);
+}
+
 static void close_rx(struct sock *s, struct rx_flow *f, void *arg)
 {
     end_rx(s, f, *(const uint32_t *)arg);

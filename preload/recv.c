@@ -138,15 +138,22 @@ static void pass_fence(struct rx_flow *f, const struct ivc_record *r)
     f->hold_since = 0;
 }
 
+/* ivc_rx_peek(), but for what came after the group was left. */
+static int peek(struct rx_flow *f, struct ivc_record *r)
+{
+    bool over = __builtin_expect(f->ends, 0) && (int64_t)(f->ring.head - f->end_at) >= 0;
+    return over ? 0 : ivc_rx_peek(&f->ring, r);
+}
+
 static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
 {
     if (!f->attached)
         return HEAD_NONE;
-    int got = ivc_rx_peek(&f->ring, r);
+    int got = peek(f, r);
     if (__builtin_expect(got == 0, 0) &&
         (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)) {
         /* State read first, then the tail once more: what came before the end is still ours. */
-        got = ivc_rx_peek(&f->ring, r);
+        got = peek(f, r);
         if (got == 0 && !twins_left(&f->owed, now, TWIN_LIFE_NS))
             flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
     }
@@ -638,17 +645,33 @@ bool recv_readable(struct sock *s, bool kernel)
     return readable;
 }
 
+/* rx lock held */
+static bool rings_ready(struct sock *s)
+{
+    bool ready = false;
+    if (s->stream)
+        return stream_hint(s);
+    for (struct rx_flow *f = s->rx_flows; f && !ready; f = f->next)
+        ready = f->attached && ivc_rx_ready(&f->ring);
+    return ready;
+}
+
 bool recv_hint(struct sock *s)
 {
-    bool hint = false;
     if (!ivc_trylock(&s->rx_lock))
         return false;
-    if (s->stream)
-        hint = stream_hint(s);
-    for (struct rx_flow *f = s->stream ? NULL : s->rx_flows; f && !hint; f = f->next)
-        hint = f->attached && ivc_rx_ready(&f->ring);
+    bool hint = rings_ready(s);
     ivc_unlock(&s->rx_lock);
     return hint;
+}
+
+bool recv_unread(struct sock *s)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return false;
+    bool unread = s->stash.full || s->kernel_error || rings_ready(s);
+    ivc_unlock(&s->rx_lock);
+    return unread;
 }
 
 uint64_t recv_arrivals(struct sock *s)

@@ -36,6 +36,9 @@ bool recv_readable(struct sock *s, bool kernel);
 /* A look at the rings alone, for a spinning thread. */
 bool recv_hint(struct sock *s);
 
+/* The same for those who must not miss anything: also of what has been taken from the kernel. */
+bool recv_unread(struct sock *s);
+
 /* A word that changes whenever something new has come: for edges. rx lock taken. */
 uint64_t recv_arrivals(struct sock *s);
 

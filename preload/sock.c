@@ -649,12 +649,28 @@ static void join(struct sock *s, uint32_t group)
         send_membership(s, IVC_MSG_JOIN, group);
 }
 
+/* The kernel delivers nothing of the group any more, so nor do its rings. Whether others on this
+ * host are members still, the kernel knows: a sender that finds the ring closed asks it. */
+static void end_group(struct sock *s, uint32_t group)
+{
+    struct rx_flow *next;
+    if (!ivc_lock(&s->rx_lock))
+        return;
+    for (struct rx_flow *f = s->rx_flows; f; f = next) {
+        next = f->next;
+        if (f->dst.ip == group)
+            flow_leave_rx(s, f, IVC_REASON_PEER_GONE);
+    }
+    ivc_unlock(&s->rx_lock);
+}
+
 static void leave(struct sock *s, uint32_t group)
 {
     for (unsigned i = 0; i < s->group_count; i++) {
         if (s->groups[i] != group)
             continue;
         s->groups[i] = s->groups[--s->group_count];
+        end_group(s, group);
         if (sock_matched(s))
             send_membership(s, IVC_MSG_LEAVE, group);
         return;

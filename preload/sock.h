@@ -92,6 +92,8 @@ struct rx_flow {
     uint64_t settle_until; /* SAME fence: ring waits until then */
     struct twins owed;    /* delivered from the ring: the kernel's copy is still to come */
     struct twins early;   /* delivered from the kernel while a relay was late with the ring's */
+    bool ends;            /* its group was left: what is published from end_at on is not heard */
+    uint64_t end_at;
 };
 
 /* One datagram taken from the kernel but not yet by the application. */
@@ -208,6 +210,7 @@ struct sock {
     struct ivc_bell bell;
     _Atomic uint32_t native_waits; /* threads in a kernel wait without our bell */
     _Atomic uint32_t bell_waits;   /* threads in a kernel wait with it */
+    _Atomic uint32_t read_waits;   /* of these, the ones that wait for something to read */
     struct reg *regs;              /* epoll registrations, under reg_lock */
 
     struct rx_flow *rx_flows;

@@ -355,9 +355,11 @@ int wait_one(struct wait *wait)
             wait_share_bell(s);
     }
     atomic_fetch_add(&s->bell_waits, 1);
+    atomic_fetch_add(&s->read_waits, 1);
     int error = 0;
     if (recv_arm(s, &limit) && !control_has_mail())
         error = sleep_one(wait, limit);
+    atomic_fetch_sub(&s->read_waits, 1);
     atomic_fetch_sub(&s->bell_waits, 1);
     if (error == EINTR)
         return s->rcvtimeo || !signals_restart(wait->mark) ? -EINTR : 0;
@@ -568,10 +570,10 @@ static bool poll_arm(struct polling *p, uint64_t *limit, int step)
         struct sock *s = polled(&p->fds[i]);
         if (!s)
             continue;
-        if (step > 0)
-            atomic_fetch_add(&s->bell_waits, 1);
-        else
-            atomic_fetch_sub(&s->bell_waits, 1);
+        const uint32_t by = step > 0 ? 1 : UINT32_MAX;
+        atomic_fetch_add(&s->bell_waits, by);
+        if (p->fds[i].events & POLL_READ)
+            atomic_fetch_add(&s->read_waits, by);
         if (step > 0 && (p->fds[i].events & POLL_READ) && !recv_arm(s, limit))
             quiet = false;
         if (step > 0 && (p->fds[i].events & POLL_WRITE) && stream_on_ring(s) &&

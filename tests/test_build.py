@@ -211,7 +211,7 @@ def test_what_the_tests_need_is_named_before_anything_is_built(tmp_path: Path) -
     assert (done.returncode, done.stdout) == (1, "")
     packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
     assert f"Get them with: apt-get install {packages}" in done.stderr
-    assert " strace tshark " in done.stderr
+    assert " strace tshark valgrind " in done.stderr
 
 
 def test_what_the_tests_need_is_what_readme_says_and_ci_installs(

@@ -149,6 +149,7 @@ class Dispatcher:
                 self._unbind(socket)
             case Type.JOIN:
                 self.registry.join(socket, message.local.ip)
+                self.wants.joined(socket, message.local.ip)
                 self._membership(message.local.ip)
             case Type.LEAVE:
                 socket.groups.discard(message.local.ip)

@@ -103,6 +103,12 @@ class Wants:
             elif want.destination.ip in groups:
                 self._touched[want] = None
 
+    def joined(self, socket: Socket, group: int) -> None:
+        """A socket has joined a group (again): its flows may be made (again)."""
+        for want in self:
+            if want.destination.ip == group and want.barred.get(socket) not in LASTING:
+                want.barred.pop(socket, None)
+
     def flow_changed(self, flow: Flow, reason: Reason) -> None:
         """A flow became active, or was closed for `reason`."""
         want = self._of(flow.spec)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile and run the C tests beside this file: one property each, exit status 0 or 1."""
 
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,23 @@ MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # TSan does not know fences; ours order wake-ups, not data, so it needs none of them.
 THREADS = ["-fsanitize=thread", "-Wno-tsan"]
 TESTS = sorted(path.name for path in HERE.glob("*.c"))
+# Leaks are errors, too. It runs one thread at a time, in turn: else one may spin for ever.
+VALGRIND = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--fair-sched=yes"]
+FEWER = {"stress.c": ["5000"], "relay.c": ["1000"]}
+"""What is small enough for a machine made of software."""
 
 
-def run(test: str, folder: Path, sanitizer: list[str], *arguments: str) -> None:
-    """Compile one test with a sanitizer and run it."""
+def run(
+    test: str, folder: Path, sanitizer: list[str], *arguments: str, under: Sequence[str] = ()
+) -> None:
+    """Compile one test with a sanitizer and run it, `under` another program."""
     program = folder / "test"
     command = ["gcc", *build.STRICT, "-g", "-O1", *sanitizer, f"-I{build.ROOT / 'core'}"]
     command += [str(HERE / test), *map(str, build.CORE_SOURCES), "-lpthread", "-o", str(program)]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
     ran = subprocess.run(
-        [str(program), *arguments], capture_output=True, text=True, check=False, timeout=100
+        [*under, str(program), *arguments], capture_output=True, text=True, check=False, timeout=100
     )
     assert ran.returncode == 0, ran.stderr
 
@@ -31,6 +39,14 @@ def run(test: str, folder: Path, sanitizer: list[str], *arguments: str) -> None:
 @pytest.mark.parametrize("test", TESTS)
 def test_holds_under_address_and_undefined_behaviour_sanitizer(test: str, tmp_path: Path) -> None:
     run(test, tmp_path, MEMORY)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_valgrind_finds_nothing(test: str, tmp_path: Path) -> None:
+    """Of what was never written the sanitizers know nothing."""
+    if not shutil.which("valgrind"):
+        pytest.skip("needs valgrind: apt-get install valgrind")
+    run(test, tmp_path, [], *FEWER.get(test, []), under=VALGRIND)
 
 
 @pytest.mark.parametrize("bell", ["eventfd", "channel"])

@@ -32,7 +32,7 @@ from ring_memory import (
 from ivc import someip
 from ivc.shm.bell import Bell
 from ivc.shm.errors import RingFull, RingPoisoned
-from ivc.shm.layout import RecordFlag, RecordHeader, fields
+from ivc.shm.layout import RecordFlag, RecordHeader, RegionState, fields
 from ivc.shm.record import Ident
 from ivc.shm.region import Flow
 from ivc.shm.relay import KINDS_MAX, Action, Call, Counts, Loop, Relayed, Result
@@ -543,6 +543,22 @@ def test_finishing_does_not_wait_for_room() -> None:
             assert desk.pass_all(way) is Result.EMPTY
         assert way.relayed.messages == way.relayed.full + len(way.received())
         assert way.relayed.full > 0
+
+
+@pytest.mark.parametrize(
+    ("to", "result"), [(0x0A000002, Result.FULL), (0xE0F40001, Result.EMPTY)], ids=["one", "group"]
+)
+def test_what_a_receiver_that_left_will_not_read_stays_with_the_sender(
+    to: int, result: Result
+) -> None:
+    """It goes by the kernel instead. A group's would reach the other members twice."""
+    with closing(Loop()) as loop:
+        desk, way = Desk(loop), Way()
+        way.rx.set_state(RegionState.CLOSED)
+        way.tx.write(replace(record(0), dst_ip=to), message(1))
+        way.tx.publish()
+        assert desk.pass_all(way) is result
+        assert way.relayed.full == 0
 
 
 # ---- whom it believes

@@ -357,6 +357,16 @@ def send_until_full(sock: socket.socket) -> int:
     return sent
 
 
+def send_until_refused(sock: socket.socket) -> int:
+    """Send without waiting as long as it goes; how many bytes went."""
+    sent = 0
+    while True:
+        try:
+            sent += sock.send(b"x" * 10_000, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return sent
+
+
 def receive_exactly(sock: socket.socket, size: int) -> int:
     """Receive until `size` bytes have come, or the end; how many."""
     got = 0

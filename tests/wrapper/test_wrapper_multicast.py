@@ -146,9 +146,20 @@ def test_after_leaving_nothing_comes(net: Net) -> None:
     net.warm(here, there, group, claim=Carried.NOTHING)
     joined = membership(group[0], net.right.address)
     there.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, joined)
-    time.sleep(0.05)
     send(here, group)
     assert received(there) == []
+
+
+def test_what_came_before_leaving_is_still_there(net: Net) -> None:
+    group = net.group()
+    there = member(net.right, group, "group")
+    here = sender(net.left, loop=False)
+    net.warm(here, there, group)
+    send(here, group, 0, 3)
+    time.sleep(0.05)  # on its way it may be lost
+    joined = membership(group[0], net.right.address)
+    there.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, joined)
+    assert received(there) == [0, 1, 2]
 
 
 def test_joining_again_brings_it_back(net: Net) -> None:

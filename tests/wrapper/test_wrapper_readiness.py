@@ -391,14 +391,28 @@ def test_adding_a_socket_with_data_is_an_edge(net: Net) -> None:
     assert server.recv(100) == b"1"
 
 
-def test_modifying_wakes_a_thread_asleep_in_the_set(net: Net) -> None:
-    client, server, address = net.pair()
+@pytest.mark.parametrize("size", [1, RING_BYTES // 2], ids=["ring", "kernel"])
+def test_modifying_wakes_a_thread_asleep_in_the_set(net: Net, size: int) -> None:
+    client, server, address = net.pair(claim=Carried.MIXED if size == 1 else Carried.NOTHING)
     epoll = epoll_with(server, select.EPOLLIN | select.EPOLLET)
-    client.sendto(b"1", address)
+    client.agent.module("routines").send_numbered(client, address, 1, 1, size)
     assert epoll.poll(2) == [(server.fileno(), IN)]
-    waiting = epoll.start.poll(5)
+    waiting = epoll.start.poll(20)
     assert waiting.pending()
     epoll.modify(server, select.EPOLLIN | select.EPOLLET)
+    assert waiting.join() == [(server.fileno(), IN)]
+    assert server.recv(100)[:4] == b"\0\0\0\1"
+
+
+@pytest.mark.parametrize("edge", [0, select.EPOLLET], ids=["level", "edge"])
+def test_a_socket_added_to_a_set_somebody_sleeps_in_is_told(net: Net, edge: int) -> None:
+    """Even where it is nobody else who sleeps, so that no ring was asked for its bell."""
+    client, server, address = net.pair()
+    epoll = server.agent.module("select").epoll()
+    waiting = epoll.start.poll(20)
+    assert waiting.pending()
+    epoll.register(server, select.EPOLLIN | edge)
+    client.sendto(b"1", address)
     assert waiting.join() == [(server.fileno(), IN)]
     assert server.recv(100) == b"1"
 

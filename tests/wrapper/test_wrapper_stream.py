@@ -242,6 +242,19 @@ def _fill(sock: Remote) -> int:
     return int(sock.agent.module("routines").send_until_full(sock))
 
 
+def test_asking_for_output_wakes_a_thread_asleep_in_the_set(stream_net: StreamNet) -> None:
+    """As a program with two threads does: one sleeps, the other has just filled the connection."""
+    ends = stream_net.connect()
+    epoll = ends.client.agent.call("select", "epoll", ())
+    epoll.register(ends.client, select.EPOLLIN | select.EPOLLET)
+    waiting = epoll.start.poll(20)
+    assert waiting.pending()
+    sent = ends.client.agent.module("routines").send_until_refused(ends.client)
+    epoll.modify(ends.client, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+    assert ends.server.agent.module("routines").receive_exactly(ends.server, sent) == sent
+    assert [events for _, events in waiting.join()] == [select.EPOLLOUT]
+
+
 @pytest.mark.parametrize("edge", [0, select.EPOLLET], ids=["level", "edge"])
 def test_a_full_connection_can_be_written_to_again_once_read(
     stream_net: StreamNet, edge: int

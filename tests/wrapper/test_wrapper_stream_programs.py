@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from asio_lab import CONNECTIONS, compile_asio
 from remote import until
 from stream_lab import StreamNet, Way
 from wrapper_lab import FIRST_PORT, PORTS
@@ -20,7 +20,6 @@ from ivc.controller.client import read_status
 from ivc.lab.hosts import stop
 
 STACKS = Path(__file__).with_name("someip_streams.py")
-ASIO = Path(__file__).with_name("asio_peer.cpp")
 CALLS = 20_000 if os.environ.get("IVC_FULL") else 500
 ROUNDS = 30 if os.environ.get("IVC_FULL") else 7
 PORT = FIRST_PORT + PORTS - 10
@@ -117,12 +116,7 @@ def test_a_program_with_nothing_but_tcp_finds_a_controller_that_came_later(
 
 @pytest.fixture(scope="module")
 def asio_peer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if not shutil.which("g++") or not Path("/usr/include/boost/asio.hpp").exists():
-        pytest.skip("needs boost.asio: apt-get install g++ libboost-dev")
-    program = tmp_path_factory.mktemp("asio") / "asio_peer"
-    options = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-pthread"]
-    subprocess.run(["g++", *options, ASIO, "-o", program], check=True)
-    return str(program)
+    return compile_asio(CONNECTIONS, tmp_path_factory.mktemp("asio"), "-O1")
 
 
 def test_asio_lives_as_without_the_wrapper(stream_net: StreamNet, asio_peer: str) -> None:
