@@ -30,6 +30,7 @@ struct reg {
     bool disabled;  /* EPOLLONESHOT has fired; the application's MOD re-arms it */
     bool rung;      /* the bell was seen and is still to be cleared */
     bool hidden;    /* OUT is ours to tell, not the kernel's */
+    bool echo;      /* the kernel was asked for OUT again, and will tell of it again */
     uint64_t fulls; /* stream->fulls when the last edge of OUT was told */
     uint64_t seen;  /* recv_arrivals() when the last edge was told */
     char token;     /* address = token of the application's descriptor */
@@ -410,7 +411,7 @@ static void sync_reg(struct reg *r)
         r->hidden == stream_on_ring(r->s))
         return;
     (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
-    r->fulls = UINT64_MAX;
+    r->echo = !r->hidden;
 }
 
 static void sync_regs(struct sock *s)
@@ -560,6 +561,20 @@ static bool due_out(struct reg *r)
     return due;
 }
 
+/* What the kernel says of OUT; an edge told before the connection left the ring is not told again
+ * for that. Whoever was told to wait since has changed `fulls`. */
+static uint32_t kernel_out(struct reg *r, uint32_t events)
+{
+    if (!(events & WRITE_EVENTS) || !(r->events & EPOLLET) || !r->s->stream)
+        return events;
+    uint64_t fulls = atomic_load(&r->s->stream->fulls);
+    if (r->echo && fulls == r->fulls && !(events & ~WRITE_EVENTS))
+        events = 0;
+    r->echo = false;
+    r->fulls = fulls;
+    return events;
+}
+
 /* What the rings make of a registration. */
 static uint32_t due_now(struct reg *r)
 {
@@ -657,6 +672,8 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
         events &= ~WRITE_EVENTS; /* asked for before it got on the ring */
         if (events && stream_writable(r->s))
             events |= r->events & WRITE_EVENTS;
+    } else if (r->s) {
+        events = kernel_out(r, events);
     }
     if (events & READ_EVENTS) {
         r->seen = recv_arrivals(r->s);

@@ -449,6 +449,8 @@ ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
         stream_part(s);
         if (n == 0 || (o.done && n != -EAGAIN))
             return (ssize_t)o.done;
+        if (n == -EAGAIN && !o.block)
+            atomic_fetch_add(&s->stream->fulls, 1); /* the kernel's buffer it may be, too */
         if (n != -EAGAIN || !o.block)
             return o.done ? (ssize_t)o.done : n;
         int error = wait_out(&o);
@@ -467,7 +469,9 @@ ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)
         ivc_unlock(&s->tx_lock);
         sync_out(s);
     }
-    return call(arg);
+    ssize_t n = call(arg);
+    atomic_fetch_add(&s->stream->fulls, 1); /* it may not have taken all */
+    return n;
 }
 
 /* ---- readiness -------------------------------------------------------------------------------- */

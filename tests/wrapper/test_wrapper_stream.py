@@ -238,6 +238,33 @@ def test_epoll_tells_of_writing_by_edge_once(stream_net: StreamNet) -> None:
     assert [events for _, events in epoll.poll(1)] == [select.EPOLLOUT]
 
 
+def test_an_edge_of_writing_is_not_told_again_for_a_change_of_path(stream_net: StreamNet) -> None:
+    ends = stream_net.connect(rings=False)
+    epoll = ends.client.agent.call("select", "epoll", ())
+    epoll.register(ends.client, select.EPOLLOUT | select.EPOLLET)
+    assert [events for _, events in epoll.poll(1)] == [select.EPOLLOUT]
+    if not stream_net.native:
+        stream_net.promote(ends)
+    assert epoll.poll(0.02) == []
+    ends.client.send(b"!", socket.MSG_OOB)  # by the kernel from now on
+    assert epoll.poll(0.02) == []
+    ends.client.send(b"last")
+    assert epoll.poll(0.02) == []
+
+
+def test_an_edge_of_writing_is_told_to_who_was_told_to_wait(stream_net: StreamNet) -> None:
+    ends = stream_net.connect(rings=False)
+    epoll = ends.client.agent.call("select", "epoll", ())
+    epoll.register(ends.client, select.EPOLLOUT | select.EPOLLET)
+    assert [events for _, events in epoll.poll(1)] == [select.EPOLLOUT]
+    sent = ends.client.agent.module("routines").send_until_refused(ends.client)
+    assert epoll.poll(0.02) == []
+    routines = ends.server.agent.module("routines")
+    reading = routines.start.receive_exactly(ends.server, sent)
+    assert [events for _, events in epoll.poll(5)] == [select.EPOLLOUT]
+    reading.join()
+
+
 def _fill(sock: Remote) -> int:
     return int(sock.agent.module("routines").send_until_full(sock))
 
