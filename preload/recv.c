@@ -82,27 +82,86 @@ static bool take_owed(struct rx_flow *f, const struct stash *d, uint64_t now)
            twins_take(&f->owed, ivc_hash(d->data, d->length, NULL, 0), d->length) != NULL;
 }
 
-/* A sender waits for a relay only so long before the kernel carries what a group gets both ways.
- * What a single receiver gets stays on the ring alone then. */
-static void remember_early(struct rx_flow *f, const struct stash *d, uint64_t now)
+/*
+ * Early: what the kernel brought while a relay was late with the ring's copy. A sender waits for a
+ * relay only so long before the kernel carries what a group gets both ways; what a single receiver
+ * gets stays on the ring alone then. From the kernel all look alike: those whose copy is in the
+ * ring, and those that went by the kernel alone. Both roads keep their order, so the record of kseq
+ * n has its copy where n of the kernel's alone have been before, and nowhere else.
+ */
+static void remember_early(struct rx_flow *f, const struct stash *d)
 {
     if (f->relay && ip_is_multicast(f->dst.ip))
         twins_put(&f->early, (struct twin){.hash = ivc_hash(d->data, d->length, NULL, 0),
-                                           .when = now,
-                                           .length = (uint32_t)d->length,
-                                           .counted = f->synced});
+                                           .place = f->kseq,
+                                           .length = (uint32_t)d->length});
 }
 
-/* The record at the head: delivered already, from the kernel? */
-static bool take_early(struct rx_flow *f, const struct ivc_record *r, uint64_t now)
+static void forget_early(struct rx_flow *f)
 {
-    if (__builtin_expect(f->early.count == 0, 1) || !(r->flags & IVC_RECORD_TWIN) ||
-        (r->flags & IVC_RECORD_SAME) || !twins_left(&f->early, now, EARLY_LIFE_NS))
+    for (unsigned i = 0; i < TWIN_SLOTS; i++)
+        f->early.slot[i].length = UINT32_MAX;
+    f->early.count = 0;
+}
+
+/* Slots from the oldest on. */
+static struct twin *early_at(struct rx_flow *f, unsigned i)
+{
+    return &f->early.slot[(f->early.next + i) % TWIN_SLOTS];
+}
+
+static bool same_as_record(const struct twin *t, const struct rx_flow *f,
+                           const struct ivc_record *r)
+{
+    return t->length == r->length && t->hash == record_hash(f, r);
+}
+
+/* The record at the head: delivered already, from the kernel? Those before it have no copy in the
+ * ring, and those behind it have been counted with one too many. */
+static bool take_early(struct rx_flow *f, const struct ivc_record *r)
+{
+    struct twin *found = NULL;
+    if (__builtin_expect(f->early.count == 0 || (int32_t)(f->kseq - r->kseq) <= 0, 1) ||
+        !(r->flags & IVC_RECORD_TWIN))
         return false;
-    const struct twin *early = twins_take(&f->early, record_hash(f, r), r->length);
-    if (early && early->counted)
-        f->kseq--;
-    return early != NULL;
+    for (unsigned i = 0; i < TWIN_SLOTS && !found; i++) {
+        struct twin *t = early_at(f, i);
+        if (t->length != UINT32_MAX && t->place == r->kseq && same_as_record(t, f, r))
+            found = t;
+    }
+    for (unsigned i = 0; i < TWIN_SLOTS && found; i++) {
+        struct twin *t = early_at(f, i);
+        if (t->length == UINT32_MAX)
+            continue;
+        if ((int32_t)(t->place - r->kseq) <= 0)
+            twins_free(&f->early, t);
+        else
+            t->place--;
+    }
+    f->kseq -= found != NULL;
+    return found != NULL;
+}
+
+/*
+ * The first record, its copy did not come after it: nothing has been counted yet. If the copy has
+ * come before, count from there. With SAME it may be any of several, and is told for none.
+ */
+static void place_early(struct rx_flow *f, const struct ivc_record *r)
+{
+    unsigned i = 0;
+    while (i < TWIN_SLOTS && !same_as_record(early_at(f, i), f, r))
+        i++;
+    if (i == TWIN_SLOTS || (r->flags & IVC_RECORD_SAME)) {
+        forget_early(f);
+        return;
+    }
+    for (unsigned j = 0; j < TWIN_SLOTS; j++) {
+        struct twin *t = early_at(f, j);
+        if (j < i && t->length != UINT32_MAX)
+            twins_free(&f->early, t);
+        else if (t->length != UINT32_MAX)
+            t->place = f->kseq++;
+    }
 }
 
 /* ---- what comes next ----------------------------------------------------------- */
@@ -171,22 +230,26 @@ static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, str
         f->hold_since = 0; /* what it waited for has come: the next wait is a new one */
         return HEAD_READY;
     }
-    if (!f->synced && !(r->flags & IVC_RECORD_FENCE)) {
-        pass_fence(f, r);
-        return HEAD_READY;
+    bool waits = f->synced || (r->flags & IVC_RECORD_FENCE);
+    if (waits) {
+        s->rx_held = true;
+        if (!hold_expired(s, f, now))
+            return HEAD_HELD;
+        count(&s->stats->fence_timeouts, 1);
     }
-    s->rx_held = true;
-    if (!hold_expired(s, f, now))
-        return HEAD_HELD;
-    count(&s->stats->fence_timeouts, 1);
+    bool first = !f->synced;
     pass_fence(f, r);
+    if (f->early.count && first)
+        place_early(f, r);
+    else if (f->early.count)
+        forget_early(f); /* some were lost: nothing tells which */
     return HEAD_READY;
 }
 
 static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
 {
     enum head head;
-    while ((head = judge_head(s, f, now, r)) == HEAD_READY && take_early(f, r, now)) {
+    while ((head = judge_head(s, f, now, r)) == HEAD_READY && take_early(f, r)) {
         ivc_rx_consume(&f->ring, r);
         count(&s->stats->rx_twins, 1);
     }
@@ -281,6 +344,7 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
             if (pick->record.flags & IVC_RECORD_SAME)
                 f->settle_until = now + FENCE_SETTLE_NS;
             pass_fence(f, &pick->record);
+            forget_early(f); /* all went by the kernel alone, before it */
             ivc_rx_consume(&f->ring, &pick->record);
             /* Once, from here, and before anything the ring has behind it. */
             s->stash.counted = true;
@@ -289,7 +353,7 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
     }
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
         if (f->attached && !s->stash.counted && of_flow(&s->stash, f)) {
-            remember_early(f, &s->stash, now);
+            remember_early(f, &s->stash);
             f->kseq += f->synced;
         }
     }

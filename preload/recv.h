@@ -12,9 +12,8 @@
 #define KERNEL_LOOK_NS (20 * IVC_NS_PER_US)
 /* How long a ring waits after a fence that could not be told from its fellows. */
 #define FENCE_SETTLE_NS (5 * IVC_NS_PER_MS)
-/* How long the kernel's twin may be late, and a relay's. */
+/* How long the kernel's twin may be late. */
 #define TWIN_LIFE_NS IVC_NS_PER_S
-#define EARLY_LIFE_NS (5 * IVC_NS_PER_S)
 
 /* Flags of a receive that rings know how to honour. */
 #define RECV_RING_FLAGS \

@@ -62,7 +62,7 @@ struct twin {
     uint64_t hash;
     uint64_t when;
     uint32_t length; /* UINT32_MAX = free */
-    bool counted;    /* as one of the kernel's alone, in kseq */
+    uint32_t place;  /* early: kseq of the flow before it was counted there */
 };
 
 /* The last ones. */

@@ -43,6 +43,10 @@ def send(sock: Remote, group: Address, first: int = 0, count: int = COUNT) -> No
     sock.agent.module("routines").send_numbered(sock, group, first, count, 60)
 
 
+def received_one(sock: Remote) -> int:
+    return int.from_bytes(sock.recv(100)[:4], "big")
+
+
 def received(sock: Remote) -> list[int]:
     numbers = sock.agent.module("routines").receive_numbers(sock, QUIET_S)
     assert isinstance(numbers, list)
@@ -278,3 +282,41 @@ def test_what_a_relay_is_late_with_comes_once(
     assert before + received(there) == [1, 2, 3]
     send(here, group, 4)
     assert received(there) == list(range(4, 4 + COUNT))
+
+
+def test_a_relay_may_be_late_by_many_seconds(relay_net: Net) -> None:
+    net, group = relay_net, relay_net.group()
+    there, here = member(net.right, group), sender(net.left, loop=False)
+    activate(net, here, there, group)
+    send(here, group, 0, 1)
+    assert received(there) == [0]
+    with stopped_controller(net):
+        send(here, group, 1, 3)
+        assert received(there) == [1, 2, 3]
+        time.sleep(5.4)
+    send(here, group, 4)
+    assert received(there) == list(range(4, 4 + COUNT))
+
+
+def test_what_is_said_again_is_no_copy_of_what_the_kernel_brought(relay_net: Net) -> None:
+    net, group = relay_net, relay_net.group()
+    there, here = member(net.right, group), sender(net.left, loop=False)
+    for _ in range(50):  # on the way to the ring all of them look like the one on the ring
+        send(here, group, 7, 1)
+        assert received_one(there) == 7
+        time.sleep(0.005)
+    send(here, group, 7)
+    assert received(there) == list(range(7, 7 + COUNT))
+
+
+def test_what_the_kernel_alone_brought_before_the_ring_is_no_copy(relay_net: Net) -> None:
+    net, group = relay_net, relay_net.group()
+    there, here = member(net.right, group), sender(net.left, loop=False)
+    activate(net, here, there, group)
+    here.sendto((7).to_bytes(4, "big").ljust(60, b"."), socket.MSG_DONTROUTE, group)
+    assert received(there) == [7]
+    time.sleep(0.3)  # the next one may be the first on the ring
+    send(here, group, 1, 1)
+    assert received(there) == [1]
+    send(here, group, 7)
+    assert received(there) == list(range(7, 7 + COUNT))
