@@ -27,6 +27,10 @@ static struct endpoint from_wire(struct ivc_endpoint ep)
     return (struct endpoint){.ip = ep.ip, .port = ep.port};
 }
 
+/* Whether a list has a first is asked without its lock, and then with it. */
+#define first(list) __atomic_load_n(list, __ATOMIC_RELAXED)
+#define put_first(list, record) __atomic_store_n(list, record, __ATOMIC_RELAXED)
+
 /* ---- records ----------------------------------------------------------------- */
 
 /* A server outlives its clients' ports: destinations without flows are let go,
@@ -42,7 +46,7 @@ static void forget_oldest(struct sock *s)
     if (!oldest)
         return;
     struct dest *d = *oldest;
-    *oldest = d->next;
+    put_first(oldest, d->next);
     if (s->dest_recent == d)
         s->dest_recent = NULL;
     s->dest_count--;
@@ -62,7 +66,7 @@ struct dest *flow_dest(struct sock *s, struct endpoint ep)
     s->dest_count++;
     d->ep = ep;
     d->next = s->dests;
-    s->dests = d;
+    put_first(&s->dests, d);
     return d;
 }
 
@@ -113,7 +117,7 @@ static void unlink_rx(struct sock *s, struct rx_flow *f)
     for (struct rx_flow **at = &s->rx_flows; *at; at = &(*at)->next) {
         if (*at != f)
             continue;
-        *at = f->next;
+        put_first(at, f->next);
         break;
     }
     if (s->rx_turn == f)
@@ -193,7 +197,7 @@ static bool with_tx(uint32_t id, void (*act)(struct sock *, struct dest *, struc
     if (!ivc_lock(&ivc_reg_lock))
         return false;
     for (struct sock *s = ivc_socks; s && !found; s = s->next) {
-        if (s->dests == NULL || !ivc_lock(&s->tx_lock))
+        if (!first(&s->dests) || !ivc_lock(&s->tx_lock))
             continue;
         struct dest *d = NULL;
         struct tx_flow *f = find_tx(s, id, &d);
@@ -213,7 +217,7 @@ static bool with_rx(uint32_t id, void (*act)(struct sock *, struct rx_flow *, vo
     if (!ivc_lock(&ivc_reg_lock))
         return false;
     for (struct sock *s = ivc_socks; s && !found; s = s->next) {
-        if (s->rx_flows == NULL || !ivc_lock(&s->rx_lock))
+        if (!first(&s->rx_flows) || !ivc_lock(&s->rx_lock))
             continue;
         struct rx_flow *f = find_rx(s, id);
         if (f) {
@@ -314,7 +318,7 @@ static bool attach_rx(struct sock *s, struct rx_flow *f, const struct mail *mail
     if (ivc_host->map_own(&f->end, mail, answer) != 0)
         return false;
     f->next = s->rx_flows;
-    s->rx_flows = f;
+    put_first(&s->rx_flows, f);
     return true;
 }
 
@@ -498,11 +502,11 @@ void flows_retry(void)
     if (!ivc_lock(&ivc_reg_lock))
         return;
     for (struct sock *s = ivc_socks; s; s = s->next) {
-        if (s->dests && ivc_lock(&s->tx_lock)) {
+        if (first(&s->dests) && ivc_lock(&s->tx_lock)) {
             leave_late(s);
             ivc_unlock(&s->tx_lock);
         }
-        if (s->rx_flows == NULL || !ivc_lock(&s->rx_lock))
+        if (!first(&s->rx_flows) || !ivc_lock(&s->rx_lock))
             continue;
         for (struct rx_flow *f = s->rx_flows; f; f = f->next)
             if (f->ack_pending)
@@ -537,11 +541,11 @@ void flows_controller_lost(void)
     if (!ivc_lock(&ivc_reg_lock))
         return;
     for (struct sock *s = ivc_socks; s; s = s->next) {
-        if (s->dests && ivc_lock(&s->tx_lock)) {
+        if (first(&s->dests) && ivc_lock(&s->tx_lock)) {
             drop_all_tx(s, true, IVC_REASON_NO_CONTROLLER);
             ivc_unlock(&s->tx_lock);
         }
-        if (s->rx_flows && ivc_lock(&s->rx_lock)) {
+        if (first(&s->rx_flows) && ivc_lock(&s->rx_lock)) {
             struct rx_flow *next;
             for (struct rx_flow *f = s->rx_flows; f; f = next) {
                 next = f->next;
@@ -561,7 +565,7 @@ void flows_renew(void)
     if (!ivc_lock(&ivc_reg_lock))
         return;
     for (struct sock *s = ivc_socks; s; s = s->next) {
-        if (s->dests && ivc_lock(&s->tx_lock)) {
+        if (first(&s->dests) && ivc_lock(&s->tx_lock)) {
             drop_all_tx(s, false, IVC_REASON_REPLANNED);
             ivc_unlock(&s->tx_lock);
         }
@@ -575,11 +579,11 @@ void flows_quiesce(void)
     if (!ivc_lock(&ivc_reg_lock))
         return;
     for (struct sock *s = ivc_socks; s; s = s->next) {
-        if (s->dests && ivc_lock(&s->tx_lock)) {
+        if (first(&s->dests) && ivc_lock(&s->tx_lock)) {
             drop_all_tx(s, false, IVC_REASON_QUIESCED);
             ivc_unlock(&s->tx_lock);
         }
-        if (s->rx_flows && ivc_lock(&s->rx_lock)) {
+        if (first(&s->rx_flows) && ivc_lock(&s->rx_lock)) {
             struct rx_flow *next;
             for (struct rx_flow *f = s->rx_flows; f; f = next) {
                 next = f->next;

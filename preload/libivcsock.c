@@ -88,7 +88,7 @@ EXPORT int socket(int domain, int type, int protocol)
             object_release(fd); /* closed behind our back, the number is reused */
         if (domain == AF_INET && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_DGRAM &&
             (protocol == 0 || protocol == IPPROTO_UDP))
-            sock_track(fd, (type & SOCK_NONBLOCK) != 0);
+            (void)sock_track(fd, (type & SOCK_NONBLOCK) != 0, NULL);
         else if (domain == AF_INET && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM &&
                  (protocol == 0 || protocol == IPPROTO_TCP))
             (void)stream_track(fd, (type & SOCK_NONBLOCK) != 0);

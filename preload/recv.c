@@ -671,8 +671,9 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
         }
         ssize_t n = rx_try(s, fd, msg, flags, look);
         bool pass_on = n != -EAGAIN && wait.consumed && s->rx_flows != NULL;
+        bool by_kernel = s->rx_ring_turn;
         ivc_unlock(&s->rx_lock);
-        if (n >= 0 && wait.spin.until && s->rx_ring_turn)
+        if (n >= 0 && wait.spin.until && by_kernel)
             wait_spin_miss(); /* it was the kernel that ended the spin */
         if (pass_on)
             wait_pass_on(s);
@@ -740,10 +741,10 @@ bool recv_unread(struct sock *s)
 
 uint64_t recv_arrivals(struct sock *s)
 {
+    if (!ivc_lock(&s->rx_lock))
+        return 0;
     /* High up, so that it never makes up for what a ring's index gained. */
     uint64_t sum = s->stash.full ? s->stash.number << 48 : 0;
-    if (!ivc_lock(&s->rx_lock))
-        return sum;
     for (struct rx_flow *f = s->rx_flows; f; f = f->next)
         if (f->attached)
             sum += atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) + f->id;
@@ -780,7 +781,7 @@ bool recv_arm(struct sock *s, uint64_t *limit)
 long recv_next_size(struct sock *s)
 {
     long size = -1;
-    if ((!s->rx_flows && !s->stash.full) || !ivc_lock(&s->rx_lock))
+    if ((!recv_has_rings(s) && !s->stash.full) || !ivc_lock(&s->rx_lock))
         return -1;
     struct pick pick;
     int got = rx_find(s, s->fd, LOOK_NOW, &pick);

@@ -88,12 +88,12 @@ void sock_show(struct sock *s, uint32_t reason)
 
 /* ---- birth ---------------------------------------------------------------------------- */
 
-void sock_track(int fd, bool nonblock)
+bool sock_track(int fd, bool nonblock, struct stream *stream)
 {
     sock_end_late();
     struct sock *s = ivc_slab_get(&sock_slab);
     if (!s)
-        return;
+        return false;
     s->object.type = OBJECT_SOCK;
     s->id = atomic_fetch_add(&next_id, 1);
     s->fd = fd;
@@ -101,16 +101,18 @@ void sock_track(int fd, bool nonblock)
     s->mc_all = s->mc_loop = true;
     s->bell.fd = -1;
     s->stats = NULL;
+    s->stream = stream; /* before others find it in the list, who would take it for datagrams */
     atomic_store(&s->refs, 1);
     atomic_store_explicit(&s->state, SOCK_TRACKED, memory_order_release);
     if (!ivc_lock(&ivc_reg_lock)) {
         ivc_slab_put(&sock_slab, s);
-        return;
+        return false;
     }
     s->next = ivc_socks;
     ivc_socks = s;
     ivc_unlock(&ivc_reg_lock);
     ivc_table_set(fd, &s->object);
+    return true;
 }
 
 void sock_dup(struct sock *s, int newfd)
@@ -416,13 +418,17 @@ void sock_connected(struct sock *s, int fd)
     struct endpoint local, peer;
     (void)sock_name(fd, false, &local);
     (void)sock_name(fd, true, &peer);
-    if (!ivc_lock(&s->tx_lock))
+    if (!ivc_lock(&ivc_reg_lock))
         return;
-    s->local = local;
-    s->peer = peer;
-    ivc_unlock(&s->tx_lock);
-    sock_show(s, IVC_REASON_NONE);
-    announce(s);
+    if (ivc_lock(&s->tx_lock)) {
+        s->local = local;
+        s->peer = peer;
+        ivc_unlock(&s->tx_lock);
+    }
+    sock_show(s, s->unusable);
+    if (!s->unusable)
+        announce(s);
+    ivc_unlock(&ivc_reg_lock);
 }
 
 /* ---- death ----------------------------------------------------------------------------------- */

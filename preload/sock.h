@@ -98,7 +98,7 @@ struct rx_flow {
 
 /* One datagram taken from the kernel but not yet by the application. */
 struct stash {
-    bool full;
+    _Atomic bool full; /* a hint for whoever asks without the lock */
     uint64_t number; /* of datagrams taken so far */
     bool counted; /* found deliverable once: its place is settled */
     struct sockaddr_in src;
@@ -186,7 +186,7 @@ struct sock {
     struct sock *next;     /* ivc_socks */
     int fd;                /* one of its descriptors */
     _Atomic uint32_t refs; /* descriptors that name it */
-    bool nonblock;
+    _Atomic bool nonblock;
     bool reuse, mc_all, mc_loop;
     bool pktinfo;     /* the application asked for IP_PKTINFO */
     bool pktinfo_own; /* we did, to tell unicast from multicast */
@@ -228,7 +228,7 @@ struct sock {
     unsigned dest_count;
     struct dest *dest_recent;
 
-    struct ivc_stats_slot *stats; /* never NULL once matched */
+    struct ivc_stats_slot *_Atomic stats; /* never NULL once matched */
 };
 
 extern struct ivc_slab ivc_rx_slab, ivc_tx_slab, ivc_dest_slab;
@@ -266,7 +266,7 @@ static inline struct sock *ivc_matched(int fd)
 /* Life of a record. All leave errno alone. */
 int ivc_table_init(void);
 void ivc_table_set(int fd, struct object *object);
-void sock_track(int fd, bool nonblock);
+bool sock_track(int fd, bool nonblock, struct stream *stream); /* NULL: datagrams */
 void sock_dup(struct sock *s, int newfd);
 void sock_release(int fd, struct sock *s); /* fd is about to stop naming s */
 void object_release(int fd);               /* the same for whatever fd names */

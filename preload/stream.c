@@ -32,14 +32,10 @@ bool stream_track(int fd, bool nonblock)
     struct stream *st = are_planned() ? ivc_slab_get(&stream_slab) : NULL;
     if (!st)
         return false;
-    sock_track(fd, nonblock);
-    struct sock *s = ivc_sock(fd);
-    if (!s) {
-        ivc_slab_put(&stream_slab, st);
-        return false;
-    }
-    s->stream = st;
-    return true;
+    if (sock_track(fd, nonblock, st))
+        return true;
+    ivc_slab_put(&stream_slab, st);
+    return false;
 }
 
 void stream_forget(struct sock *s)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile and run the C tests beside this file: one property each, exit status 0 or 1."""
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from valgrind import valgrind
 
 import build
 
@@ -15,8 +15,6 @@ MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # TSan does not know fences; ours order wake-ups, not data, so it needs none of them.
 THREADS = ["-fsanitize=thread", "-Wno-tsan"]
 TESTS = sorted(path.name for path in HERE.glob("*.c"))
-# Leaks are errors, too. It runs one thread at a time, in turn: else one may spin for ever.
-VALGRIND = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--fair-sched=yes"]
 FEWER = {"stress.c": ["5000"], "relay.c": ["1000"]}
 """What is small enough for a machine made of software."""
 
@@ -44,9 +42,7 @@ def test_holds_under_address_and_undefined_behaviour_sanitizer(test: str, tmp_pa
 @pytest.mark.parametrize("test", TESTS)
 def test_valgrind_finds_nothing(test: str, tmp_path: Path) -> None:
     """Of what was never written the sanitizers know nothing."""
-    if not shutil.which("valgrind"):
-        pytest.skip("needs valgrind: apt-get install valgrind")
-    run(test, tmp_path, [], *FEWER.get(test, []), under=VALGRIND)
+    run(test, tmp_path, [], *FEWER.get(test, []), under=valgrind())
 
 
 @pytest.mark.parametrize("bell", ["eventfd", "channel"])

@@ -396,6 +396,7 @@ static void by_spawn(void)
         if (status != 0 || exchange(fd) != 1)
             said("posix_spawn", i);
     }
+    posix_spawn_file_actions_destroy(&actions);
     said("system", system("exit 3") >> 8);
     talk("after spawns", fd);
 }

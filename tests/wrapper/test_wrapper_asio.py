@@ -7,17 +7,20 @@ the logs of all sockets are compared with what they were without the wrapper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 import pytest
 from asio_lab import DATAGRAMS, AsioSocket, Field, Peer, compile_asio
-from wrapper_lab import RING_BYTES, Address, Carried, Net
+from wrapper_lab import RING_BYTES, Address, Carried, Mode, Net
 
 SERVICE_DISCOVERY = ("224.224.224.245", 30490)
 ABORTED = "ended: Operation canceled"
 
 READS = {"3.7": "asio", "3.4": "recvmsg"}
 """How the stack's releases read: by an operation of asio, or when asio says that they can."""
+
+MODES = [mode for mode in Mode if mode is not Mode.BLOCKING or os.environ.get("IVC_FULL")]
 
 Log = dict[str, list[str]]
 
@@ -30,6 +33,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def native_logs() -> dict[str, Log]:
     return {}
+
+
+@pytest.fixture(params=MODES, ids=str)
+def net(request: pytest.FixtureRequest, nets: Mapping[Mode, Net]) -> Iterator[Net]:
+    one = nets[request.param]
+    yield one
+    one.reset()
 
 
 @pytest.fixture

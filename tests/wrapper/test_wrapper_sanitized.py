@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from agents import Agents
 from stream_lab import StreamNet, Way
+from valgrind import valgrind
 from wrapper_lab import FIRST_PORT, Mode, Net
 
 import build
@@ -48,6 +50,23 @@ def test_ping_pong_over_a_connection(
     ping_pong(stream_nets[Way.EAGER], tmp_path, sanitized, options)
 
 
+@pytest.mark.skipif(not os.environ.get("IVC_FULL"), reason="slow: build.py full")
+@pytest.mark.parametrize("wait", ["blocking", "poll", "select", "epoll", "epoll-et"])
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_valgrind_finds_nothing(
+    nets: Mapping[Mode, Net],
+    stream_nets: Mapping[Way, StreamNet],
+    tmp_path: Path,
+    wait: str,
+    protocol: str,
+) -> None:
+    net: Agents = nets[Mode.DIRECT] if protocol == "udp" else stream_nets[Way.EAGER]
+    options = ["--wait", wait, "--size", "9000", *(["--tcp"] if protocol == "tcp" else [])]
+    under = [*valgrind(), f"--log-file={tmp_path}/report-%p"]
+    talk(net, net.env, options, 600, under)
+    assert [file.read_text() for file in tmp_path.glob("report*")] == ["", ""]
+
+
 def ping_pong(net: Agents, tmp_path: Path, sanitized: str, options: list[str]) -> None:
     report = tmp_path / "report"
     env = net.env | {
@@ -55,16 +74,25 @@ def ping_pong(net: Agents, tmp_path: Path, sanitized: str, options: list[str]) -
         "ASAN_OPTIONS": f"detect_leaks=0:log_path={report}",
         "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={report}",
     }
+    talk(net, env, options, 1500)
+    assert [file.read_text() for file in tmp_path.glob("report*")] == []
+
+
+def talk(
+    net: Agents, env: dict[str, str], options: list[str], count: int, under: Sequence[str] = ()
+) -> None:
+    """A ping-pong, both ends `under` another program; most of it goes by ring."""
     left, right = net.lab["left"], net.lab["right"]
     there = [str(right.address.ip), str(FIRST_PORT + 199)]
     here = [str(left.address.ip), str(FIRST_PORT + 198)]
     program = str(build.PINGPONG)
-    server = right.popen([program, "server", *there, *options], env=env, stdout=subprocess.PIPE)
+    command = [*under, program, "server", *there, *options]
+    server = right.popen(command, env=env, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        command = [program, "client", *here, *there, *options, "--numbered"]
-        command += ["--count", "1500"]
+        command = [*under, program, "client", *here, *there, *options, "--numbered"]
+        command += ["--count", str(count)]
         client = left.popen(command, env=env, stdout=subprocess.PIPE)
         output, _ = client.communicate(timeout=20)
         assert (client.returncode, server.poll()) == (0, None)
@@ -78,4 +106,3 @@ def ping_pong(net: Agents, tmp_path: Path, sanitized: str, options: list[str]) -
     result = json.loads(output)
     assert (result["lost"], result["strange"]) == (0, 0)
     assert sum(carried) > 300  # the first go by the network, until the flow is there
-    assert [file.read_text() for file in tmp_path.glob("report*")] == []
