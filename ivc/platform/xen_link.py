@@ -55,6 +55,7 @@ class XenLink(Outbox):
         self._gone = gone
         self._statistics: Pages | None = None
         self._idle = 0  # rings less messages
+        self._muted = False
         flow = Flow(0, nonce, ORDER)
         with ExitStack() as stack:
             up = devices.map(domid, announced.up)
@@ -126,13 +127,15 @@ class XenLink(Outbox):
 
     def tick(self) -> None:
         """Listen again to one that has rung for nothing too often."""
-        if self._idle >= IDLE_MOST:
+        if self._muted:
             self._channel.unmute()
+        self._muted = False
         self._idle = 0
 
     def _clear_bell(self) -> None:
-        if self._idle >= IDLE_MOST:
+        if self._muted or self._idle >= IDLE_MOST:
             self._channel.mute()
+            self._muted = True
         elif self._channel.consume():
             self._idle += 1
 

@@ -369,6 +369,27 @@ def test_what_comes_while_the_bell_is_cleared_is_read_though_it_is_a_batch(start
     assert rings == [False]
 
 
+def test_who_rang_too_often_is_heard_again_though_a_message_came_meanwhile(start: Starter) -> None:
+    lab = start()
+    client = lab.wrapper(1)
+    client.bind(1, CLIENT)
+    (ours,) = (each for each in channels(lab) if each.end.peer is client.channel.end)
+    mute = ours.mute
+
+    def write_and_mute() -> None:
+        ours.mute = mute  # type: ignore[method-assign]
+        mute()
+        wanted = Message(Type.WANT, 1, local=address(CLIENT), peer=address("10.1.0.1:1"))
+        client.up.write(Record(), wanted.pack())
+        client.up.publish()
+
+    ours.mute = write_and_mute  # type: ignore[method-assign]
+    client.until(lambda: client.channel.ring() or ours.end.muted, "silence")
+    client.until(lambda: any(m.type is Type.ROUTE for m in client.mail), "an answer")
+    client.want(1, CLIENT, "10.2.0.1:1")
+    client.until(lambda: sum(m.type is Type.ROUTE for m in client.mail) == 2, "both answers")
+
+
 def test_a_ring_that_does_not_fit_is_made_smaller(start: Starter) -> None:
     lab = start(guests="pages = 16")
     client, server = pair(lab)
