@@ -30,6 +30,7 @@ struct reg {
     bool disabled;  /* EPOLLONESHOT has fired; the application's MOD re-arms it */
     bool rung;      /* the bell was seen and is still to be cleared */
     bool hidden;    /* OUT is ours to tell, not the kernel's */
+    int at;         /* where its event is, if gather->from there says so */
     uint64_t fulls; /* stream->fulls when the last edge of OUT was told */
     uint64_t seen;  /* recv_arrivals() when the last edge was told */
     char token;     /* address = token of the application's descriptor */
@@ -490,12 +491,11 @@ struct gather {
 
 static void put(struct gather *g, struct reg *r, uint32_t events)
 {
-    for (int i = 0; i < g->n && i < MERGE_MAX; i++) {
-        if (g->from[i] == r) { /* rings and kernel merge into one event */
-            g->out[i].events |= events;
-            return;
-        }
+    if (r->at < g->n && r->at < MERGE_MAX && g->from[r->at] == r) {
+        g->out[r->at].events |= events; /* rings and kernel merge into one event */
+        return;
     }
+    r->at = g->n;
     g->out[g->n].events = events;
     g->out[g->n].data = r->data;
     if (g->n < MERGE_MAX)
@@ -536,15 +536,19 @@ static bool due_in(struct reg *r)
     return true;
 }
 
+/* There was room when it was told of OUT last, and has been since: no edge. */
+static bool told_out(const struct reg *r)
+{
+    return (r->events & EPOLLET) && atomic_load(&r->s->stream->fulls) == r->fulls;
+}
+
 /* An edge of OUT: there is room again after it was full, or somebody has just asked. */
 static bool due_out(struct reg *r)
 {
-    if (!writes(r) || !stream_writable(r->s))
+    if (!writes(r) || told_out(r) || !stream_writable(r->s))
         return false;
-    uint64_t fulls = atomic_load(&r->s->stream->fulls);
-    bool due = !(r->events & EPOLLET) || fulls != r->fulls;
-    r->fulls = fulls;
-    return due;
+    r->fulls = atomic_load(&r->s->stream->fulls);
+    return true;
 }
 
 /* What the rings make of a registration. */
@@ -574,12 +578,12 @@ static void rotate(struct epset *set, struct reg *first)
     set->regs = first;
 }
 
-/* What the rings have, up to `limit` events. */
-static void collect(struct gather *g, int limit)
+/* What the rings have, up to `limit` events. True: there was no room for all of it. */
+static bool collect(struct gather *g, int limit)
 {
     g->rings = 0;
     if (!ivc_lock(&g->set->lock))
-        return;
+        return false;
     struct reg *r;
     for (r = g->set->regs; r && g->n < limit; r = r->set_next) {
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
@@ -594,6 +598,7 @@ static void collect(struct gather *g, int limit)
     if (r && r != g->set->regs)
         rotate(g->set, r);
     ivc_unlock(&g->set->lock);
+    return r != NULL;
 }
 
 /* One event of the kernel for a managed registration. */
@@ -681,12 +686,12 @@ static int look(struct gather *g, bool ask)
     int limit = g->max;
     if (ask) /* leave room for the kernel's events */
         limit = g->max > 1 ? g->max - 1 : (set->kernel_first = !set->kernel_first) ? 0 : 1;
-    collect(g, limit);
+    bool more = collect(g, limit);
     if (!ask || g->n == g->max)
         return 0;
     int error = ask_kernel(g, 0);
-    if (!error && g->n < g->max && limit < g->max)
-        collect(g, g->max);
+    if (!error && more && g->n < g->max)
+        (void)collect(g, g->max);
     return g->n ? 0 : error;
 }
 
@@ -698,8 +703,7 @@ static bool stirs(struct reg *r)
     bool edge = r->events & EPOLLET;
     if ((r->events & READ_EVENTS) && (edge ? recv_arrivals(r->s) != r->seen : recv_hint(r->s)))
         return true;
-    return writes(r) && stream_writable(r->s) &&
-           (!edge || atomic_load(&r->s->stream->fulls) != r->fulls);
+    return writes(r) && !told_out(r) && stream_writable(r->s);
 }
 
 static bool set_stirs(void *who)
@@ -775,7 +779,7 @@ static bool arm_set(struct gather *g, uint64_t *limit)
         if (!empty && (r->events & EPOLLET)) /* undrained, but told already? */
             empty = recv_arrivals(r->s) == r->seen;
         if (writes(r) && !stream_arm_out(r->s, limit))
-            empty = empty && (r->events & EPOLLET) && atomic_load(&r->s->stream->fulls) == r->fulls;
+            empty = empty && told_out(r);
         quiet = quiet && empty;
     }
     ivc_unlock(&g->set->lock);
@@ -797,7 +801,7 @@ static int sleep_in_set(struct gather *g, uint64_t limit)
     }
     atomic_fetch_sub(&g->set->sleepers, 1);
     if (!error && g->n < g->max)
-        collect(g, g->max);
+        (void)collect(g, g->max);
     if (g->ring_hit)
         wait_slept(slept);
     return g->n ? 0 : error;

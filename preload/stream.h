@@ -90,6 +90,9 @@ ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg);
 /* Can a sendfile from `in` be made by copy? `at`: where it begins. */
 bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size);
 ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size);
+/* As much of a file as goes by ring, and is in memory; 0: the rest goes otherwise. *stopped: there
+ * is no more room now, or a handler has run. */
+ssize_t stream_send_file(struct sock *s, int fd, int in, off64_t at, size_t size, bool *stopped);
 bool stream_give_back(struct sock *s, struct tx_flow *f); /* flow_give_back(); tx lock held */
 void stream_settle(struct sock *s); /* before the kernel is told of an end: nothing left to give */
 bool stream_writable(struct sock *s);   /* takes the tx lock; on_ring sockets only */

@@ -203,9 +203,12 @@ static ssize_t ended(struct stream *st, struct cursor *c, ssize_t n)
     return (ssize_t)c->got;
 }
 
-static bool fresh(const struct sock *s, bool look)
+/* May it be left at what is there without a look at the kernel? Whoever gets something from the
+ * ring may be told of no more: what the kernel has got since makes an event of its own. */
+static bool fresh(const struct sock *s, bool look, bool ringed)
 {
-    return !look && !s->kernel_maybe && ivc_now() - s->kernel_looked < KERNEL_LOOK_NS;
+    return !look && !s->kernel_maybe &&
+           (ringed || ivc_now() - s->kernel_looked < KERNEL_LOOK_NS);
 }
 
 /* Nobody may come back for long: the sender shall know exactly what has been read. */
@@ -222,6 +225,7 @@ static void leave_ring(struct sock *s)
 static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
 {
     struct stream *st = s->stream;
+    bool ringed = false; /* the last bytes came by ring */
     ssize_t n;
     while (c->left) {
         struct rx_flow *f = s->rx_flows ? current(s) : NULL;
@@ -234,6 +238,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->foreign = true; /* its sender does not know of bytes we have read already */
             take_record(s, f, &r, c);
             release_room(s, f);
+            ringed = true;
             continue;
         }
         if (head > 0) {
@@ -246,7 +251,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->error = 0;
         } else if (!f && c->got == 0) {
             n = kernel_read(s, fd, c, SIZE_MAX);
-        } else if (fresh(s, look)) {
+        } else if (fresh(s, look, ringed)) {
             break;
         } else {
             n = kernel_queued(s, fd);
@@ -262,6 +267,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
             break;
         if (n <= 0)
             return ended(st, c, n);
+        ringed = false;
     }
     return c->got ? (ssize_t)c->got : -EAGAIN;
 }
@@ -405,10 +411,21 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
 
 /* ---- readiness -------------------------------------------------------------------------------- */
 
+/* It has one ring, empty as when last looked at, and nothing else. */
+static bool idle(const struct sock *s)
+{
+    const struct stream *st = s->stream;
+    const struct rx_flow *f = s->rx_flows;
+    return f && !f->next && f->attached && ivc_rx_idle(&f->ring) && !st->family && !stashed(st) &&
+           !st->error;
+}
+
 bool stream_readable(struct sock *s, bool kernel)
 {
     struct stream *st = s->stream;
     struct ivc_record r;
+    if (!kernel && idle(s))
+        return false;
     if (kernel)
         s->kernel_maybe = true;
     if (stashed(st) || st->error)
@@ -420,6 +437,8 @@ bool stream_readable(struct sock *s, bool kernel)
 
 bool stream_hint(struct sock *s)
 {
+    if (idle(s))
+        return false;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
     return f && ivc_rx_ready(&f->ring) &&
@@ -429,6 +448,8 @@ bool stream_hint(struct sock *s)
 bool stream_arm_in(struct sock *s)
 {
     struct stream *st = s->stream;
+    if (idle(s) && ivc_rx_arm(&s->rx_flows->ring))
+        return true;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
     if (stashed(st) || st->error)
