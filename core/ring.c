@@ -240,6 +240,17 @@ uint32_t ivc_rx_peer_state(const struct ivc_rx *rx)
     return atomic_load_explicit(&rx->peer->state, memory_order_acquire);
 }
 
+/* Relaxed: whoever has been told of the bytes by other means sees this, too; nobody else may ask. */
+void ivc_tx_set_kernel(struct ivc_tx *tx, uint64_t bytes)
+{
+    atomic_store_explicit(&tx->own->kernel, bytes, memory_order_relaxed);
+}
+
+uint64_t ivc_rx_peer_kernel(const struct ivc_rx *rx)
+{
+    return atomic_load_explicit(&rx->peer->kernel, memory_order_relaxed);
+}
+
 static __attribute__((cold)) int poison_tx(struct ivc_tx *tx)
 {
     tx->poisoned = true;

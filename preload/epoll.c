@@ -30,6 +30,8 @@ struct reg {
     bool disabled;  /* EPOLLONESHOT has fired; the application's MOD re-arms it */
     bool rung;      /* the bell was seen and is still to be cleared */
     bool hidden;    /* OUT is ours to tell, not the kernel's */
+    bool gone;      /* the application has removed it, the kernel's set may have it still */
+    uint32_t mask;  /* what the kernel was asked for */
     int at;         /* where its event is, if gather->from there says so */
     uint64_t fulls; /* stream->fulls when the last edge of OUT was told */
     uint64_t seen;  /* recv_arrivals() when the last edge was told */
@@ -156,11 +158,19 @@ static void add_mail(struct epset *set, int epfd)
     set->mailed = result == 0 || result == -EEXIST;
 }
 
+/* An eventfd tells a set of every ring, read or not: to read it would be one more system call. A
+ * set takes what it hears to itself, though, so a thread that leaves still has to pass it on. */
+static bool edge_bell(const struct reg *r)
+{
+    return r->s->bell.port == 0 && !r->s->bell.channel;
+}
+
 static void add_bell(struct reg *r, int epfd)
 {
     if (r->belled || r->set->nested || !sock_matched(r->s))
         return;
-    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN,
+    uint32_t events = EPOLLIN | (edge_bell(r) ? EPOLLET : 0);
+    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, events,
                            (uintptr_t)&r->bell_token) == 0;
     add_mail(r->set, epfd);
 }
@@ -182,6 +192,40 @@ static uint32_t kernel_mask(struct reg *r)
 {
     r->hidden = stream_on_ring(r->s);
     return r->hidden ? r->events & ~WRITE_EVENTS : r->events;
+}
+
+static long tell_kernel(struct reg *r, int epfd, int op)
+{
+    uint32_t mask = kernel_mask(r);
+    long result = kernel_ctl(epfd, op, r->fd, mask, kernel_data(r));
+    if (result == 0)
+        r->mask = mask;
+    return result;
+}
+
+/*
+ * Many a program turns a connection from reading to writing and back for every message, by MOD or
+ * by DEL and ADD. While both ways go by ring the kernel has next to nothing to say of it: what it
+ * was asked for too much is taken back when it says something of it.
+ */
+static bool lazy(const struct reg *r, uint32_t events)
+{
+    return stream_on_ring(r->s) && r->managed && r->belled && !r->set->nested &&
+           !((r->events | events) & (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP));
+}
+
+static bool known_to_kernel(struct reg *r)
+{
+    return !(kernel_mask(r) & ~r->mask);
+}
+
+/* What is gone, for the kernel too. The record stays until its socket goes, or it is put back. */
+static void bury(struct reg *r, int epfd)
+{
+    if (!r->gone || !r->belled || epfd < 0)
+        return;
+    (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
+    drop_bell(r, epfd);
 }
 
 /* From now on the kernel speaks of this registration by its token. */
@@ -260,7 +304,7 @@ static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const st
     r->sock_next = s->regs;
     s->regs = r;
     r->fulls = UINT64_MAX;
-    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, fd, kernel_mask(r), kernel_data(r));
+    long result = tell_kernel(r, epfd, EPOLL_CTL_ADD);
     if (result < 0)
         reg_free(r);
     else
@@ -268,29 +312,56 @@ static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const st
     return (int)result;
 }
 
+static void ask_anew(struct reg *r, const struct epoll_event *e)
+{
+    r->events = e->events;
+    r->data = e->data;
+    r->disabled = r->gone = false;
+    r->fulls = UINT64_MAX;
+    r->seen = UINT64_MAX; /* MOD asks to be told again */
+}
+
+/* ADD of what is gone */
+static int ctl_add_again(struct reg *r, int epfd, const struct epoll_event *e)
+{
+    bool silent = lazy(r, e->events);
+    ask_anew(r, e);
+    if (silent && known_to_kernel(r))
+        return 0;
+    (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
+    long result = tell_kernel(r, epfd, EPOLL_CTL_ADD);
+    if (result < 0) {
+        drop_bell(r, epfd);
+        reg_free(r);
+    } else {
+        add_bell(r, epfd);
+    }
+    return (int)result;
+}
+
 static int ctl_mod(struct reg *r, int epfd, const struct epoll_event *e)
 {
     if (e->events & EPOLLONESHOT)
         manage(r);
-    uint64_t token = r->managed ? (uintptr_t)&r->token : e->data.u64;
-    uint32_t before = r->events;
-    r->events = e->events;
-    long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), token);
-    if (result < 0) {
-        r->events = before;
-        return (int)result;
-    }
-    r->fulls = UINT64_MAX;
-    r->data = e->data;
-    r->disabled = false;
-    r->seen = UINT64_MAX; /* MOD asks to be told again */
-    return 0;
+    bool silent = lazy(r, e->events);
+    const struct reg before = *r;
+    ask_anew(r, e);
+    if (silent && known_to_kernel(r))
+        return 0;
+    long result = tell_kernel(r, epfd, EPOLL_CTL_MOD);
+    if (result < 0)
+        *r = before;
+    return (int)result;
 }
 
 static int ctl_del(struct reg *r, int epfd)
 {
     struct epoll_event unused = {0};
     int saved = errno;
+    if (lazy(r, 0)) {
+        r->gone = true;
+        return 0;
+    }
     int result = real(epoll_ctl)(epfd, EPOLL_CTL_DEL, r->fd, &unused);
     if (result < 0) {
         result = -errno;
@@ -316,7 +387,9 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
         return -EBUSY;
     }
     struct reg *r = reg_find(set, fd, s);
-    if (op == EPOLL_CTL_ADD && !r)
+    if (r && r->gone)
+        result = op == EPOLL_CTL_ADD ? ctl_add_again(r, epfd, event) : -ENOENT;
+    else if (op == EPOLL_CTL_ADD && !r)
         result = ctl_add(set, epfd, fd, s, event);
     else if (op == EPOLL_CTL_MOD && r)
         result = ctl_mod(r, epfd, event);
@@ -334,14 +407,19 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     return result;
 }
 
-/* Neither bells nor mail may make the set itself ready. */
+/* Neither bells nor mail, nor what nobody asks for, may make the set itself ready. */
 static void silence(struct epset *set)
 {
     int epfd = set_fd(set, -1);
     if (epfd < 0 || !ivc_lock(&set->lock))
         return;
-    for (struct reg *r = set->regs; r; r = r->set_next)
+    for (struct reg *r = set->regs; r; r = r->set_next) {
+        if (r->gone)
+            bury(r, epfd);
+        else if (r->managed && !r->disabled && r->mask != kernel_mask(r))
+            (void)tell_kernel(r, epfd, EPOLL_CTL_MOD);
         drop_bell(r, epfd);
+    }
     if (set->mailed)
         (void)kernel_ctl(epfd, EPOLL_CTL_DEL, control_mail_fd(), 0, 0);
     set->mailed = false;
@@ -368,15 +446,15 @@ void epset_nested(struct epset *set)
 static void match_reg(struct reg *r)
 {
     int epfd = set_fd(r->set, -1);
-    if (epfd < 0)
+    if (epfd < 0 || r->gone)
         return;
     if (!r->managed) {
         manage(r);
         if (r->events & EPOLLEXCLUSIVE) { /* MOD of these is EINVAL */
             (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
-            (void)kernel_ctl(epfd, EPOLL_CTL_ADD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+            (void)tell_kernel(r, epfd, EPOLL_CTL_ADD);
         } else {
-            (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+            (void)tell_kernel(r, epfd, EPOLL_CTL_MOD);
         }
     }
     add_bell(r, epfd);
@@ -396,11 +474,14 @@ void reg_matched(struct sock *s)
 static void sync_reg(struct reg *r)
 {
     int epfd = set_fd(r->set, -1);
-    if (epfd < 0 || !r->managed || r->disabled || !(r->events & WRITE_EVENTS) ||
-        r->hidden == stream_on_ring(r->s))
+    if (epfd >= 0 && r->gone && !stream_on_ring(r->s))
+        bury(r, epfd);
+    if (epfd < 0 || r->gone || !r->managed || r->disabled)
         return;
-    (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
-    r->fulls = UINT64_MAX;
+    if ((r->events & WRITE_EVENTS) && r->hidden != stream_on_ring(r->s)) {
+        (void)tell_kernel(r, epfd, EPOLL_CTL_MOD);
+        r->fulls = UINT64_MAX;
+    }
 }
 
 static void sync_regs(struct sock *s)
@@ -409,6 +490,18 @@ static void sync_regs(struct sock *s)
         if (!ivc_lock(&r->set->lock))
             continue;
         sync_reg(r);
+        ivc_unlock(&r->set->lock);
+    }
+}
+
+/* Whoever else has the socket from now on may keep it open: then what is gone would never be, and
+ * nobody could take it out. reg_lock held. */
+void reg_settle(struct sock *s, int fd)
+{
+    for (struct reg *r = s->regs; r; r = r->sock_next) {
+        if (!r->gone || (fd >= 0 && r->fd != fd) || !ivc_lock(&r->set->lock))
+            continue;
+        bury(r, set_fd(r->set, -1));
         ivc_unlock(&r->set->lock);
     }
 }
@@ -450,6 +543,7 @@ void reg_closing(struct sock *s)
         struct epset *set = r->set;
         bool locked = ivc_lock(&set->lock);
         int epfd = set_fd(set, -1);
+        bury(r, epfd);
         if (epfd >= 0)
             drop_bell(r, epfd);
         reg_free(r);
@@ -464,7 +558,7 @@ bool reg_sleepers(struct sock *s)
     if (!s->regs || !ivc_lock(&ivc_reg_lock))
         return false;
     for (struct reg *r = s->regs; r && !found; r = r->sock_next)
-        found = atomic_load(&r->set->sleepers) > 0;
+        found = !r->gone && atomic_load(&r->set->sleepers) > 0;
     ivc_unlock(&ivc_reg_lock);
     return found;
 }
@@ -520,7 +614,7 @@ static bool writes(const struct reg *r)
 
 static bool listens(const struct reg *r)
 {
-    return r->belled && !r->disabled && ((r->events & READ_EVENTS) || writes(r));
+    return r->belled && !r->disabled && !r->gone && ((r->events & READ_EVENTS) || writes(r));
 }
 
 static bool due_in(struct reg *r)
@@ -606,6 +700,13 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
 {
     if (r->set != g->set || r->disabled)
         return;
+    if (r->gone) {
+        bury(r, g->epfd);
+        return;
+    }
+    if (events & ~(r->events | EPOLLERR | EPOLLHUP))
+        (void)tell_kernel(r, g->epfd, EPOLL_CTL_MOD);
+    events &= r->events | EPOLLERR | EPOLLHUP;
     if ((events & READ_EVENTS) && sock_matched(r->s) && !recv_readable(r->s, true))
         events &= ~READ_EVENTS; /* only a twin of what has been delivered */
     if (r->s && writes(r)) {
@@ -618,7 +719,7 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
     if (events)
         put(g, r, events);
     else if (r->events & EPOLLONESHOT) /* the kernel has disabled it for nothing */
-        (void)kernel_ctl(g->epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+        (void)tell_kernel(r, g->epfd, EPOLL_CTL_MOD);
 }
 
 /* Turn `got` raw events at out[n] into the application's, in place. */
@@ -631,7 +732,9 @@ static void translate(struct gather *g, int got)
         struct epoll_event e = g->out[i];
         bool bell = false;
         struct reg *r = reg_of_token(e.data.u64, &bell);
-        if (r && bell)
+        if (r && bell && r->gone)
+            bury(r, g->epfd); /* unread: it may mean others */
+        else if (r && bell)
             g->rung = r->rung = r->rung || r->set == g->set;
         else if (r)
             translate_one(g, r, e.events);
@@ -760,7 +863,7 @@ static void clear_bells(struct gather *g)
     for (struct reg *r = g->set->regs; r; r = r->set_next) {
         if (!r->rung)
             continue;
-        g->consumed |= ivc_bell_consume(&r->s->bell);
+        g->consumed |= edge_bell(r) || ivc_bell_consume(&r->s->bell);
         r->rung = false;
     }
     ivc_unlock(&g->set->lock);
@@ -814,7 +917,7 @@ static void pass_on(struct gather *g)
     if (!g->consumed || !ivc_lock(&g->set->lock))
         return;
     for (struct reg *r = g->set->regs; r && n < MERGE_MAX; r = r->set_next)
-        if (r->belled && recv_hint(r->s))
+        if (r->belled && !r->gone && recv_hint(r->s))
             hear[n++] = r->s;
     ivc_unlock(&g->set->lock);
     for (int i = 0; i < n; i++)
@@ -828,7 +931,7 @@ static void sync_set(struct gather *g)
     if (!match_has_streams() || !ivc_lock(&g->set->lock))
         return;
     for (struct reg *r = g->set->regs; r && !stale; r = r->set_next)
-        stale = r->managed && !r->disabled && (r->events & WRITE_EVENTS) &&
+        stale = r->managed && !r->disabled && !r->gone && (r->events & WRITE_EVENTS) &&
                 r->hidden != stream_on_ring(r->s);
     ivc_unlock(&g->set->lock);
     if (stale)
@@ -844,7 +947,7 @@ static bool asks_kernel(struct gather *g)
     for (struct reg *r = g->set->regs; r && !found; r = r->set_next) {
         uint32_t ours = READ_EVENTS | (writes(r) ? WRITE_EVENTS : 0);
         uint32_t asked = r->events & (WRITE_EVENTS | EPOLLRDHUP | EPOLLPRI) & ~ours;
-        found = asked && !(r->events & EPOLLET) && !r->disabled;
+        found = asked && !(r->events & EPOLLET) && !r->disabled && !r->gone;
     }
     ivc_unlock(&g->set->lock);
     return found;

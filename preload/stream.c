@@ -193,14 +193,19 @@ static struct counts kernel_counts(int fd)
     return c;
 }
 
-bool stream_foreign_out(struct sock *s)
+bool stream_whole(struct sock *s)
 {
     struct tcp_info info;
     int saved = errno;
-    /* A FIN counts as a byte. */
-    bool known = read_info(s->fd, &info) && info.tcpi_state == TCP_STATE_ESTABLISHED;
+    bool known = read_info(s->fd, &info);
     errno = saved;
-    return known && bytes_written(&info) != s->stream->ktx;
+    /* Any other state has seen a FIN, which counts as a byte, or a reset. */
+    if (!known || info.tcpi_state != TCP_STATE_ESTABLISHED)
+        return false;
+    bool ours = bytes_written(&info) == s->stream->ktx;
+    if (!ours)
+        s->stream->foreign = true;
+    return ours;
 }
 
 bool stream_foreign_in(struct sock *s)

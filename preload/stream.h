@@ -9,10 +9,12 @@
 
 #include "sock.h"
 
-#define STREAM_WHOLE_NS IVC_NS_PER_MS         /* how old a look at the connection may be */
+#define STREAM_WHOLE_NS IVC_NS_PER_MS         /* how old a look at the connection may be, */
+#define STREAM_WHOLE_MOST_NS (5 * IVC_NS_PER_MS) /* or this if its peer has read meanwhile */
 #define STREAM_STUCK_NS (10 * IVC_NS_PER_MS)  /* full for so long: by the kernel */
 #define STREAM_NAP_NS IVC_NS_PER_MS           /* a writer never sleeps longer at a time */
-#define STREAM_EAGER_NS (200 * IVC_NS_PER_MS) /* what a first send waits for its flow */
+#define STREAM_EAGER_NS (200 * IVC_NS_PER_MS) /* what a first send waits for its flow, */
+#define STREAM_EAGER_LEAST_NS IVC_NS_PER_MS   /* or this after others have waited in vain */
 #define STREAM_LAZY_NS (100 * IVC_NS_PER_MS)  /* what makes a connection long-lived: age, */
 #define STREAM_LAZY_CALLS 64u                 /* or payload calls */
 
@@ -35,7 +37,9 @@ struct stream {
 
     /* sending, tx lock */
     uint64_t ktx;          /* bytes given to the kernel */
-    uint64_t whole_looked; /* when the connection was last seen whole */
+    uint64_t whole_looked; /* when the connection was last seen whole, */
+    uint64_t whole_head;   /* how far the ring was read then, */
+    uint64_t whole_asked;  /* and when the kernel last said so */
     uint64_t full_since;   /* ring found full, and not read since; 0 = not */
     uint64_t full_head;    /* its head then */
     bool full;             /* no sending before a quarter is free */
@@ -75,8 +79,9 @@ void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock
  * role is held. */
 uint32_t stream_confirm(struct sock *s, uint32_t role);
 
-/* Has somebody written past us (tx lock held), or read (rx lock held: our count is put right)? */
-bool stream_foreign_out(struct sock *s);
+/* Is the connection open both ways, and has nobody written past us? tx lock held. */
+bool stream_whole(struct sock *s);
+/* Has somebody read past us? Our count is put right. rx lock held. */
 bool stream_foreign_in(struct sock *s);
 /* After a call that may have found out; no lock held. */
 void stream_part(struct sock *s);

@@ -203,12 +203,15 @@ static ssize_t ended(struct stream *st, struct cursor *c, ssize_t n)
     return (ssize_t)c->got;
 }
 
-/* May it be left at what is there without a look at the kernel? Whoever gets something from the
- * ring may be told of no more: what the kernel has got since makes an event of its own. */
-static bool fresh(const struct sock *s, bool look, bool ringed)
+/* May it be left at what is there without a look at the kernel? Whoever gets bytes from the ring
+ * may, if their sender says that the kernel has had no more: an end comes by an event of its own. */
+static bool fresh(const struct sock *s, bool look, const struct rx_flow *ringed)
 {
-    return !look && !s->kernel_maybe &&
-           (ringed || ivc_now() - s->kernel_looked < KERNEL_LOOK_NS);
+    if (look || s->kernel_maybe)
+        return false;
+    if (ringed)
+        return (uint32_t)ivc_rx_peer_kernel(&ringed->ring) == (uint32_t)s->stream->krx;
+    return ivc_now() - s->kernel_looked < KERNEL_LOOK_NS;
 }
 
 /* Nobody may come back for long: the sender shall know exactly what has been read. */
@@ -225,7 +228,7 @@ static void leave_ring(struct sock *s)
 static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
 {
     struct stream *st = s->stream;
-    bool ringed = false; /* the last bytes came by ring */
+    struct rx_flow *ringed = NULL; /* by which the last bytes came */
     ssize_t n;
     while (c->left) {
         struct rx_flow *f = s->rx_flows ? current(s) : NULL;
@@ -238,7 +241,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->foreign = true; /* its sender does not know of bytes we have read already */
             take_record(s, f, &r, c);
             release_room(s, f);
-            ringed = true;
+            ringed = f;
             continue;
         }
         if (head > 0) {
@@ -251,7 +254,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->error = 0;
         } else if (!f && c->got == 0) {
             n = kernel_read(s, fd, c, SIZE_MAX);
-        } else if (fresh(s, look, ringed)) {
+        } else if (fresh(s, look, ringed == f ? f : NULL)) {
             break;
         } else {
             n = kernel_queued(s, fd);
@@ -267,7 +270,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
             break;
         if (n <= 0)
             return ended(st, c, n);
-        ringed = false;
+        ringed = NULL;
     }
     return c->got ? (ssize_t)c->got : -EAGAIN;
 }

@@ -46,18 +46,22 @@ static bool kernel_events(int fd, short events, short *got)
 }
 
 /* tx lock held. A peer that is dead or has shut down only says so in the kernel, and only bytes
- * given to the kernel make it answer. That bytes went there past us, its counts tell. */
-static bool whole(struct sock *s, uint64_t now)
+ * given to the kernel make it answer. That bytes went there past us, its counts tell. Whoever has
+ * read on since the last look was alive then: it is asked less often. */
+static bool whole(struct sock *s, struct tx_flow *f, uint64_t now)
 {
     struct stream *st = s->stream;
-    short got;
     if (now - st->whole_looked < STREAM_WHOLE_NS)
         return true;
     st->whole_looked = now;
-    if (kernel_events(s->fd, POLLRDHUP, &got) && (got & (POLLRDHUP | POLLHUP | POLLERR)))
+    (void)ivc_tx_free(&f->ring);
+    bool reads = f->ring.head != st->whole_head;
+    st->whole_head = f->ring.head;
+    if (reads && now - st->whole_asked < STREAM_WHOLE_MOST_NS)
+        return true;
+    st->whole_asked = now;
+    if (!stream_whole(s))
         st->kernel_only = true;
-    else if (stream_foreign_out(s))
-        st->kernel_only = st->foreign = true;
     return !st->kernel_only;
 }
 
@@ -81,7 +85,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
         return NULL;
     }
     uint64_t now = ivc_now();
-    if (!whole(s, now))
+    if (!whole(s, f, now))
         return NULL;
     /* The receiver's line is touched only where the head seen last is not enough. */
     int64_t room = (int64_t)(f->ring.size - (f->ring.tail - f->ring.head));
@@ -159,6 +163,9 @@ static ssize_t kernel_write(struct sock *s, const struct msghdr *msg, int flags)
         return n;
     }
     s->stream->ktx += (uint64_t)n;
+    struct tx_flow *f = stream_tx(s);
+    if (f && f->ring.own)
+        ivc_tx_set_kernel(&f->ring, s->stream->ktx);
     return n;
 }
 
@@ -407,17 +414,24 @@ static int wait_out(struct outgoing *o)
     return -error;
 }
 
-/* `eager`: the first bytes wait for the flow, if somebody is about to make it. */
+/*
+ * `eager`: the first bytes wait for the flow, if somebody is about to make it. Each time in vain
+ * the next connection has half the patience: where both ends have many, each may be waiting at one
+ * for what the other does only after its wait at another.
+ */
 static void wait_for_flow(struct sock *s)
 {
+    static _Atomic uint64_t patience = STREAM_EAGER_NS;
     struct stream *st = s->stream;
-    uint64_t end = ivc_now() + STREAM_EAGER_NS;
     if (!st->eager || st->waited || !atomic_load(&st->wanted))
         return;
     st->waited = true;
+    uint64_t most = atomic_load(&patience), end = ivc_now() + most;
     for (uint64_t now = ivc_now(); now < end; now = ivc_now()) {
         bool pending = false;
         control_read();
+        if (stream_on_ring(s))
+            atomic_store(&patience, STREAM_EAGER_NS);
         if (stream_on_ring(s) || !ivc_lock(&s->tx_lock))
             return;
         uint32_t reason = s->dests ? s->dests->reason : IVC_REASON_PENDING;
@@ -430,6 +444,8 @@ static void wait_for_flow(struct sock *s)
         if (ivc_sys(SYS_ppoll, &mail, 1, &ts, NULL, 0) < 0)
             return;
     }
+    if (most / 2 >= STREAM_EAGER_LEAST_NS)
+        atomic_store(&patience, most / 2);
 }
 
 /* ---- sendmsg -------------------------------------------------------------------------------- */
