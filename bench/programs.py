@@ -2,6 +2,7 @@
 """Servers and clients of others over TCP at 127.0.0.1, natively and on rings, side by side.
 
     .venv/bin/python -m bench.programs [--rounds N] [--trial NAME]... [--small]
+                                       [--promote lazy|eager]
 
 Every round runs each trial once on each side, in turn. Figures are medians over the rounds, more
 is better; a ratio above 1 means that IVC is faster. A trial also has results that must not depend
@@ -40,7 +41,7 @@ class Size:
     """How much of each: bytes of the large file, requests, seconds of load."""
 
     download: int = 1 << 30
-    requests: int = 100_000
+    requests: int = 200_000
     seconds: int = 3
 
 
@@ -123,6 +124,7 @@ def _which(name: str) -> str | None:
 # ---- redis --------------------------------------------------------------------------------------
 
 _REDIS_TESTS = "set,get,lpush,lrange_100"
+_REDIS_PIPED_TESTS = "set,get"
 
 
 def _redis(place: Place) -> Outcome:
@@ -133,14 +135,15 @@ def _redis(place: Place) -> Outcome:
     cli = ["redis-cli", *port]
     server = ["redis-server", "--port", str(PORT), "--bind", HERE, "--dir", str(place.folder)]
     server += ["--appendonly", "yes", "--save", "", "--enable-debug-command", "yes"]
-    with place.serving(server, [*cli, "ping"]):
-        asked = ["redis-benchmark", *port, "-t", _REDIS_TESTS, "-n", str(place.size.requests)]
-        rates = _redis_rates(place.run(*asked, "--csv"))
-        piped = _redis_rates(place.run(*asked, "-P", "16", "-d", "1024", "--csv"))
+    with place.serving(server, [*cli, "-e", "ping"]):
+        load = ["redis-benchmark", *port, "-n", str(place.size.requests), "--csv"]
+        rates = _redis_rates(place.run(*load, "-t", _REDIS_TESTS))
+        piping = ["-t", _REDIS_PIPED_TESTS, "-P", "16"]
+        piped = _redis_rates(place.run(*load, *piping, "-n", str(10 * place.size.requests)))
         before = place.run(*cli, "debug", "digest") + place.run(*cli, "dbsize")
-    with place.serving(server, [*cli, "ping"]):
+    with place.serving(server, [*cli, "-e", "ping"]):
         after = place.run(*cli, "debug", "digest") + place.run(*cli, "dbsize")
-    figures = rates | {f"{name} x16, 1 KiB": rate for name, rate in piped.items()}
+    figures = rates | {f"{name} x16": rate for name, rate in piped.items()}
     return Outcome(before if before == after else f"{before} is not {after}", figures)
 
 
@@ -270,13 +273,13 @@ class Report:
     carried: Mapping[str, float]
 
 
-def measure(trials: Sequence[str], rounds: int, size: Size) -> Report:
+def measure(trials: Sequence[str], rounds: int, size: Size, promote: str = "lazy") -> Report:
     """Run everything. Raises LabError when a part does not run."""
     native: dict[str, list[Outcome]] = {name: [] for name in trials}
     rings: dict[str, list[Outcome]] = {name: [] for name in trials}
     with (
         Lab({HOST: "10.77.0.1/24"}) as lab,
-        running_loopback(lab, HOST, lab.directory, "eager"),
+        running_loopback(lab, HOST, lab.directory, promote),
     ):
         wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
         for _ in range(rounds):
@@ -326,10 +329,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trial", action="append", choices=list(TRIALS))
     parser.add_argument("--small", action="store_true", help="less of everything")
+    parser.add_argument("--promote", choices=("lazy", "eager"), default="lazy")
     options = parser.parse_args()
     with ended_by_signals():
         names = options.trial or list(TRIALS)
-        report = measure(names, options.rounds, SMALL if options.small else Size())
+        size = SMALL if options.small else Size()
+        report = measure(names, options.rounds, size, options.promote)
     print(f"{'trial':8}{'figure':24}{'native':>12}{'rings':>12}{'ratio':>8}")
     for one in report.comparisons:
         figures = f"{one.native:12.0f}{one.rings:12.0f}{one.ratio:8.2f}"

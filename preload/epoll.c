@@ -158,19 +158,11 @@ static void add_mail(struct epset *set, int epfd)
     set->mailed = result == 0 || result == -EEXIST;
 }
 
-/* An eventfd tells a set of every ring, read or not: to read it would be one more system call. A
- * set takes what it hears to itself, though, so a thread that leaves still has to pass it on. */
-static bool edge_bell(const struct reg *r)
-{
-    return r->s->bell.port == 0 && !r->s->bell.channel;
-}
-
 static void add_bell(struct reg *r, int epfd)
 {
     if (r->belled || r->set->nested || !sock_matched(r->s))
         return;
-    uint32_t events = EPOLLIN | (edge_bell(r) ? EPOLLET : 0);
-    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, events,
+    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN,
                            (uintptr_t)&r->bell_token) == 0;
     add_mail(r->set, epfd);
 }
@@ -863,7 +855,7 @@ static void clear_bells(struct gather *g)
     for (struct reg *r = g->set->regs; r; r = r->set_next) {
         if (!r->rung)
             continue;
-        g->consumed |= edge_bell(r) || ivc_bell_consume(&r->s->bell);
+        g->consumed |= ivc_bell_consume(&r->s->bell);
         r->rung = false;
     }
     ivc_unlock(&g->set->lock);

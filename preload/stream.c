@@ -214,7 +214,7 @@ bool stream_foreign_in(struct sock *s)
     struct counts c = kernel_counts(s->fd);
     if (!c.known || !c.established || c.received <= st->krx)
         return false;
-    st->krx = c.received;
+    stream_count_in(st, c.received);
     st->foreign = true;
     return true;
 }
@@ -308,6 +308,13 @@ void stream_update(struct sock *s)
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */
+
+void stream_count_in(struct stream *st, uint64_t krx)
+{
+    st->krx = krx;
+    if (st->family) /* or the next look at the ring takes it back */
+        st->family->krx = krx;
+}
 
 void stream_store_family(struct stream *st, const struct rx_flow *f)
 {

@@ -73,6 +73,7 @@ void stream_call(struct sock *s);                /* one more payload call */
 void stream_heard(struct sock *s);
 void stream_update(struct sock *s);              /* tx lock held: on_ring anew */
 void stream_make_family(struct sock *s);         /* for what its rings hold still */
+void stream_count_in(struct stream *st, uint64_t krx);                /* rx lock held */
 void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
 
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the

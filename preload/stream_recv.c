@@ -151,7 +151,7 @@ static ssize_t kernel_read(struct sock *s, int fd, struct cursor *c, size_t most
         errno = saved;
         return n == -EINTR ? -EAGAIN : n;
     }
-    s->stream->krx += (uint64_t)n;
+    stream_count_in(s->stream, s->stream->krx + (uint64_t)n);
     advance(c, (size_t)n);
     if (n > 0) {
         count(&s->stats->rx_net_msgs, 1);

@@ -24,7 +24,7 @@ needs_programs = pytest.mark.parametrize(
 
 @needs_programs
 def test_programs_come_to_the_same_by_ring(trial: str) -> None:
-    report = measure([trial], 1, SMALL)
+    report = measure([trial], 1, SMALL, "eager")
     assert len(report.results[trial]) == 1, sorted(report.results[trial])
     assert report.carried[trial] < BY_KERNEL_AT_MOST
 
