@@ -10,7 +10,7 @@ import pytest
 from bench.programs import SMALL, TRIALS, Size, measure
 
 AT_LEAST = 0.95
-BY_KERNEL_AT_MOST = 0.1
+BY_KERNEL_AT_MOST = 0.5  # whoever gets no CPU for 10 ms has the kernel buffer for him
 ROUNDS = 5
 
 needs_programs = pytest.mark.parametrize(
