@@ -80,7 +80,10 @@ struct ivc_ctrl {
     uint8_t pad2[56];
     /* line 3: enum ivc_region_state */
     _Atomic uint32_t state; /* 192 */
-    uint8_t pad3[60];
+    uint32_t reserved2;     /* 196 */
+    /* sender of a STREAM: bytes it has given to the kernel, as the next record's kseq */
+    _Atomic uint64_t kernel; /* 200 */
+    uint8_t pad3[48];
 };
 
 static_assert(offsetof(struct ivc_ctrl, order) == 13, "layout");
@@ -90,6 +93,7 @@ static_assert(offsetof(struct ivc_ctrl, dst_port) == 42, "layout");
 static_assert(offsetof(struct ivc_ctrl, index) == 64, "layout");
 static_assert(offsetof(struct ivc_ctrl, wake_at) == 128, "layout");
 static_assert(offsetof(struct ivc_ctrl, state) == 192, "layout");
+static_assert(offsetof(struct ivc_ctrl, kernel) == 200, "layout");
 static_assert(sizeof(struct ivc_ctrl) == 256, "layout");
 
 enum ivc_record_kind {

@@ -182,6 +182,7 @@ int ivc_rx_attach(struct ivc_rx *rx, void *own, size_t own_size, const void *pee
         .size = UINT64_C(1) << ident->order,
         .epoch = epoch,
         .kind = IVC_RECORD_DGRAM,
+        .armed = UINT64_MAX, /* no index is odd */
     };
     rx->head = atomic_load_explicit(&rx->own->index, memory_order_relaxed);
     rx->published = rx->head;
@@ -209,6 +210,7 @@ void ivc_rx_set_state(struct ivc_rx *rx, uint32_t state)
 void ivc_rx_freeze(struct ivc_rx *rx, uint32_t offset)
 {
     ivc_rx_publish(rx);
+    rx->armed = UINT64_MAX;
     atomic_store_explicit(&rx->own->wake_at, offset, memory_order_relaxed);
     ivc_rx_set_state(rx, IVC_REGION_FROZEN);
 }
@@ -236,6 +238,17 @@ uint32_t ivc_tx_peer_state(const struct ivc_tx *tx)
 uint32_t ivc_rx_peer_state(const struct ivc_rx *rx)
 {
     return atomic_load_explicit(&rx->peer->state, memory_order_acquire);
+}
+
+/* Relaxed: whoever has been told of the bytes by other means sees this, too; nobody else may ask. */
+void ivc_tx_set_kernel(struct ivc_tx *tx, uint64_t bytes)
+{
+    atomic_store_explicit(&tx->own->kernel, bytes, memory_order_relaxed);
+}
+
+uint64_t ivc_rx_peer_kernel(const struct ivc_rx *rx)
+{
+    return atomic_load_explicit(&rx->peer->kernel, memory_order_relaxed);
 }
 
 static __attribute__((cold)) int poison_tx(struct ivc_tx *tx)
@@ -333,8 +346,8 @@ bool ivc_tx_arm(struct ivc_tx *tx, uint64_t bytes)
     return room < 0 || (uint64_t)room >= bytes;
 }
 
-int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
-                 size_t iovcnt, size_t length)
+/* Room for a record? As ivc_tx_write. */
+static inline int make_room(struct ivc_tx *tx, size_t length)
 {
     uint64_t bytes = record_bytes(length);
     int rc;
@@ -356,13 +369,54 @@ int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struc
             return -ENOBUFS;
         }
     }
+    return 0;
+}
+
+static inline void put_record(struct ivc_tx *tx, const struct ivc_record *header, size_t length)
+{
+    put_header(tx, header, (uint32_t)length);
+    tx->tail += record_bytes(length);
+}
+
+int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
+                 size_t iovcnt, size_t length)
+{
+    int rc = make_room(tx, length);
+
+    if (unlikely(rc != 0)) {
+        return rc;
+    }
     rc = gather(tx, tx->tail + sizeof(*header), iov, iovcnt, length);
     if (unlikely(rc != 0)) {
         return rc; /* behind the tail: nobody sees what was copied */
     }
-    put_header(tx, header, (uint32_t)length);
-    tx->tail += bytes;
+    put_record(tx, header, length);
     return 0;
+}
+
+int ivc_tx_place(struct ivc_tx *tx, size_t most, struct iovec place[2], size_t *pieces)
+{
+    uint64_t at = (tx->tail + sizeof(struct ivc_record)) & (tx->size - 1);
+    uint64_t first = min_u64(most, tx->size - at);
+    int rc = make_room(tx, most);
+
+    if (unlikely(rc != 0)) {
+        return rc;
+    }
+    place[0] = (struct iovec){.iov_base = tx->data + at, .iov_len = first};
+    place[1] = (struct iovec){.iov_base = tx->data, .iov_len = most - first};
+    *pieces = first < most ? 2 : 1;
+    return 0;
+}
+
+int ivc_tx_write_placed(struct ivc_tx *tx, const struct ivc_record *header, size_t length)
+{
+    int rc = make_room(tx, length);
+
+    if (rc == 0) {
+        put_record(tx, header, length);
+    }
+    return rc;
 }
 
 bool ivc_tx_publish(struct ivc_tx *tx)
@@ -542,7 +596,11 @@ bool ivc_rx_arm(struct ivc_rx *rx)
             return false;
         }
         uint64_t seen = rx->tail;
+        if (rx->armed == seen) {
+            break; /* still, by the fence of then: any tail after it rings */
+        }
         atomic_store_explicit(&rx->own->wake_at, seen, memory_order_relaxed);
+        rx->armed = seen;
         /*
          * Full fence between our store of wake_at and the second look at the
          * tail. Pairs with the fence in ivc_tx_publish (see there).

@@ -48,6 +48,7 @@ struct ivc_rx {
     uint64_t tail;      /* last value read from the peer, validated */
     uint32_t seq;
     uint32_t epoch;
+    uint64_t armed; /* what own->wake_at says; UINT64_MAX: not known */
     uint8_t kind; /* of all its records: enum ivc_record_kind; DGRAM after attach */
     bool poisoned;
 };
@@ -85,6 +86,14 @@ int ivc_rx_attach(struct ivc_rx *rx, void *own, size_t own_size, const void *pee
 int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
                  size_t iovcnt, size_t length);
 
+/*
+ * The same without a copy: where the payload of the next record, of at most `most` bytes, is to
+ * be put, in one or two pieces; then the record itself, of what was put there. The place is that
+ * of a record with `most` bytes: returns 0, or as ivc_tx_write.
+ */
+int ivc_tx_place(struct ivc_tx *tx, size_t most, struct iovec place[2], size_t *pieces);
+int ivc_tx_write_placed(struct ivc_tx *tx, const struct ivc_record *header, size_t length);
+
 /* Bytes free for records, headers included; -EPROTO the peer's head is impossible. */
 int64_t ivc_tx_free(struct ivc_tx *tx);
 
@@ -104,8 +113,20 @@ bool ivc_tx_peer_sleeps(const struct ivc_tx *tx);
 uint32_t ivc_tx_peer_state(const struct ivc_tx *tx);
 uint32_t ivc_rx_peer_state(const struct ivc_rx *rx);
 
+/* A stream's bytes that went by the kernel: what the sender says it has given, a hint. */
+void ivc_tx_set_kernel(struct ivc_tx *tx, uint64_t bytes);
+uint64_t ivc_rx_peer_kernel(const struct ivc_rx *rx);
+
 /* Something to read? One load of the peer's tail at most. */
 bool ivc_rx_ready(struct ivc_rx *rx);
+
+/* Empty when last looked at, and nothing new since: what most of many rings are at any time.
+ * Relaxed: nothing is read on the strength of it. */
+static inline bool ivc_rx_idle(const struct ivc_rx *rx)
+{
+    return rx->head == rx->tail && rx->published == rx->head && !rx->poisoned &&
+           atomic_load_explicit(&rx->peer->index, memory_order_relaxed) == rx->tail;
+}
 
 /*
  * Copy the header at the head into *out, checked. Returns 1; 0 ring empty;

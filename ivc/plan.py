@@ -258,7 +258,14 @@ class Plan:
         ways = ((source, destination), (destination, source))
         found = [_on_streams(self._decide_datagram(*way, None)) for way in ways]
         # An end that is no node's, or outside, tells more as the one that sends.
-        return next((one for one in found if one.path is not Path.DIRECT), found[0])
+        one = next((one for one in found if one.path is not Path.DIRECT), found[0])
+        return replace(one, order=self._stream_order(*ways[0])) if one.order else one
+
+    def _stream_order(self, *ends: Endpoint) -> int:
+        """Of the rings between two nodes. A guest's pages are scarce: there as for datagrams."""
+        nodes = [self._by_address[end.address] for end in ends]
+        guest = any(isinstance(node.domain, XenDomain) for node in nodes)
+        return _order(self.rings.event if guest else self.rings.stream, nodes)
 
     def _decide_datagram(
         self, source: Endpoint, destination: Endpoint, member: IPv4Address | None
@@ -320,7 +327,7 @@ class Plan:
     def _on(self, path: Path, ends: Iterable[PlannedNode], is_sd: bool) -> Decision:
         if path is Path.NETWORK:
             return _network(Reason.RULE)
-        order = self.rings.sd if is_sd else _order(self.rings, ends)
+        order = self.rings.sd if is_sd else _order(self.rings.event, ends)
         return Decision(path, _REASONS[path], order)
 
     def match_entries(self) -> tuple[MatchEntry, ...]:
@@ -393,9 +400,9 @@ def _on_streams(decision: Decision) -> Decision:
     return decision
 
 
-def _order(rings: Rings, ends: Iterable[PlannedNode]) -> int:
-    """The larger of what the two nodes ask for, or else the event class."""
-    return max((node.ring for node in ends if node.ring is not None), default=rings.event)
+def _order(default: int, ends: Iterable[PlannedNode]) -> int:
+    """The larger of what the two nodes ask for, or else the default."""
+    return max((node.ring for node in ends if node.ring is not None), default=default)
 
 
 def _match_node(node: PlannedNode) -> MatchEntry:
@@ -526,7 +533,7 @@ def _pair(
     a: PlannedNode, b: PlannedNode, loads: Map[str, _Load], offers: Offers, mapping: Mapping
 ) -> PlannedPair:
     one, other = loads[a.name], loads[b.name]
-    order = _order(mapping.rings, (a, b))
+    order = _order(mapping.rings.event, (a, b))
     known = offers.services(a.address) | offers.services(b.address)
     rules = [rule for rule in mapping.rules if rule.service is None or rule.service in known]
     flows = Counter(
@@ -645,7 +652,7 @@ def _guest(
                 sending += len(own.udp | theirs.udp) + len(own.groups)
                 receiving += len(own.udp | theirs.udp) + len(theirs.groups)
                 sockets[node.name] += len(theirs.udp) + len(theirs.groups)
-                order = max(order, _order(mapping.rings, (node, other)))
+                order = max(order, _order(mapping.rings.event, (node, other)))
     classes = {
         "sd": GuestRings(mapping.rings.sd, sd, sd),
         "event": GuestRings(order, sending, receiving),

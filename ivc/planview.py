@@ -22,6 +22,7 @@ def to_json(plan: "Plan") -> str:
             "sd": 1 << plan.rings.sd,
             "event": 1 << plan.rings.event,
             "bulk": 1 << plan.rings.bulk,
+            "stream": 1 << plan.rings.stream,
         },
         "nodes": [_node(node) for node in plan.nodes],
         "services": [_service(service) for service in plan.services],

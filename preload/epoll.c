@@ -31,6 +31,9 @@ struct reg {
     bool rung;      /* the bell was seen and is still to be cleared */
     bool hidden;    /* OUT is ours to tell, not the kernel's */
     bool echo;      /* the kernel was asked for OUT again, and will tell of it again */
+    bool gone;      /* the application has removed it, the kernel's set may have it still */
+    uint32_t mask;  /* what the kernel was asked for */
+    int at;         /* where its event is, if gather->from there says so */
     uint64_t fulls; /* stream->fulls when the last edge of OUT was told */
     uint64_t seen;  /* recv_arrivals() when the last edge was told */
     char token;     /* address = token of the application's descriptor */
@@ -184,6 +187,40 @@ static uint32_t kernel_mask(struct reg *r)
     return r->hidden ? r->events & ~WRITE_EVENTS : r->events;
 }
 
+static long tell_kernel(struct reg *r, int epfd, int op)
+{
+    uint32_t mask = kernel_mask(r);
+    long result = kernel_ctl(epfd, op, r->fd, mask, kernel_data(r));
+    if (result == 0)
+        r->mask = mask;
+    return result;
+}
+
+/*
+ * Many a program turns a connection from reading to writing and back for every message, by MOD or
+ * by DEL and ADD. While both ways go by ring the kernel has next to nothing to say of it: what it
+ * was asked for too much is taken back when it says something of it.
+ */
+static bool lazy(const struct reg *r, uint32_t events)
+{
+    return stream_on_ring(r->s) && r->managed && r->belled && !r->set->nested &&
+           !((r->events | events) & (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP));
+}
+
+static bool known_to_kernel(struct reg *r)
+{
+    return !(kernel_mask(r) & ~r->mask);
+}
+
+/* What is gone, for the kernel too. The record stays until its socket goes, or it is put back. */
+static void bury(struct reg *r, int epfd)
+{
+    if (!r->gone || !r->belled || epfd < 0)
+        return;
+    (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
+    drop_bell(r, epfd);
+}
+
 /* From now on the kernel speaks of this registration by its token. */
 static void manage(struct reg *r)
 {
@@ -260,7 +297,7 @@ static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const st
     r->sock_next = s->regs;
     s->regs = r;
     r->fulls = UINT64_MAX;
-    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, fd, kernel_mask(r), kernel_data(r));
+    long result = tell_kernel(r, epfd, EPOLL_CTL_ADD);
     if (result < 0)
         reg_free(r);
     else
@@ -268,29 +305,56 @@ static int ctl_add(struct epset *set, int epfd, int fd, struct sock *s, const st
     return (int)result;
 }
 
+static void ask_anew(struct reg *r, const struct epoll_event *e)
+{
+    r->events = e->events;
+    r->data = e->data;
+    r->disabled = r->gone = false;
+    r->fulls = UINT64_MAX;
+    r->seen = UINT64_MAX; /* MOD asks to be told again */
+}
+
+/* ADD of what is gone */
+static int ctl_add_again(struct reg *r, int epfd, const struct epoll_event *e)
+{
+    bool silent = lazy(r, e->events);
+    ask_anew(r, e);
+    if (silent && known_to_kernel(r))
+        return 0;
+    (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
+    long result = tell_kernel(r, epfd, EPOLL_CTL_ADD);
+    if (result < 0) {
+        drop_bell(r, epfd);
+        reg_free(r);
+    } else {
+        add_bell(r, epfd);
+    }
+    return (int)result;
+}
+
 static int ctl_mod(struct reg *r, int epfd, const struct epoll_event *e)
 {
     if (e->events & EPOLLONESHOT)
         manage(r);
-    uint64_t token = r->managed ? (uintptr_t)&r->token : e->data.u64;
-    uint32_t before = r->events;
-    r->events = e->events;
-    long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), token);
-    if (result < 0) {
-        r->events = before;
-        return (int)result;
-    }
-    r->fulls = UINT64_MAX;
-    r->data = e->data;
-    r->disabled = false;
-    r->seen = UINT64_MAX; /* MOD asks to be told again */
-    return 0;
+    bool silent = lazy(r, e->events);
+    const struct reg before = *r;
+    ask_anew(r, e);
+    if (silent && known_to_kernel(r))
+        return 0;
+    long result = tell_kernel(r, epfd, EPOLL_CTL_MOD);
+    if (result < 0)
+        *r = before;
+    return (int)result;
 }
 
 static int ctl_del(struct reg *r, int epfd)
 {
     struct epoll_event unused = {0};
     int saved = errno;
+    if (lazy(r, 0)) {
+        r->gone = true;
+        return 0;
+    }
     int result = real(epoll_ctl)(epfd, EPOLL_CTL_DEL, r->fd, &unused);
     if (result < 0) {
         result = -errno;
@@ -325,7 +389,9 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
         return -EBUSY;
     }
     struct reg *r = reg_find(set, fd, s);
-    if (op == EPOLL_CTL_ADD && !r)
+    if (r && r->gone)
+        result = op == EPOLL_CTL_ADD ? ctl_add_again(r, epfd, event) : -ENOENT;
+    else if (op == EPOLL_CTL_ADD && !r)
         result = ctl_add(set, epfd, fd, s, event);
     else if (op == EPOLL_CTL_MOD && r)
         result = ctl_mod(r, epfd, event);
@@ -345,14 +411,19 @@ int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
     return result;
 }
 
-/* Neither bells nor mail may make the set itself ready. */
+/* Neither bells nor mail, nor what nobody asks for, may make the set itself ready. */
 static void silence(struct epset *set)
 {
     int epfd = set_fd(set, -1);
     if (epfd < 0 || !ivc_lock(&set->lock))
         return;
-    for (struct reg *r = set->regs; r; r = r->set_next)
+    for (struct reg *r = set->regs; r; r = r->set_next) {
+        if (r->gone)
+            bury(r, epfd);
+        else if (r->managed && !r->disabled && r->mask != kernel_mask(r))
+            (void)tell_kernel(r, epfd, EPOLL_CTL_MOD);
         drop_bell(r, epfd);
+    }
     if (set->mailed)
         (void)kernel_ctl(epfd, EPOLL_CTL_DEL, control_mail_fd(), 0, 0);
     set->mailed = false;
@@ -379,15 +450,15 @@ void epset_nested(struct epset *set)
 static void match_reg(struct reg *r)
 {
     int epfd = set_fd(r->set, -1);
-    if (epfd < 0)
+    if (epfd < 0 || r->gone)
         return;
     if (!r->managed) {
         manage(r);
         if (r->events & EPOLLEXCLUSIVE) { /* MOD of these is EINVAL */
             (void)kernel_ctl(epfd, EPOLL_CTL_DEL, r->fd, 0, 0);
-            (void)kernel_ctl(epfd, EPOLL_CTL_ADD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+            (void)tell_kernel(r, epfd, EPOLL_CTL_ADD);
         } else {
-            (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+            (void)tell_kernel(r, epfd, EPOLL_CTL_MOD);
         }
     }
     add_bell(r, epfd);
@@ -407,11 +478,14 @@ void reg_matched(struct sock *s)
 static void sync_reg(struct reg *r)
 {
     int epfd = set_fd(r->set, -1);
-    if (epfd < 0 || !r->managed || r->disabled || !(r->events & WRITE_EVENTS) ||
-        r->hidden == stream_on_ring(r->s))
+    if (epfd >= 0 && r->gone && !stream_on_ring(r->s))
+        bury(r, epfd);
+    if (epfd < 0 || r->gone || !r->managed || r->disabled)
         return;
-    (void)kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
-    r->echo = !r->hidden;
+    if ((r->events & WRITE_EVENTS) && r->hidden != stream_on_ring(r->s)) {
+        (void)tell_kernel(r, epfd, EPOLL_CTL_MOD);
+        r->echo = !r->hidden;
+    }
 }
 
 static void sync_regs(struct sock *s)
@@ -420,6 +494,18 @@ static void sync_regs(struct sock *s)
         if (!ivc_lock(&r->set->lock))
             continue;
         sync_reg(r);
+        ivc_unlock(&r->set->lock);
+    }
+}
+
+/* Whoever else has the socket from now on may keep it open: then what is gone would never be, and
+ * nobody could take it out. reg_lock held. */
+void reg_settle(struct sock *s, int fd)
+{
+    for (struct reg *r = s->regs; r; r = r->sock_next) {
+        if (!r->gone || (fd >= 0 && r->fd != fd) || !ivc_lock(&r->set->lock))
+            continue;
+        bury(r, set_fd(r->set, -1));
         ivc_unlock(&r->set->lock);
     }
 }
@@ -461,6 +547,7 @@ void reg_closing(struct sock *s)
         struct epset *set = r->set;
         bool locked = ivc_lock(&set->lock);
         int epfd = set_fd(set, -1);
+        bury(r, epfd);
         if (epfd >= 0)
             drop_bell(r, epfd);
         reg_free(r);
@@ -475,7 +562,7 @@ bool reg_sleepers(struct sock *s)
     if (!s->regs || !ivc_lock(&ivc_reg_lock))
         return false;
     for (struct reg *r = s->regs; r && !found; r = r->sock_next)
-        found = atomic_load(&r->set->sleepers) > 0;
+        found = !r->gone && atomic_load(&r->set->sleepers) > 0;
     ivc_unlock(&ivc_reg_lock);
     return found;
 }
@@ -504,12 +591,11 @@ struct gather {
 
 static void put(struct gather *g, struct reg *r, uint32_t events)
 {
-    for (int i = 0; i < g->n && i < MERGE_MAX; i++) {
-        if (g->from[i] == r) { /* rings and kernel merge into one event */
-            g->out[i].events |= events;
-            return;
-        }
+    if (r->at < g->n && r->at < MERGE_MAX && g->from[r->at] == r) {
+        g->out[r->at].events |= events; /* rings and kernel merge into one event */
+        return;
     }
+    r->at = g->n;
     g->out[g->n].events = events;
     g->out[g->n].data = r->data;
     if (g->n < MERGE_MAX)
@@ -534,7 +620,7 @@ static bool writes(const struct reg *r)
 
 static bool listens(const struct reg *r)
 {
-    return r->belled && !r->disabled && ((r->events & READ_EVENTS) || writes(r));
+    return r->belled && !r->disabled && !r->gone && ((r->events & READ_EVENTS) || writes(r));
 }
 
 static bool due_in(struct reg *r)
@@ -550,15 +636,19 @@ static bool due_in(struct reg *r)
     return true;
 }
 
+/* There was room when it was told of OUT last, and has been since: no edge. */
+static bool told_out(const struct reg *r)
+{
+    return (r->events & EPOLLET) && atomic_load(&r->s->stream->fulls) == r->fulls;
+}
+
 /* An edge of OUT: there is room again after it was full, or somebody has just asked. */
 static bool due_out(struct reg *r)
 {
-    if (!writes(r) || !stream_writable(r->s))
+    if (!writes(r) || told_out(r) || !stream_writable(r->s))
         return false;
-    uint64_t fulls = atomic_load(&r->s->stream->fulls);
-    bool due = !(r->events & EPOLLET) || fulls != r->fulls;
-    r->fulls = fulls;
-    return due;
+    r->fulls = atomic_load(&r->s->stream->fulls);
+    return true;
 }
 
 /* What the kernel says of OUT; an edge told before the connection left the ring is not told again
@@ -602,12 +692,12 @@ static void rotate(struct epset *set, struct reg *first)
     set->regs = first;
 }
 
-/* What the rings have, up to `limit` events. */
-static void collect(struct gather *g, int limit)
+/* What the rings have, up to `limit` events. True: there was no room for all of it. */
+static bool collect(struct gather *g, int limit)
 {
     g->rings = 0;
     if (!ivc_lock(&g->set->lock))
-        return;
+        return false;
     struct reg *r;
     for (r = g->set->regs; r && g->n < limit; r = r->set_next) {
         if (!listens(r) || (!recv_has_rings(r->s) && !r->s->stash.full))
@@ -622,6 +712,7 @@ static void collect(struct gather *g, int limit)
     if (r && r != g->set->regs)
         rotate(g->set, r);
     ivc_unlock(&g->set->lock);
+    return r != NULL;
 }
 
 /* Does a thread asleep elsewhere not know yet that the socket can be read? reg_lock held. */
@@ -666,6 +757,13 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
 {
     if (r->set != g->set || r->disabled)
         return;
+    if (r->gone) {
+        bury(r, g->epfd);
+        return;
+    }
+    if (events & ~(r->events | EPOLLERR | EPOLLHUP))
+        (void)tell_kernel(r, g->epfd, EPOLL_CTL_MOD);
+    events &= r->events | EPOLLERR | EPOLLHUP;
     if ((events & READ_EVENTS) && sock_matched(r->s) && !recv_readable(r->s, true))
         events &= ~READ_EVENTS; /* only a twin of what has been delivered */
     if (r->s && writes(r)) {
@@ -682,7 +780,7 @@ static void translate_one(struct gather *g, struct reg *r, uint32_t events)
     if (events)
         put(g, r, events);
     else if (r->events & EPOLLONESHOT) /* the kernel has disabled it for nothing */
-        (void)kernel_ctl(g->epfd, EPOLL_CTL_MOD, r->fd, kernel_mask(r), (uintptr_t)&r->token);
+        (void)tell_kernel(r, g->epfd, EPOLL_CTL_MOD);
 }
 
 /* Turn `got` raw events at out[n] into the application's, in place. */
@@ -695,7 +793,9 @@ static void translate(struct gather *g, int got)
         struct epoll_event e = g->out[i];
         bool bell = false;
         struct reg *r = reg_of_token(e.data.u64, &bell);
-        if (r && bell)
+        if (r && bell && r->gone)
+            bury(r, g->epfd); /* unread: it may mean others */
+        else if (r && bell)
             g->rung = r->rung = r->rung || r->set == g->set;
         else if (r)
             translate_one(g, r, e.events);
@@ -751,12 +851,12 @@ static int look(struct gather *g, bool ask)
     int limit = g->max;
     if (ask) /* leave room for the kernel's events */
         limit = g->max > 1 ? g->max - 1 : (set->kernel_first = !set->kernel_first) ? 0 : 1;
-    collect(g, limit);
+    bool more = collect(g, limit);
     if (!ask || g->n == g->max)
         return 0;
     int error = ask_kernel(g, 0);
-    if (!error && g->n < g->max && limit < g->max)
-        collect(g, g->max);
+    if (!error && more && g->n < g->max)
+        (void)collect(g, g->max);
     return g->n ? 0 : error;
 }
 
@@ -768,8 +868,7 @@ static bool stirs(struct reg *r)
     bool edge = r->events & EPOLLET;
     if ((r->events & READ_EVENTS) && (edge ? recv_arrivals(r->s) != r->seen : recv_hint(r->s)))
         return true;
-    return writes(r) && stream_writable(r->s) &&
-           (!edge || atomic_load(&r->s->stream->fulls) != r->fulls);
+    return writes(r) && !told_out(r) && stream_writable(r->s);
 }
 
 static bool set_stirs(void *who)
@@ -850,7 +949,7 @@ static bool arm_set(struct gather *g, uint64_t *limit)
         if (!empty && (r->events & EPOLLET)) /* undrained, but told already? */
             empty = recv_arrivals(r->s) == r->seen;
         if (writes(r) && !stream_arm_out(r->s, limit))
-            empty = empty && (r->events & EPOLLET) && atomic_load(&r->s->stream->fulls) == r->fulls;
+            empty = empty && told_out(r);
         quiet = quiet && empty;
     }
     ivc_unlock(&g->set->lock);
@@ -872,7 +971,7 @@ static int sleep_in_set(struct gather *g, uint64_t limit)
     }
     atomic_fetch_sub(&g->set->sleepers, 1);
     if (!error && g->n < g->max)
-        collect(g, g->max);
+        (void)collect(g, g->max);
     if (g->ring_hit)
         wait_slept(slept);
     return g->n ? 0 : error;
@@ -885,7 +984,7 @@ static void pass_on(struct gather *g)
     if (!g->consumed || !ivc_lock(&g->set->lock))
         return;
     for (struct reg *r = g->set->regs; r && n < MERGE_MAX; r = r->set_next)
-        if (r->belled && recv_unread(r->s))
+        if (r->belled && !r->gone && recv_unread(r->s))
             hear[n++] = r->s;
     ivc_unlock(&g->set->lock);
     for (int i = 0; i < n; i++)
@@ -899,7 +998,7 @@ static void sync_set(struct gather *g)
     if (!match_has_streams() || !ivc_lock(&g->set->lock))
         return;
     for (struct reg *r = g->set->regs; r && !stale; r = r->set_next)
-        stale = r->managed && !r->disabled && (r->events & WRITE_EVENTS) &&
+        stale = r->managed && !r->disabled && !r->gone && (r->events & WRITE_EVENTS) &&
                 r->hidden != stream_on_ring(r->s);
     ivc_unlock(&g->set->lock);
     if (stale)
@@ -915,7 +1014,7 @@ static bool asks_kernel(struct gather *g)
     for (struct reg *r = g->set->regs; r && !found; r = r->set_next) {
         uint32_t ours = READ_EVENTS | (writes(r) ? WRITE_EVENTS : 0);
         uint32_t asked = r->events & (WRITE_EVENTS | EPOLLRDHUP | EPOLLPRI) & ~ours;
-        found = asked && !(r->events & EPOLLET) && !r->disabled;
+        found = asked && !(r->events & EPOLLET) && !r->disabled && !r->gone;
     }
     ivc_unlock(&g->set->lock);
     return found;

@@ -46,6 +46,10 @@ void reg_closing(struct sock *s);
 /* The set's own descriptor is about to be polled, or put into another set. */
 void epset_nested(struct epset *set);
 
+/* What the application has removed from sets under this descriptor (-1: any), and the kernel does
+ * not know of yet. reg_lock held. */
+void reg_settle(struct sock *s, int fd);
+
 /* Whether a stream sends on its ring has changed: OUT is asked of the kernel, or not. */
 void reg_sync_out(struct sock *s);
 void reg_sync_all(void);

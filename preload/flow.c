@@ -355,15 +355,14 @@ void flow_attach_rx(const struct mail *mail)
 
 static void peer_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
-    (void)s;
     if (f->end.peer)
         return;
     if (ivc_host->map_peer(&f->end, arg) != 0 ||
         ivc_tx_attach(&f->ring, f->end.own, f->end.own_size, f->end.peer, f->end.peer_size,
                       &f->ident) != 0)
         flow_drop_tx(d, f, IVC_REASON_RESOURCES);
-    else
-        ivc_tx_set_state(&f->ring, IVC_REGION_OPEN);
+    else if (s->stream)
+        ivc_tx_set_kernel(&f->ring, s->stream->ktx);
 }
 
 /* A thread already asleep in the kernel without our bell would never see the

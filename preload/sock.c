@@ -579,6 +579,10 @@ static void find_other_fd(struct sock *s)
 void sock_release(int fd, struct sock *s)
 {
     ivc_table_set(fd, NULL);
+    if (s->stream && s->regs && ivc_lock(&ivc_reg_lock)) {
+        reg_settle(s, fd);
+        ivc_unlock(&ivc_reg_lock);
+    }
     if (atomic_fetch_sub(&s->refs, 1) == 1)
         end(s);
     else if (s->fd == fd)
@@ -806,6 +810,7 @@ void sock_before_fork(void)
             continue;
         if (s->stream) { /* both know how far their rings are read, whatever the sender is doing */
             sock_retire(s, IVC_REASON_FORKED);
+            reg_settle(s, -1);
             stream_make_family(s);
         } else {
             sock_hand_over(s, IVC_REASON_FORKED);

@@ -189,14 +189,19 @@ static struct counts kernel_counts(int fd)
     return c;
 }
 
-bool stream_foreign_out(struct sock *s)
+bool stream_whole(struct sock *s)
 {
     struct tcp_info info;
     int saved = errno;
-    /* A FIN counts as a byte. */
-    bool known = read_info(s->fd, &info) && info.tcpi_state == TCP_STATE_ESTABLISHED;
+    bool known = read_info(s->fd, &info);
     errno = saved;
-    return known && bytes_written(&info) != s->stream->ktx;
+    /* Any other state has seen a FIN, which counts as a byte, or a reset. */
+    if (!known || info.tcpi_state != TCP_STATE_ESTABLISHED)
+        return false;
+    bool ours = bytes_written(&info) == s->stream->ktx;
+    if (!ours)
+        s->stream->foreign = true;
+    return ours;
 }
 
 bool stream_foreign_in(struct sock *s)
@@ -205,7 +210,7 @@ bool stream_foreign_in(struct sock *s)
     struct counts c = kernel_counts(s->fd);
     if (!c.known || !c.established || c.received <= st->krx)
         return false;
-    st->krx = c.received;
+    stream_count_in(st, c.received);
     st->foreign = true;
     return true;
 }
@@ -299,6 +304,13 @@ void stream_update(struct sock *s)
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */
+
+void stream_count_in(struct stream *st, uint64_t krx)
+{
+    st->krx = krx;
+    if (st->family) /* or the next look at the ring takes it back */
+        st->family->krx = krx;
+}
 
 void stream_store_family(struct stream *st, const struct rx_flow *f)
 {

@@ -9,10 +9,12 @@
 
 #include "sock.h"
 
-#define STREAM_WHOLE_NS IVC_NS_PER_MS         /* how old a look at the connection may be */
+#define STREAM_WHOLE_NS IVC_NS_PER_MS         /* how old a look at the connection may be, */
+#define STREAM_WHOLE_MOST_NS (5 * IVC_NS_PER_MS) /* or this if its peer has read meanwhile */
 #define STREAM_STUCK_NS (10 * IVC_NS_PER_MS)  /* full for so long: by the kernel */
 #define STREAM_NAP_NS IVC_NS_PER_MS           /* a writer never sleeps longer at a time */
-#define STREAM_EAGER_NS (200 * IVC_NS_PER_MS) /* what a first send waits for its flow */
+#define STREAM_EAGER_NS (200 * IVC_NS_PER_MS) /* what a first send waits for its flow, */
+#define STREAM_EAGER_LEAST_NS IVC_NS_PER_MS   /* or this after others have waited in vain */
 #define STREAM_LAZY_NS (100 * IVC_NS_PER_MS)  /* what makes a connection long-lived: age, */
 #define STREAM_LAZY_CALLS 64u                 /* or payload calls */
 
@@ -35,7 +37,9 @@ struct stream {
 
     /* sending, tx lock */
     uint64_t ktx;          /* bytes given to the kernel */
-    uint64_t whole_looked; /* when the connection was last seen whole */
+    uint64_t whole_looked; /* when the connection was last seen whole, */
+    uint64_t whole_head;   /* how far the ring was read then, */
+    uint64_t whole_asked;  /* and when the kernel last said so */
     uint64_t full_since;   /* ring found full, and not read since; 0 = not */
     uint64_t full_head;    /* its head then */
     bool full;             /* no sending before a quarter is free */
@@ -69,14 +73,16 @@ void stream_call(struct sock *s);                /* one more payload call */
 void stream_heard(struct sock *s);
 void stream_update(struct sock *s);              /* tx lock held: on_ring anew */
 void stream_make_family(struct sock *s);         /* for what its rings hold still */
+void stream_count_in(struct stream *st, uint64_t krx);                /* rx lock held */
 void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
 
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
  * role is held. */
 uint32_t stream_confirm(struct sock *s, uint32_t role);
 
-/* Has somebody written past us (tx lock held), or read (rx lock held: our count is put right)? */
-bool stream_foreign_out(struct sock *s);
+/* Is the connection open both ways, and has nobody written past us? tx lock held. */
+bool stream_whole(struct sock *s);
+/* Has somebody read past us? Our count is put right. rx lock held. */
 bool stream_foreign_in(struct sock *s);
 /* After a call that may have found out; no lock held. */
 void stream_part(struct sock *s);
@@ -90,6 +96,9 @@ ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg);
 /* Can a sendfile from `in` be made by copy? `at`: where it begins. */
 bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size);
 ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size);
+/* As much of a file as goes by ring, and is in memory; 0: the rest goes otherwise. *stopped: there
+ * is no more room now, or a handler has run. */
+ssize_t stream_send_file(struct sock *s, int fd, int in, off64_t at, size_t size, bool *stopped);
 bool stream_give_back(struct sock *s, struct tx_flow *f); /* flow_give_back(); tx lock held */
 void stream_settle(struct sock *s); /* before the kernel is told of an end: nothing left to give */
 bool stream_writable(struct sock *s);   /* takes the tx lock; on_ring sockets only */

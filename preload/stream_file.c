@@ -16,8 +16,8 @@ static bool is_file(int fd)
     return ivc_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* The next piece, sent; 0 at the end of the file. */
-static ssize_t send_piece(struct sock *s, int out, int in, off64_t at, size_t most)
+/* The next piece, by way of our own memory; 0 at the end of the file. */
+static ssize_t send_piece(struct sock *s, int out, int in, off64_t at, size_t most, bool *stopped)
 {
     uint8_t bytes[PIECE];
     long got = ivc_sys(SYS_pread64, in, bytes, most < sizeof(bytes) ? most : sizeof(bytes), at);
@@ -25,7 +25,9 @@ static ssize_t send_piece(struct sock *s, int out, int in, off64_t at, size_t mo
         return got;
     struct iovec iov = {bytes, (size_t)got};
     const struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    return stream_send(s, out, &msg, 0);
+    ssize_t n = stream_send(s, out, &msg, 0);
+    *stopped = n < got;
+    return n;
 }
 
 bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size)
@@ -37,15 +39,16 @@ bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size)
 ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size)
 {
     const uint32_t id = s->id;
+    bool stopped = false;
     size_t done = 0;
-    while (done < size) {
-        size_t most = size - done < PIECE ? size - done : PIECE;
-        ssize_t n = send_piece(s, out, in, at + (off64_t)done, most);
+    while (done < size && !stopped && s->id == id) {
+        off64_t from = at + (off64_t)done;
+        ssize_t n = stream_send_file(s, out, in, from, size - done, &stopped);
+        if (n == 0)
+            n = send_piece(s, out, in, from, size - done, &stopped);
         if (n <= 0)
             return done ? (ssize_t)done : n;
         done += (size_t)n;
-        if ((size_t)n < most || s->id != id)
-            break;
     }
     return (ssize_t)done;
 }

@@ -151,7 +151,7 @@ static ssize_t kernel_read(struct sock *s, int fd, struct cursor *c, size_t most
         errno = saved;
         return n == -EINTR ? -EAGAIN : n;
     }
-    s->stream->krx += (uint64_t)n;
+    stream_count_in(s->stream, s->stream->krx + (uint64_t)n);
     advance(c, (size_t)n);
     if (n > 0) {
         count(&s->stats->rx_net_msgs, 1);
@@ -203,9 +203,15 @@ static ssize_t ended(struct stream *st, struct cursor *c, ssize_t n)
     return (ssize_t)c->got;
 }
 
-static bool fresh(const struct sock *s, bool look)
+/* May it be left at what is there without a look at the kernel? Whoever gets bytes from the ring
+ * may, if their sender says that the kernel has had no more: an end comes by an event of its own. */
+static bool fresh(const struct sock *s, bool look, const struct rx_flow *ringed)
 {
-    return !look && !s->kernel_maybe && ivc_now() - s->kernel_looked < KERNEL_LOOK_NS;
+    if (look || s->kernel_maybe)
+        return false;
+    if (ringed)
+        return (uint32_t)ivc_rx_peer_kernel(&ringed->ring) == (uint32_t)s->stream->krx;
+    return ivc_now() - s->kernel_looked < KERNEL_LOOK_NS;
 }
 
 /* Nobody may come back for long: the sender shall know exactly what has been read. */
@@ -222,6 +228,7 @@ static void leave_ring(struct sock *s)
 static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
 {
     struct stream *st = s->stream;
+    struct rx_flow *ringed = NULL; /* by which the last bytes came */
     ssize_t n;
     while (c->left) {
         struct rx_flow *f = s->rx_flows ? current(s) : NULL;
@@ -234,6 +241,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->foreign = true; /* its sender does not know of bytes we have read already */
             take_record(s, f, &r, c);
             release_room(s, f);
+            ringed = f;
             continue;
         }
         if (head > 0) {
@@ -246,7 +254,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->error = 0;
         } else if (!f && c->got == 0) {
             n = kernel_read(s, fd, c, SIZE_MAX);
-        } else if (fresh(s, look)) {
+        } else if (fresh(s, look, ringed == f ? f : NULL)) {
             break;
         } else {
             n = kernel_queued(s, fd);
@@ -262,6 +270,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
             break;
         if (n <= 0)
             return ended(st, c, n);
+        ringed = NULL;
     }
     return c->got ? (ssize_t)c->got : -EAGAIN;
 }
@@ -405,10 +414,21 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
 
 /* ---- readiness -------------------------------------------------------------------------------- */
 
+/* It has one ring, empty as when last looked at, and nothing else. */
+static bool idle(const struct sock *s)
+{
+    const struct stream *st = s->stream;
+    const struct rx_flow *f = s->rx_flows;
+    return f && !f->next && f->attached && ivc_rx_idle(&f->ring) && !st->family && !stashed(st) &&
+           !st->error;
+}
+
 bool stream_readable(struct sock *s, bool kernel)
 {
     struct stream *st = s->stream;
     struct ivc_record r;
+    if (!kernel && idle(s))
+        return false;
     if (kernel)
         s->kernel_maybe = true;
     if (stashed(st) || st->error)
@@ -420,6 +440,8 @@ bool stream_readable(struct sock *s, bool kernel)
 
 bool stream_hint(struct sock *s)
 {
+    if (idle(s))
+        return false;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
     return f && ivc_rx_ready(&f->ring) &&
@@ -429,6 +451,8 @@ bool stream_hint(struct sock *s)
 bool stream_arm_in(struct sock *s)
 {
     struct stream *st = s->stream;
+    if (idle(s) && ivc_rx_arm(&s->rx_flows->ring))
+        return true;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
     if (stashed(st) || st->error)

@@ -4,6 +4,7 @@
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 
 #include "control.h"
 #include "epoll.h"
@@ -23,6 +24,9 @@ struct outgoing {
     const struct msghdr *msg;
     int flags;
     size_t total, done;
+    bool file;         /* the bytes are not in msg but in a file: by ring only, and as far as they */
+    int in;            /* are in memory */
+    off64_t at;
     bool ring_able;
     bool block;
     bool on_ring;      /* what stands in the way is a full ring */
@@ -42,18 +46,22 @@ static bool kernel_events(int fd, short events, short *got)
 }
 
 /* tx lock held. A peer that is dead or has shut down only says so in the kernel, and only bytes
- * given to the kernel make it answer. That bytes went there past us, its counts tell. */
-static bool whole(struct sock *s, uint64_t now)
+ * given to the kernel make it answer. That bytes went there past us, its counts tell. Whoever has
+ * read on since the last look was alive then: it is asked less often. */
+static bool whole(struct sock *s, struct tx_flow *f, uint64_t now)
 {
     struct stream *st = s->stream;
-    short got;
     if (now - st->whole_looked < STREAM_WHOLE_NS)
         return true;
     st->whole_looked = now;
-    if (kernel_events(s->fd, POLLRDHUP, &got) && (got & (POLLRDHUP | POLLHUP | POLLERR)))
+    (void)ivc_tx_free(&f->ring);
+    bool reads = f->ring.head != st->whole_head;
+    st->whole_head = f->ring.head;
+    if (reads && now - st->whole_asked < STREAM_WHOLE_MOST_NS)
+        return true;
+    st->whole_asked = now;
+    if (!stream_whole(s))
         st->kernel_only = true;
-    else if (stream_foreign_out(s))
-        st->kernel_only = st->foreign = true;
     return !st->kernel_only;
 }
 
@@ -77,7 +85,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
         return NULL;
     }
     uint64_t now = ivc_now();
-    if (!whole(s, now))
+    if (!whole(s, f, now))
         return NULL;
     /* The receiver's line is touched only where the head seen last is not enough. */
     int64_t room = (int64_t)(f->ring.size - (f->ring.tail - f->ring.head));
@@ -111,6 +119,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
 /* ---- the two roads ------------------------------------------------------------------- */
 
 #define PIECES 16
+#define RECORD_SHARE 8u /* a record is at most one part in so many of a ring */
 
 /* The next `most` bytes of the call as a vector of its own. Returns their number. */
 static size_t slice(const struct outgoing *o, size_t most, struct iovec *out, size_t *count)
@@ -154,6 +163,9 @@ static ssize_t kernel_write(struct sock *s, const struct msghdr *msg, int flags)
         return n;
     }
     s->stream->ktx += (uint64_t)n;
+    struct tx_flow *f = stream_tx(s);
+    if (f && f->ring.own)
+        ivc_tx_set_kernel(&f->ring, s->stream->ktx);
     return n;
 }
 
@@ -216,12 +228,36 @@ static uint16_t stamp_for(const struct tx_flow *f)
     return stamp ? stamp : 1;
 }
 
-static bool by_ring(struct outgoing *o, struct tx_flow *f)
+/* A record with the next `most` bytes of a file, read into its place. Returns its length. Not to
+ * wait for a disk with the lock held, only what is in memory. */
+static size_t put_file(const struct outgoing *o, struct tx_flow *f, size_t most,
+                       const struct ivc_record *record)
+{
+    struct iovec place[2];
+    size_t pieces;
+    if (most > o->total - o->done)
+        most = o->total - o->done;
+    if (ivc_tx_place(&f->ring, most, place, &pieces) != 0)
+        return 0;
+    long n = ivc_sys(SYS_preadv2, o->in, place, pieces, o->at + (off64_t)o->done, 0, RWF_NOWAIT);
+    return n > 0 && ivc_tx_write_placed(&f->ring, record, (size_t)n) == 0 ? (size_t)n : 0;
+}
+
+static size_t put_bytes(const struct outgoing *o, struct tx_flow *f, size_t most,
+                        const struct ivc_record *record)
 {
     struct iovec iov[PIECES];
-    size_t pieces, most = (size_t)quarter(f);
+    size_t pieces;
+    size_t n = slice(o, most, iov, &pieces);
+    return ivc_tx_write(&f->ring, record, iov, pieces, n) == 0 ? n : 0;
+}
+
+static bool by_ring(struct outgoing *o, struct tx_flow *f)
+{
+    size_t most = (size_t)f->ring.size / RECORD_SHARE;
     size_t room = (size_t)(f->ring.size - (f->ring.tail - f->ring.head)) - sizeof(struct ivc_record);
-    size_t n = slice(o, room < most ? room : most, iov, &pieces);
+    if (most > room)
+        most = room;
     struct ivc_record record = {
         .kind = IVC_RECORD_STREAM,
         .stamp = stamp_for(f),
@@ -231,7 +267,8 @@ static bool by_ring(struct outgoing *o, struct tx_flow *f)
         .dst_port = f->ring.own->dst_port,
         .kseq = (uint32_t)o->s->stream->ktx,
     };
-    if (ivc_tx_write(&f->ring, &record, iov, pieces, n) != 0)
+    size_t n = o->file ? put_file(o, f, most, &record) : put_bytes(o, f, most, &record);
+    if (n == 0)
         return false;
     if (ivc_tx_publish(&f->ring))
         ivc_bell_ring(&f->end.bell);
@@ -272,6 +309,10 @@ static ssize_t attempt(struct outgoing *o)
             return -EAGAIN;
         if (f && by_ring(o, f))
             continue;
+        if (o->file) {
+            o->total = o->done; /* for the rest there are other ways */
+            break;
+        }
         if (!settled(o->s))
             return -EAGAIN; /* first what a frozen receiver has left */
         ssize_t n = by_kernel(o);
@@ -373,17 +414,24 @@ static int wait_out(struct outgoing *o)
     return -error;
 }
 
-/* `eager`: the first bytes wait for the flow, if somebody is about to make it. */
+/*
+ * `eager`: the first bytes wait for the flow, if somebody is about to make it. Each time in vain
+ * the next connection has half the patience: where both ends have many, each may be waiting at one
+ * for what the other does only after its wait at another.
+ */
 static void wait_for_flow(struct sock *s)
 {
+    static _Atomic uint64_t patience = STREAM_EAGER_NS;
     struct stream *st = s->stream;
-    uint64_t end = ivc_now() + STREAM_EAGER_NS;
     if (!st->eager || st->waited || !atomic_load(&st->wanted))
         return;
     st->waited = true;
+    uint64_t most = atomic_load(&patience), end = ivc_now() + most;
     for (uint64_t now = ivc_now(); now < end; now = ivc_now()) {
         bool pending = false;
         control_read();
+        if (stream_on_ring(s))
+            atomic_store(&patience, STREAM_EAGER_NS);
         if (stream_on_ring(s) || !ivc_lock(&s->tx_lock))
             return;
         uint32_t reason = s->dests ? s->dests->reason : IVC_REASON_PENDING;
@@ -396,12 +444,16 @@ static void wait_for_flow(struct sock *s)
         if (ivc_sys(SYS_ppoll, &mail, 1, &ts, NULL, 0) < 0)
             return;
     }
+    if (most / 2 >= STREAM_EAGER_LEAST_NS)
+        atomic_store(&patience, most / 2);
 }
 
 /* ---- sendmsg -------------------------------------------------------------------------------- */
 
 static ssize_t native(struct outgoing *o)
 {
+    if (o->file)
+        return 0;
     int saved = errno;
     ssize_t n = real(sendmsg)(o->fd, o->msg, o->flags);
     if (n < 0) {
@@ -417,46 +469,63 @@ static void sync_out(struct sock *s)
         reg_sync_out(s);
 }
 
-ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
+static ssize_t send_all(struct outgoing *o)
 {
-    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags, .mark = signals_mark()};
+    struct sock *s = o->s;
+    const int fd = o->fd;
     const uint32_t id = s->id;
-    for (size_t i = 0; i < msg->msg_iovlen; i++)
-        o.total += msg->msg_iov[i].iov_len;
-    if (o.total == 0)
-        return native(&o);
-    o.block = !(flags & MSG_DONTWAIT) && !s->nonblock;
-    o.ring_able = (flags & ~RING_FLAGS) == 0 && msg->msg_controllen == 0;
+    o->mark = signals_mark();
+    o->block = !(o->flags & MSG_DONTWAIT) && !s->nonblock;
     control_poll_sending();
     stream_call(s);
     wait_for_flow(s);
     for (bool waited = false;; waited = true) {
         if (!ivc_lock(&s->tx_lock))
-            return o.done ? (ssize_t)o.done : -EAGAIN; /* a handler inside our own send */
+            return o->done ? (ssize_t)o->done : -EAGAIN; /* a handler inside our own send */
         if (!sock_is(s, fd) || s->id != id) {
             ivc_unlock(&s->tx_lock);
-            return o.done ? (ssize_t)o.done : waited ? -EBADF : native(&o);
+            return o->done ? (ssize_t)o->done : waited ? -EBADF : native(o);
         }
-        if (flags & MSG_OOB)
+        if (o->flags & MSG_OOB)
             s->stream->kernel_only = true; /* the receiver does not count that byte */
         bool before = stream_on_ring(s);
-        ssize_t n = attempt(&o);
+        ssize_t n = attempt(o);
         stream_update(s);
         bool changed = before != stream_on_ring(s);
         ivc_unlock(&s->tx_lock);
         if (changed)
             sync_out(s);
         stream_part(s);
-        if (n == 0 || (o.done && n != -EAGAIN))
-            return (ssize_t)o.done;
-        if (n == -EAGAIN && !o.block)
+        if (n == 0 || (o->done && n != -EAGAIN))
+            return (ssize_t)o->done;
+        if (n == -EAGAIN && !o->block)
             atomic_fetch_add(&s->stream->fulls, 1); /* the kernel's buffer it may be, too */
-        if (n != -EAGAIN || !o.block)
-            return o.done ? (ssize_t)o.done : n;
-        int error = wait_out(&o);
+        if (n != -EAGAIN || !o->block)
+            return o->done ? (ssize_t)o->done : n;
+        int error = wait_out(o);
         if (error)
-            return o.done ? (ssize_t)o.done : error;
+            return o->done ? (ssize_t)o->done : error;
     }
+}
+
+ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
+{
+    struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags};
+    for (size_t i = 0; i < msg->msg_iovlen; i++)
+        o.total += msg->msg_iov[i].iov_len;
+    if (o.total == 0)
+        return native(&o);
+    o.ring_able = (flags & ~RING_FLAGS) == 0 && msg->msg_controllen == 0;
+    return send_all(&o);
+}
+
+ssize_t stream_send_file(struct sock *s, int fd, int in, off64_t at, size_t size, bool *stopped)
+{
+    struct outgoing o = {.s = s, .fd = fd, .file = true, .in = in, .at = at, .total = size};
+    o.ring_able = true;
+    ssize_t n = send_all(&o);
+    *stopped = o.done < o.total;
+    return n;
 }
 
 ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)

@@ -89,6 +89,7 @@ PLAN = build_plan(NETWORK, mapping())
 
 RING = Decision(Path.DIRECT, Reason.NONE, 16)
 SD_RING = Decision(Path.DIRECT, Reason.NONE, 14)
+STREAM_RING = Decision(Path.DIRECT, Reason.NONE, 18)
 
 
 def kernel(reason: Reason) -> Decision:
@@ -165,6 +166,27 @@ def test_decision_for_promoted_tcp(
     assert plan.decide(source, destination) == decision
 
 
+@pytest.mark.parametrize(
+    ("domain", "ring", "order"),
+    [
+        (LocalHost("ivc-adas"), None, 19),
+        (LocalHost("ivc-adas"), 15, 15),
+        (XenDomain(name="domu-adas"), None, 16),
+        (XenDomain(name="domu-adas"), 15, 15),
+    ],
+)
+def test_tcp_has_rings_of_its_own_size_but_on_xen(
+    domain: Domain, ring: int | None, order: int
+) -> None:
+    local = {name: LocalHost(f"ivc-{name}") for name in ("hmi", "adas", "cam", "tcu")}
+    nodes = tuple(
+        NodeMapping(name, domain if name == "adas" else local[name], ring=ring) for name in local
+    )
+    given = Mapping(nodes, rings=Rings(stream=19), promote=Promote.LAZY)
+    decision = build_plan(NETWORK, given).decide(tcp(HMI, 40000), tcp(ADAS, 30509))
+    assert decision == Decision(Path.DIRECT, Reason.NONE, order)
+
+
 def test_promoted_tcp_is_not_relayed() -> None:
     plan = build_plan(NETWORK, replace(mapping(Path.RELAY), promote=Promote.EAGER))
     decision = plan.decide(tcp(HMI, 40000), tcp(ADAS, 30509))
@@ -198,12 +220,12 @@ def loopback(path: Path = Path.DIRECT, promote: Promote = Promote.EAGER) -> Plan
 
 
 @pytest.mark.parametrize("path", [Path.DIRECT, Path.RELAY, Path.DENIED])
-@pytest.mark.parametrize("make", [udp, tcp])
+@pytest.mark.parametrize(("make", "ring"), [(udp, RING), (tcp, STREAM_RING)], ids=["udp", "tcp"])
 def test_what_a_loopback_node_sends_itself_is_direct_at_any_port(
-    path: Path, make: Callable[[int, int], Endpoint]
+    path: Path, make: Callable[[int, int], Endpoint], ring: Decision
 ) -> None:
     plan = loopback(path)
-    assert plan.decide(make(HMI, 40000), make(HMI, 40001)) == RING
+    assert plan.decide(make(HMI, 40000), make(HMI, 40001)) == ring
 
 
 def test_loopback_makes_no_other_port_of_its_node_a_planned_one() -> None:
@@ -362,7 +384,12 @@ def test_order_of_input_does_not_show_in_the_bytes(seed: int) -> None:
 def test_json_has_everything_a_program_needs() -> None:
     document = json.loads(PLAN.to_json())
     assert document["nodes"][0]["domain"] == "vm:domu-adas"
-    assert document["rings"] == {"sd": 16384, "event": 65536, "bulk": 1048576}
+    assert document["rings"] == {
+        "sd": 16384,
+        "event": 65536,
+        "bulk": 1048576,
+        "stream": 262144,
+    }
     assert document["services"][0]["endpoints"] == ["10.77.0.2:30509/udp", "10.77.0.2:30509/tcp"]
     assert document["pairs"][1]["nodes"] == ["adas", "hmi"]
 

@@ -75,11 +75,12 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Ring sizes per class, as log2 of the bytes of records."""
+    """Ring sizes per class, as log2 of the bytes of records. `stream` is for TCP on Linux hosts."""
 
     sd: int = 14
     event: int = 16
     bulk: int = 20
+    stream: int = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +189,9 @@ def _rings(value: Value | None, report: Report) -> Rings:
     table = fields.table(value, report) if value is not None else None
     if table is None:
         return Rings()
-    fields.warn_unknown(table, frozenset({"sd", "event", "bulk"}), "[rings]", report)
-    orders = {name: _order(table.get(name), report) for name in ("sd", "event", "bulk")}
+    names = ("sd", "event", "bulk", "stream")
+    fields.warn_unknown(table, frozenset(names), "[rings]", report)
+    orders = {name: _order(table.get(name), report) for name in names}
     return Rings(**{name: order for name, order in orders.items() if order is not None})
 
 

@@ -81,7 +81,7 @@ def _reserved(size: int) -> Any:
     return Default(Bytes(size), bytes(size))
 
 
-#: A control page's used part: static line, index, wake_at, state; a cache line each.
+#: A control page's used part: static line, index, wake_at, state and kernel; a cache line each.
 Ctrl = Struct(
     "magic" / Default(Int64ul, RING_MAGIC),
     "abi_major" / Default(Int16ul, RING_ABI_MAJOR),
@@ -103,7 +103,9 @@ Ctrl = Struct(
     "wake_at" / _zero(Int64ul),
     "pad2" / _reserved(56),
     "state" / _zero(Int32ul),
-    "pad3" / _reserved(60),
+    "reserved2" / _zero(Int32ul),
+    "kernel" / _zero(Int64ul),
+    "pad3" / _reserved(48),
 )
 
 #: The header in front of every datagram in a ring.

@@ -221,12 +221,13 @@ def test_domain(text: str, domain: object) -> None:
 
 
 def test_ring_sizes_are_kept_as_orders() -> None:
-    mapping = read('version = 1\n[rings]\nsd = 4096\nevent = "128 KiB"\nbulk = "64MiB"\n[nodes]')
-    assert mapping.rings == Rings(sd=12, event=17, bulk=26)
+    sizes = 'sd = 4096\nevent = "128 KiB"\nbulk = "64MiB"\nstream = "512KiB"'
+    mapping = read(f"version = 1\n[rings]\n{sizes}\n[nodes]")
+    assert mapping.rings == Rings(sd=12, event=17, bulk=26, stream=19)
 
 
 def test_rings_have_defaults() -> None:
-    assert read("version = 1\n[nodes]").rings == Rings(sd=14, event=16, bulk=20)
+    assert read("version = 1\n[nodes]").rings == Rings(sd=14, event=16, bulk=20, stream=18)
 
 
 @pytest.mark.parametrize(

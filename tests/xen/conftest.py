@@ -23,7 +23,6 @@ TEST_SECONDS = 900  # the first one boots, on a cold cache it makes the images t
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xen: needs the Xen laboratory")
-    config.addinivalue_line("markers", "full: too long for the default run")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
