@@ -780,6 +780,8 @@ static void stream_option(struct sock *s, int level, int name)
         s->rcvtimeo = timeout_option(s, SO_RCVTIMEO);
     if (level == SOL_SOCKET && name == SO_SNDTIMEO)
         s->sndtimeo = timeout_option(s, SO_SNDTIMEO);
+    if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_SNDBUFFORCE))
+        stream_send_buffer(s);
     if (!stream_option_fits(level, name))
         sock_retire(s, IVC_REASON_OPTION);
 }

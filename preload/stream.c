@@ -144,6 +144,23 @@ static bool options_fit(int fd)
     return lowat <= 1 && !inlined;
 }
 
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72 /* Linux 5.14 */
+#endif
+#define SNDBUF_LOCK 1
+
+/* What is under way at most if the application has said so itself; here or on its listener. */
+void stream_send_buffer(struct sock *s)
+{
+    int locked = 0, size = 0, saved = errno;
+    socklen_t len = sizeof(int);
+    if (real(getsockopt)(s->fd, SOL_SOCKET, SO_BUF_LOCK, &locked, &len) == 0 &&
+        (locked & SNDBUF_LOCK) && (len = sizeof(int)) &&
+        real(getsockopt)(s->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == 0 && size > 0)
+        atomic_store_explicit(&s->stream->most, (uint64_t)size, memory_order_relaxed);
+    errno = saved;
+}
+
 /* ---- counts ------------------------------------------------------------------------ */
 
 #define TCP_STATE_ESTABLISHED 1
@@ -255,6 +272,8 @@ uint32_t stream_confirm(struct sock *s, uint32_t role)
     if (!options_fit(s->fd))
         return IVC_REASON_OPTION;
     uint64_t ours = role == IVC_ROLE_SENDER ? st->ktx : st->krx;
+    if (role == IVC_ROLE_SENDER)
+        stream_send_buffer(s);
     if (!c.known || has_io_uring() || ours != (role == IVC_ROLE_SENDER ? c.sent : c.received))
         return IVC_REASON_FOREIGN_IO;
     return IVC_REASON_NONE;

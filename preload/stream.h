@@ -50,6 +50,7 @@ struct stream {
     bool kernel_only;      /* for good */
     _Atomic bool foreign;  /* bytes went past us while it was on rings; not yet retired */
     _Atomic bool on_ring;  /* OUT is ours to say */
+    _Atomic uint64_t most;  /* bytes of the ring it may use: SO_SNDBUF, if chosen; else 0 */
     _Atomic uint64_t fulls; /* how often it was full: edges of OUT */
 
     /* receiving, rx lock */
@@ -69,6 +70,9 @@ void stream_accepted(int fd, bool nonblock);
 void stream_forget(struct sock *s);
 void stream_closing(struct sock *s);             /* its last descriptor, just before */
 bool stream_option_fits(int level, int name);
+
+/* The application may have chosen its buffer for sending: see `most`. */
+void stream_send_buffer(struct sock *s);
 void stream_call(struct sock *s);                /* one more payload call */
 void stream_heard(struct sock *s);
 void stream_update(struct sock *s);              /* tx lock held: on_ring anew */

@@ -65,9 +65,22 @@ static bool whole(struct sock *s, struct tx_flow *f, uint64_t now)
     return !st->kernel_only;
 }
 
-static uint64_t quarter(const struct tx_flow *f)
+/* What of the ring is not for this connection: whoever made its buffer small wants to wait soon. */
+static uint64_t spare(struct sock *s, const struct tx_flow *f)
 {
-    return f->ring.size / 4;
+    uint64_t most = atomic_load_explicit(&s->stream->most, memory_order_relaxed);
+    return most && most < f->ring.size ? f->ring.size - most : 0;
+}
+
+static uint64_t quarter(struct sock *s, const struct tx_flow *f)
+{
+    return (f->ring.size - spare(s, f)) / 4;
+}
+
+/* There is room for as much as is worth waiting for. */
+static bool roomy(struct sock *s, struct tx_flow *f)
+{
+    return ivc_tx_free(&f->ring) >= (int64_t)(spare(s, f) + quarter(s, f));
 }
 
 /* tx lock held: the flow to send on now, with room for something; NULL: the kernel, or
@@ -89,17 +102,18 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
         return NULL;
     /* The receiver's line is touched only where the head seen last is not enough. */
     int64_t room = (int64_t)(f->ring.size - (f->ring.tail - f->ring.head));
-    if ((uint64_t)room < quarter(f) || f->ring.poisoned)
+    int64_t enough = (int64_t)(spare(s, f) + quarter(s, f));
+    if (room < enough || f->ring.poisoned)
         room = ivc_tx_free(&f->ring);
     if (room < 0) {
         flow_drop_tx(s->dests, f, IVC_REASON_POISONED);
         return NULL;
     }
-    if ((uint64_t)room >= quarter(f))
+    if (room >= enough)
         st->full = st->bypass = false, st->full_since = 0;
     if (st->bypass)
         return NULL;
-    if (!st->full && (uint64_t)room > sizeof(struct ivc_record))
+    if (!st->full && room > (int64_t)(spare(s, f) + sizeof(struct ivc_record)))
         return f;
     if (!st->full)
         atomic_fetch_add(&st->fulls, 1);
@@ -254,8 +268,8 @@ static size_t put_bytes(const struct outgoing *o, struct tx_flow *f, size_t most
 
 static bool by_ring(struct outgoing *o, struct tx_flow *f)
 {
-    size_t most = (size_t)f->ring.size / RECORD_SHARE;
-    size_t room = (size_t)(f->ring.size - (f->ring.tail - f->ring.head)) - sizeof(struct ivc_record);
+    size_t size = (size_t)(f->ring.size - spare(o->s, f)), most = size / RECORD_SHARE;
+    size_t room = size - (size_t)(f->ring.tail - f->ring.head) - sizeof(struct ivc_record);
     if (most > room)
         most = room;
     struct ivc_record record = {
@@ -331,7 +345,7 @@ static bool room_hint(struct sock *s)
         return false;
     struct tx_flow *f = stream_tx(s);
     if (f && f->ring.own && !s->stream->bypass)
-        room = ivc_tx_free(&f->ring) >= (int64_t)quarter(f);
+        room = roomy(s, f);
     ivc_unlock(&s->tx_lock);
     return room;
 }
@@ -342,7 +356,7 @@ bool stream_made_room(struct sock *s)
     if (!stream_on_ring(s) || !ivc_trylock(&s->tx_lock))
         return false;
     struct tx_flow *f = stream_tx(s);
-    bool made = f && s->stream->full && ivc_tx_free(&f->ring) >= (int64_t)quarter(f);
+    bool made = f && s->stream->full && roomy(s, f);
     if (made)
         s->stream->full = false, s->stream->full_since = 0;
     ivc_unlock(&s->tx_lock);
@@ -552,7 +566,7 @@ bool stream_writable(struct sock *s)
     if (!ivc_lock(&s->tx_lock))
         return true;
     struct tx_flow *f = sock_matched(s) ? ring_now(s, &full) : NULL;
-    bool room = f && ivc_tx_free(&f->ring) >= (int64_t)quarter(f);
+    bool room = f && roomy(s, f);
     if (f && !room) { /* whoever is told to wait must also find out that nobody reads */
         s->stream->full = true;
         atomic_fetch_add(&s->stream->fulls, 1);
@@ -573,7 +587,7 @@ bool stream_arm_out(struct sock *s, uint64_t *limit)
     struct tx_flow *f = stream_tx(s);
     struct stream *st = s->stream;
     if (f && stream_on_ring(s)) {
-        quiet = !ivc_tx_arm(&f->ring, quarter(f));
+        quiet = !ivc_tx_arm(&f->ring, spare(s, f) + quarter(s, f));
         /* Who waits for room finds out here that nobody makes any. */
         if (st->full_since == 0)
             st->full_since = ivc_now(), st->full_head = f->ring.head;

@@ -336,6 +336,23 @@ def test_a_send_timeout_ends_in_eagain(stream_net: StreamNet) -> None:
     assert 0.09 < seconds < 1
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_writer_that_chose_a_small_buffer_waits_soon(stream_net: StreamNet, when: str) -> None:
+    """Set on the listener, too: what it accepts has it."""
+    listener, address = stream_net.listen()
+    if when == "before":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client = stream_socket(stream_net.left)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(address)
+    ends = Ends(client, listener.accept()[0])
+    if not stream_net.native:
+        stream_net.promote(ends)
+    if when == "after":
+        ends.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    assert ends.server.agent.module("routines").send_until_refused(ends.server) < 30_000
+
+
 # ---- ends --------------------------------------------------------------------------------
 
 ENDINGS = ["close", "shutdown", "reset"]
