@@ -23,7 +23,7 @@ static bool twins_left(struct twins *all, uint64_t now, uint64_t life)
 {
     for (unsigned i = 0; all->count && i < TWIN_SLOTS; i++) {
         struct twin *t = &all->slot[i];
-        if (t->length != UINT32_MAX && now - t->when >= life)
+        if (t->length != UINT32_MAX && now > t->when && now - t->when >= life)
             twins_free(all, t);
     }
     return all->count != 0;
@@ -75,10 +75,13 @@ static void expect_twin(struct rx_flow *f, const struct ivc_record *r, uint64_t 
               (struct twin){.hash = record_hash(f, r), .when = now, .length = r->length});
 }
 
-/* The stashed datagram: delivered already, from the ring? */
-static bool take_owed(struct rx_flow *f, const struct stash *d, uint64_t now)
+/* The stashed datagram: delivered already, from the ring? A twin is late only while the kernel
+ * has nothing: before, it lies in the queue of an application that takes its time. */
+static bool take_owed(const struct sock *s, struct rx_flow *f, const struct stash *d, uint64_t now)
 {
-    return twins_left(&f->owed, now, TWIN_LIFE_NS) &&
+    uint64_t unread = now - s->kernel_empty;
+    uint64_t at = unread < TWIN_UNREAD_NS ? s->kernel_empty : now - TWIN_UNREAD_NS;
+    return twins_left(&f->owed, at, TWIN_LIFE_NS) &&
            twins_take(&f->owed, ivc_hash(d->data, d->length, NULL, 0), d->length) != NULL;
 }
 
@@ -320,7 +323,7 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
     /* Twins go before rings: while one sits here the kernel's queue stands still, and a long
      * ring would push the others out of memory before they come. */
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
-        if (f->attached && of_flow(&s->stash, f) && take_owed(f, &s->stash, now)) {
+        if (f->attached && of_flow(&s->stash, f) && take_owed(s, f, &s->stash, now)) {
             s->stash.full = false;
             count(&s->stats->rx_twins, 1);
             return false;

@@ -14,6 +14,8 @@
 #define FENCE_SETTLE_NS (5 * IVC_NS_PER_MS)
 /* How long the kernel's twin may be late. */
 #define TWIN_LIFE_NS IVC_NS_PER_S
+/* How long it may lie in the kernel's queue besides, if that is never seen empty. */
+#define TWIN_UNREAD_NS (30 * IVC_NS_PER_S)
 
 /* Flags of a receive that rings know how to honour. */
 #define RECV_RING_FLAGS \

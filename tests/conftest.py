@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 import build
 
+pytest.register_assert_rewrite("six_ways")  # tests inherit from it
+
 settings.register_profile(
     "ivc",
     max_examples=int(os.environ.get("IVC_EXAMPLES", "2000")),

@@ -24,11 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from six_ways import INSIDE, node_file
+
 from ivc.cli import main
 
 ADDRESSES = {"hmi": "10.77.0.1", "adas": "10.77.0.2", "tcu": "10.77.0.9"}
 VIFS = {"hmi": "vif1.0", "adas": "vif2.0", "tcu": "eth1"}
-GROUP, SD_PORT = "224.224.224.245", 30490
 ETHERNET = '[ethernet]\nbridge = "xenbr0"\ninterface = "eth1"\n'
 
 _QUIET = "for i in all default; do echo 1 > /proc/sys/net/ipv6/conf/$i/disable_ipv6; done"
@@ -150,18 +151,9 @@ class Field:
     def write_files(self) -> list[str]:
         """The configuration, one service for each node inside; returns the arguments for it."""
         mapping, files = f'version = 1\n[defaults]\npromote = "{self.promote}"\n', []
-        for number, name in enumerate(("hmi", "adas"), start=1):
-            sd = {"enable": "true", "multicast": GROUP, "port": str(SD_PORT)}
-            port = str(30500 + number)
-            service = {"service": f"0x{0x1000 + number:04x}", "instance": "0x0001"}
-            node = {
-                "unicast": self.addresses[name],
-                "netmask": "255.255.255.0",
-                "services": [service | {"unreliable": port, "reliable": port}],
-                "service-discovery": sd,
-            }
+        for name in INSIDE:
             path = self.folder / f"{name}.json"
-            path.write_text(json.dumps(node))
+            path.write_text(node_file(name, self.addresses[name]))
             files.append(str(path))
             host = "local" if name == self.in_dom0 else f"netns:{self.netns(name)}"
             mapping += f'[nodes.{name}]\nhost = "{host}"\n'

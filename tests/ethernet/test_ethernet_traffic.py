@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 
 import pytest
-from ethernet_field import ETHERNET, GROUP, Field
+from ethernet_field import ETHERNET, Field
+from six_ways import GROUP
 
 HOSTS = ("hmi", "adas", "tcu")
 PRIORITY = b"\x81\x00\x00\x00"  # a VLAN tag that names none: kernels take it off, again and again

@@ -223,6 +223,21 @@ def test_poll_then_receive_never_blocks(net: Net) -> None:
     assert polling.join() == list(range(200))
 
 
+def test_a_member_that_takes_its_time_gets_each_once(net: Net) -> None:
+    """The kernel's twins lie in its queue for longer than one may be late on its way."""
+    group = net.group()
+    there = member(net.right, group)  # none on the third host: the kernel's copy is sent too
+    here = sender(net.left, loop=False)
+    net.warm(here, there, group)
+    send(here, group, 0, 3)
+    taken = []
+    for _ in range(3):
+        taken.append(int.from_bytes(there.recv(100)[:4], "big"))
+        time.sleep(1.1)
+    assert taken == [0, 1, 2]
+    assert received(there) == []
+
+
 def test_packet_information_tells_group_from_unicast(net: Net) -> None:
     group = net.group()
     there = member(net.right, group)

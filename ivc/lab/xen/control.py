@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ivc.lab.control import JsonObject, mapping_file, vsomeip_file
@@ -39,8 +39,14 @@ def running_controller(
     mapping has each guest, by default its name; `promote`: when TCP goes over rings.
     """
     configurations = write_configuration(lab, vms, promote)
-    command = [*COMMAND_LINE.split(), *configurations, "--mapping", MAPPING]
-    with lab.dom0.popen([*command, "--path", path]) as controller:
+    with controller_of(lab, [*configurations, "--mapping", MAPPING, "--path", path]) as controller:
+        yield controller
+
+
+@contextmanager
+def controller_of(lab: XenLab, arguments: Sequence[str]) -> Iterator[Process]:
+    """A controller with these arguments, of files that are in dom0. Raises LabError."""
+    with lab.dom0.popen([*COMMAND_LINE.split(), *arguments]) as controller:
         controller.wait_for("ivc controller: ready", _READY_SECONDS)
         try:
             yield controller

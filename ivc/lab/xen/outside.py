@@ -16,12 +16,12 @@ _ADD = f"""set -e
 modprobe veth
 ip netns add {NAME}
 ip link add {NAME} type veth peer name eth0 netns {NAME}
-ip link set {NAME} master br0 up
 ip -n {NAME} link set lo up
 ip -n {NAME} address add {ADDRESS} dev eth0
 ip -n {NAME} link set eth0 up
 ip -n {NAME} route add 224.0.0.0/4 dev eth0
 """
+_PLUG_IN = f"ip link set {NAME} master br0 up\n"
 
 
 class Outside:
@@ -37,9 +37,12 @@ class Outside:
 
 
 @contextmanager
-def outside(lab: XenLab) -> Iterator[Outside]:
-    """The node, for the time of the `with` block. Raises LabError."""
-    lab.dom0.shell(_ADD)
+def outside(lab: XenLab, plugged_in: bool = True) -> Iterator[Outside]:
+    """The node, for the time of the `with` block. Raises LabError.
+
+    `plugged_in`: dom0's interface NAME, which leads to it, is a port of the bridge already.
+    """
+    lab.dom0.shell(_ADD + (_PLUG_IN if plugged_in else ""))
     try:
         yield Outside(lab)
     finally:

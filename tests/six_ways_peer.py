@@ -4,8 +4,9 @@
     six_ways_peer.py NAME ADDRESS SERVICE WANTED WANTED
 
 Prints "ready" once it has found both and both have subscribed to it; then each line of input is an
-order, "go" (call everybody, notify everybody) or "report", answered with a line of JSON. Payloads
-say who sent them, so that whoever looks at the wire knows them again.
+order, "go" (call everybody at once, notify everybody) or "report" (when all events are there),
+answered with a line of JSON. Payloads say who sent them, so that whoever looks at the wire knows
+them again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import collections
 import json
 import os
 import sys
+import time
 from socket import AF_INET
 from typing import Any
 
@@ -26,7 +28,9 @@ from someip.service import SimpleEventgroup, SimpleService
 GROUP, SD_PORT = "224.224.224.245", 30490
 PORT_OF_FIRST, FIRST = 30501, 0x1001
 METHOD, EVENTGROUP, EVENT = 1, 1, 0x8001
-CALLS, EVENTS = 100, 50
+CALLS, EVENTS = 50, 50
+EVENT_PERIOD_S = 0.02  # the first ones find no ring yet
+PATIENCE_S = 30  # with an answer or the last event, on an emulated machine that others use too
 TIMINGS = Timings(
     INITIAL_DELAY_MAX=0.1,
     CYCLIC_OFFER_DELAY=0.5,
@@ -96,12 +100,13 @@ class Echo(SimpleService):  # type: ignore[misc]  # pysomeip is untyped
         else:
             super().message_received(someip_message, addr, multicast)
 
-    def notify(self, name: str) -> None:
+    async def notify(self, name: str) -> None:
         for number in range(EVENTS):
             payload = f"{name}>event:{number}.".encode()
             event = message(self.service_id, EVENT, number + 1, payload, "NOTIFICATION").build()
             for endpoint in self.group.subscribed_endpoints:
                 self.send(event, (str(endpoint.address), endpoint.port))
+            await asyncio.sleep(EVENT_PERIOD_S)
 
 
 class Offers(ClientServiceListener):  # type: ignore[misc]  # pysomeip is untyped
@@ -147,7 +152,7 @@ async def call_udp(address: str, service: int, end: tuple[str, int], mark: str) 
     for number in range(CALLS):
         payload = f"{mark}:udp:{number}.".encode()
         transport.sendto(message(service, METHOD, number + 1, payload, "REQUEST").build(), end)
-        answer, _ = SOMEIPHeader.parse(await asyncio.wait_for(answers.get(), 5))
+        answer, _ = SOMEIPHeader.parse(await asyncio.wait_for(answers.get(), PATIENCE_S))
         if answer.payload != payload:
             return number
     await asyncio.sleep(0.2)  # an answer too many would be here
@@ -161,7 +166,7 @@ async def call_tcp(address: str, service: int, end: tuple[str, int], mark: str) 
     for number in range(CALLS):
         payload = f"{mark}:tcp:{number}.".encode()
         writer.write(message(service, METHOD, number + 1, payload, "REQUEST").build())
-        answer = await asyncio.wait_for(SOMEIPHeader.read(reader), 5)
+        answer = await asyncio.wait_for(SOMEIPHeader.read(reader), PATIENCE_S)
         if answer is None or answer.payload != payload:
             return number
     writer.close()
@@ -194,14 +199,19 @@ async def main(name: str, address: str, own: int, wanted: list[int]) -> None:
 
     async def go() -> dict[str, Any]:
         calls = {
-            f"{service:04x} {kind}": await call(address, service, ends[kind], f"{name}>{service:x}")
+            f"{service:04x} {kind}": call(address, service, ends[kind], f"{name}>{service:x}")
             for service, ends in sorted(offers.ends.items())
             for kind, call in (("UDP", call_udp), ("TCP", call_tcp))
         }
-        echo.notify(name)
-        return calls
+        right = await asyncio.gather(*calls.values())
+        await echo.notify(name)
+        return dict(zip(calls, right, strict=True))
 
     async def report() -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_S
+        while sum(map(len, echo.events.values())) < 2 * EVENTS and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(1.2)  # one too many would be here; offers and subscriptions are renewed
         return {
             "found": sorted(offers.found),
             "lost": offers.lost,
