@@ -615,16 +615,20 @@ static struct sock *matched_stream(int fd)
     return s && s->stream ? s : NULL;
 }
 
+#define SENDFILE_MOST 0x7ffff000u /* what the kernel moves in one call */
+
 EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t size)
 {
-    struct sendfile_call c = {out, in, offset, size};
+    struct sendfile_call c = {out, in, offset, size}, nothing = {out, in, offset, 0};
     struct sock *s = matched_stream(out);
     off64_t at;
-    if (!s)
+    if (!s || size == 0 || size > SSIZE_MAX)
         return call_sendfile(&c);
+    if (call_sendfile(&nothing) < 0) /* of no bytes: it looks at all it is given */
+        return -1;
     if (!stream_sends_file(in, offset, &at, size))
         return stream_send_by(s, call_sendfile, &c);
-    ssize_t n = stream_sendfile(s, out, in, at, size);
+    ssize_t n = stream_sendfile(s, out, in, at, size < SENDFILE_MOST ? size : SENDFILE_MOST);
     if (n > 0 && offset)
         *offset = at + n;
     else if (n > 0)
@@ -634,14 +638,9 @@ EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t size)
 
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t size)
 {
-    struct sock *s = matched_stream(out);
-    if (!s)
-        return real(sendfile)(out, in, offset, size);
-    off64_t at = offset ? *offset : 0;
-    ssize_t n = sendfile64(out, in, offset ? &at : NULL, size);
-    if (offset)
-        *offset = (off_t)at;
-    return n;
+    _Static_assert(sizeof(off_t) == sizeof(off64_t), "64-bit");
+    return matched_stream(out) ? sendfile64(out, in, (off64_t *)offset, size)
+                               : real(sendfile)(out, in, offset, size);
 }
 
 struct splice_call {

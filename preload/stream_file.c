@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 #include "real.h"
+#include "signals.h"
 #include "stream.h"
 
-#define PIECE 16384u
+#define PIECE 2048u /* on the stack of a thread that may have next to none */
 
 /* What else can be read from (the kernel knows) keeps no place to go back to. */
 static bool is_file(int fd)
@@ -39,9 +40,10 @@ bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size)
 ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size)
 {
     const uint32_t id = s->id;
+    const struct signal_mark mark = signals_mark();
     bool stopped = false;
     size_t done = 0;
-    while (done < size && !stopped && s->id == id) {
+    while (done < size && !stopped && s->id == id && !(done && signals_ended_since(mark))) {
         off64_t from = at + (off64_t)done;
         ssize_t n = stream_send_file(s, out, in, from, size - done, &stopped);
         if (n == 0)

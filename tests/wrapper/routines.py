@@ -423,6 +423,20 @@ def send_files(sock: socket.socket, data: bytes) -> list[Any]:
         os.close(fd)
 
 
+def bad_sendfile(sock: socket.socket, what: str) -> tuple[int, int]:
+    """What sendfile() of a file of 100 bytes returns, and errno."""
+    file = os.memfd_create("content")
+    os.write(file, bytes(100))
+    os.lseek(file, 0, os.SEEK_SET)
+    offset = ctypes.c_void_p(8) if what == "no offset" else None
+    size = {"no bytes": 0, "too many": (1 << 64) - 1}.get(what, 10)
+    ctypes.set_errno(0)
+    result = _LIBC.sendfile(
+        sock.fileno(), -1 if what == "no file" else file, offset, ctypes.c_size_t(size)
+    )
+    return result, ctypes.get_errno() if result < 0 else 0
+
+
 def waiting(sock: socket.socket) -> int:
     """FIONREAD."""
     return int(struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0])

@@ -596,3 +596,31 @@ def test_sendfile_of_a_full_connection_says_so(stream_net: StreamNet) -> None:
     while len(seen) < sent:
         seen += ends.server.recv(1 << 16)
     assert len(seen) == sent
+
+
+BAD_SENDFILES = {
+    "no bytes": (0, 0),
+    "too many": (-1, errno.EINVAL),
+    "no offset": (-1, errno.EFAULT),
+    "no file": (-1, errno.EBADF),
+}
+
+
+@pytest.mark.parametrize("what", BAD_SENDFILES)
+def test_a_sendfile_that_cannot_be_moves_nothing(stream_net: StreamNet, what: str) -> None:
+    ends = stream_net.connect()
+    done = ends.client.agent.module("routines").bad_sendfile(ends.client, what)
+    assert tuple(done) == BAD_SENDFILES[what]
+    ends.client.send(b"more")
+    assert ends.server.recv(200) == b"more"
+
+
+@pytest.mark.parametrize("what", BAD_SENDFILES)
+def test_a_sendfile_that_cannot_be_leaves_the_connection_on_rings(
+    wrapped_stream_net: StreamNet, what: str
+) -> None:
+    ends = wrapped_stream_net.connect()
+    ends.client.agent.module("routines").bad_sendfile(ends.client, what)
+    before = wrapped_stream_net.counters(ends.client)["tx_ring_bytes"]
+    ends.client.send(b"more")
+    assert wrapped_stream_net.counters(ends.client)["tx_ring_bytes"] == before + 4
