@@ -300,7 +300,7 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
 static void count_record(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
 {
     for (size_t i = 0; i < relay->count; i++) {
-        ivc_kind_count(relay->parts[i].kind, relay->parts[i].size);
+        ivc_kind_count(relay->parts[i].kind, relay->parts[i].size, relay->parts[i].dropped);
     }
     ivc_count(&flow->messages, 1);
     ivc_count(&flow->bytes, length);
@@ -474,8 +474,10 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
         } else {
             result = write_copy(relay, flow, record, length, last);
         }
-        if (result != IVC_RELAY_MORE && fate.twice && copies == 1) {
-            return IVC_RELAY_MORE; /* the first has gone: the second is lost */
+        if (result == IVC_RELAY_FULL && fate.twice && copies == 1) {
+            flow->full_since = 0; /* the first has gone, and the second is lost: nobody waits */
+            ivc_count(&flow->full, 1);
+            return IVC_RELAY_MORE;
         }
         if (result != IVC_RELAY_MORE) {
             memcpy(relay->armed, relay->before, sizeof(relay->armed));
