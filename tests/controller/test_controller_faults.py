@@ -178,6 +178,19 @@ def test_a_cut_goes_by_itself(lab: Lab) -> None:
         ({"match": {"instance": 1}, "effect": "drop", "chance": 1.0}, "service"),
         ({"match": {"method": 0x10000}, "effect": "drop", "chance": 1.0}, "65536"),
         ({"match": {"type": "SHOUT"}, "effect": "drop", "chance": 1.0}, "SHOUT"),
+        ({"match": {"service": 0x9999}, "effect": "cut", "time": 1}, "0x9999.*of 0x1234, 0xffff"),
+        (
+            {"match": {"service": 0x1234, "instance": 2}, "effect": "cut", "time": 1},
+            "instance: found 0x0002.*of 0x0001",
+        ),
+        ({"match": {"from": "a", "to": "a"}, "effect": "drop", "chance": 1.0}, "to: found a, the"),
+        ({"match": {"servce": 1}, "effect": "drop", "chance": 1.0}, "match: found servce"),
+        ({"effect": "cut"}, "time .ns.: found None, expected 1"),
+        ({"effect": "cut", "time": 0}, "time .ns.: found 0, expected 1"),
+        ({"effect": "delay"}, "delay .ns.: found None"),
+        ({"effect": "delay", "delay": 0}, "delay .ns.: found 0"),
+        ({"effect": "drop", "chance": 1.0, "id": 7}, "found id, expected one of match, effect"),
+        ({"effect": "drop", "chance": 1.0, "what": "bit"}, "found what"),
     ],
 )
 def test_what_is_no_fault_is_refused_and_says_why(
