@@ -112,13 +112,13 @@ void ivc_kinds_clear(struct ivc_kinds *kinds)
     kinds->count = 0;
 }
 
-void ivc_kind_count(struct ivc_kind *kind, size_t bytes)
+void ivc_kind_count(struct ivc_kind *kind, size_t bytes, bool dropped)
 {
     ivc_count(&kind->messages, 1);
     ivc_count(&kind->bytes, bytes);
     if (kind->action == IVC_ACTION_DENY) {
         ivc_count(&kind->denied, 1);
-    } else if (kind->action == IVC_ACTION_AUDIT) {
+    } else if (kind->action == IVC_ACTION_AUDIT && !dropped) {
         ivc_count(&kind->audited, 1);
     }
 }

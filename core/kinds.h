@@ -11,6 +11,7 @@
 #define IVC_KINDS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,7 +37,7 @@ struct ivc_kind {
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;
     _Atomic uint64_t denied;  /* of the messages */
-    _Atomic uint64_t audited; /* of the others */
+    _Atomic uint64_t audited; /* of the others, and passed on */
 };
 
 struct ivc_kinds {
@@ -81,7 +82,8 @@ static inline void ivc_count(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, now + more, memory_order_relaxed);
 }
 
-/* One message of a kind, its bytes, and whether it is denied or audited. */
-void ivc_kind_count(struct ivc_kind *kind, size_t bytes);
+/* One message of a kind, its bytes, and whether it is denied, or audited: not if a fault has
+ * dropped it, for that says it has passed. */
+void ivc_kind_count(struct ivc_kind *kind, size_t bytes, bool dropped);
 
 #endif

@@ -53,10 +53,11 @@ struct part {
 };
 
 /* A datagram a fault delays. */
-struct held {
-    struct held *next;
-    struct ivc_relayed *flow;
-    uint64_t due;
+struct ivc_held {
+    struct ivc_held *before;
+    struct ivc_held *next;
+    uint64_t due;    /* ns; 0: let go before its time */
+    uint64_t faults; /* a bit for each that may have delayed it */
     struct ivc_record record;
     size_t length;
     uint8_t data[];
@@ -76,7 +77,7 @@ struct ivc_relay {
     uint64_t faults; /* which act on one of the parts */
     struct ivc_fault armed[IVC_FAULTS_MOST];
     struct ivc_fault before[IVC_FAULTS_MOST]; /* as they were before the datagram at hand */
-    struct held *held;                        /* by when it is due */
+    struct ivc_relayed *holding;              /* flows of which something is held */
     size_t held_bytes;
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
@@ -299,7 +300,7 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
 static void count_record(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
 {
     for (size_t i = 0; i < relay->count; i++) {
-        ivc_kind_count(relay->parts[i].kind, relay->parts[i].size);
+        ivc_kind_count(relay->parts[i].kind, relay->parts[i].size, relay->parts[i].dropped);
     }
     ivc_count(&flow->messages, 1);
     ivc_count(&flow->bytes, length);
@@ -388,37 +389,71 @@ static struct ivc_fate suffer(struct ivc_relay *relay)
     return whole;
 }
 
+/* Put one behind another, or in front of all (NULL). */
+static void insert_held(struct ivc_relayed *flow, struct ivc_held *before, struct ivc_held *held)
+{
+    held->before = before;
+    held->next = before != NULL ? before->next : flow->held;
+    *(before != NULL ? &before->next : &flow->held) = held;
+    *(held->next != NULL ? &held->next->before : &flow->held_last) = held;
+}
+
+static void unlink_held(struct ivc_relayed *flow, struct ivc_held *held)
+{
+    *(held->before != NULL ? &held->before->next : &flow->held) = held->next;
+    *(held->next != NULL ? &held->next->before : &flow->held_last) = held->before;
+}
+
 /* False: there is no room for more. */
 static bool hold(struct ivc_relay *relay, struct ivc_relayed *flow,
                  const struct ivc_record *record, size_t length, uint64_t due)
 {
-    size_t bytes = sizeof(struct held) + length;
+    size_t bytes = sizeof(struct ivc_held) + length;
 
     if (relay->held_bytes + bytes > IVC_RELAY_HELD_MOST) {
         return false;
     }
-    struct held *held = malloc(bytes), **at = &relay->held;
+    struct ivc_held *held = malloc(bytes), *before = flow->held_last;
     if (held == NULL) {
         return false;
     }
-    *held = (struct held){.flow = flow, .due = due, .record = *record, .length = length};
+    *held = (struct ivc_held){
+        .due = due, .faults = relay->faults, .record = *record, .length = length};
     memcpy(held->data, relay->copy, length);
-    while (*at != NULL && (*at)->due <= due) {
-        at = &(*at)->next;
+    while (before != NULL && before->due > due) { /* without jitter it is the last at once */
+        before = before->before;
     }
-    held->next = *at;
-    *at = held;
+    insert_held(flow, before, held);
     relay->held_bytes += bytes;
+    if (!flow->holds) {
+        flow->holds = true;
+        flow->next_holding = relay->holding;
+        relay->holding = flow;
+    }
     return true;
 }
 
-static struct held *let_go(struct ivc_relay *relay, struct held *held)
+static void let_go(struct ivc_relay *relay, struct ivc_relayed *flow, struct ivc_held *held)
 {
-    struct held *next = held->next;
-
+    unlink_held(flow, held);
     relay->held_bytes -= sizeof(*held) + held->length;
     free(held);
-    return next;
+}
+
+/* What these faults hold back of a flow is due: in the order it is in, and before all else. */
+static void release(struct ivc_relayed *flow, uint64_t faults)
+{
+    struct ivc_held *last = NULL, *next;
+
+    for (struct ivc_held *at = flow->held; at != NULL; at = next) {
+        next = at->next;
+        if (at->due == 0 || (at->faults & faults) != 0) {
+            unlink_held(flow, at);
+            at->due = 0;
+            insert_held(flow, last, at);
+            last = at;
+        }
+    }
 }
 
 /* As write_copy. If the record stays where it is, its faults have not happened yet. */
@@ -433,14 +468,16 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
         return IVC_RELAY_MORE;
     }
     for (int copies = fate.twice ? 2 : 1; copies > 0; copies--) {
-        if (fate.delay != 0 && !last) {
+        if (fate.delay != 0 && !last && !flow->hurried) {
             bool done = hold(relay, flow, record, length, now_ns() + fate.delay);
             result = done ? IVC_RELAY_MORE : IVC_RELAY_FULL;
         } else {
             result = write_copy(relay, flow, record, length, last);
         }
-        if (result != IVC_RELAY_MORE && fate.twice && copies == 1) {
-            return IVC_RELAY_MORE; /* the first has gone: the second is lost */
+        if (result == IVC_RELAY_FULL && fate.twice && copies == 1) {
+            flow->full_since = 0; /* the first has gone, and the second is lost: nobody waits */
+            ivc_count(&flow->full, 1);
+            return IVC_RELAY_MORE;
         }
         if (result != IVC_RELAY_MORE) {
             memcpy(relay->armed, relay->before, sizeof(relay->armed));
@@ -450,58 +487,88 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
     return result;
 }
 
-/* Write what is held. False: there is no room, but there may be soon. */
-static bool deliver(struct held *held, bool last)
+/* Write what is held, or drop it. False: there is no room, but there may be soon. */
+static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
 {
     const struct iovec iov = {held->data, held->length};
-    struct ivc_relayed *flow = held->flow;
     int rc = ivc_tx_write(flow->tx, &held->record, &iov, 1, held->length);
 
-    if (rc != 0) {
-        if (!last && rc != -EPROTO && now_ns() < held->due + PATIENCE_NS) {
-            return false;
+    if (rc == 0) {
+        flow->full_since = 0;
+        flow->last = held->record;
+        if (ivc_tx_publish(flow->tx)) {
+            ivc_bell_ring(&flow->rung);
         }
-        ivc_count(&flow->full, 1);
         return true;
     }
-    flow->last = held->record;
-    if (ivc_tx_publish(flow->tx)) {
-        ivc_bell_ring(&flow->rung);
+    if (!last && rc != -EPROTO && !nobody_reads(flow, &held->record) && is_patient(flow)) {
+        return false;
+    }
+    ivc_count(&flow->full, 1);
+    return true;
+}
+
+/* Write what is due of a flow, a turn of it. False: some is left, and all that is newer waits. */
+static bool deliver_due_of(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    uint64_t now = flow->held != NULL ? now_ns() : 0;
+
+    for (unsigned i = 0; flow->held != NULL && flow->held->due <= now; i++) {
+        if (i == IVC_RELAY_TURN || !deliver(flow, flow->held, false)) {
+            return false;
+        }
+        let_go(relay, flow, flow->held);
     }
     return true;
 }
 
+/* A turn for each flow of which something is held. */
 static void deliver_due(struct ivc_relay *relay)
 {
-    uint64_t now = relay->held != NULL ? now_ns() : 0;
+    struct ivc_relayed **at = &relay->holding;
+    uint64_t removals = relay->removals;
 
-    for (struct held **at = &relay->held; *at != NULL && (*at)->due <= now;) {
-        if (deliver(*at, false)) {
-            *at = let_go(relay, *at);
+    while (relay->removals == removals && *at != NULL) { /* else `at` may be gone */
+        struct ivc_relayed *flow = *at;
+
+        (void)deliver_due_of(relay, flow);
+        if (flow->held != NULL) {
+            at = &flow->next_holding;
         } else {
-            at = &(*at)->next;
+            *at = flow->next_holding;
+            flow->holds = false;
         }
+        give_way(relay);
     }
 }
 
 /* All that is held of a flow goes out, or nowhere. */
-static void deliver_all_of(struct ivc_relay *relay, const struct ivc_relayed *flow)
+static void deliver_all_of(struct ivc_relay *relay, struct ivc_relayed *flow)
 {
-    for (struct held **at = &relay->held; *at != NULL;) {
-        if ((*at)->flow == flow) {
-            (void)deliver(*at, true);
-            *at = let_go(relay, *at);
-        } else {
-            at = &(*at)->next;
-        }
+    struct ivc_relayed **at = &relay->holding;
+
+    while (flow->held != NULL) {
+        (void)deliver(flow, flow->held, true);
+        let_go(relay, flow, flow->held);
+    }
+    while (flow->holds && *at != flow) {
+        at = &(*at)->next_holding;
+    }
+    if (flow->holds) {
+        *at = flow->next_holding;
+        flow->holds = false;
     }
 }
 
 /* How long the loop may sleep for what it holds: not too short for a receiver to make room. */
 static uint64_t until_due(const struct ivc_relay *relay)
 {
-    uint64_t now = now_ns(), due = relay->held->due;
+    uint64_t now = now_ns(), due = UINT64_MAX;
 
+    for (const struct ivc_relayed *at = relay->holding; at != NULL; at = at->next_holding) {
+        uint64_t first = at->held != NULL ? at->held->due : 0;
+        due = first < due ? first : due;
+    }
     return due > now + RETRY_NS ? due - now : RETRY_NS;
 }
 
@@ -572,6 +639,10 @@ static enum ivc_relay_result pass_records(struct ivc_relay *relay, struct ivc_re
 static enum ivc_relay_result turn(struct ivc_relay *relay, struct ivc_relayed *flow, bool last)
 {
     bool wake = false;
+
+    if (!deliver_due_of(relay, flow)) {
+        return IVC_RELAY_FULL;
+    }
     enum ivc_relay_result result = pass_records(relay, flow, last, &wake);
 
     wake |= ivc_tx_publish(flow->tx);
@@ -648,7 +719,7 @@ static int await(struct ivc_relay *relay, struct epoll_event *events)
 {
     bool ready = relay->queues[READY].first != NULL, full = relay->queues[FULL].first != NULL;
     struct pollfd look = {.fd = relay->epoll, .events = POLLIN};
-    bool held = relay->held != NULL;
+    bool held = relay->holding != NULL;
     uint64_t ns = full || !held ? RETRY_NS : until_due(relay);
     const struct timespec rest = {.tv_sec = (time_t)(ns / UINT64_C(1000000000)),
                                   .tv_nsec = (long)(ns % UINT64_C(1000000000))};
@@ -732,8 +803,10 @@ void ivc_relay_free(struct ivc_relay *relay)
     if (relay == NULL) {
         return;
     }
-    while (relay->held != NULL) {
-        relay->held = let_go(relay, relay->held);
+    for (struct ivc_relayed *flow = relay->holding; flow != NULL; flow = flow->next_holding) {
+        while (flow->held != NULL) {
+            let_go(relay, flow, flow->held);
+        }
     }
     const int fds[] = {relay->epoll, relay->wake.fd, relay->calls.fd};
     for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
@@ -756,6 +829,19 @@ int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow)
     leave(relay);
     ivc_bell_ring(&relay->wake);
     return rc;
+}
+
+bool ivc_relay_hurry(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    enter(relay);
+    if (!flow->hurried) {
+        flow->hurried = true;
+        release(flow, UINT64_MAX);
+    }
+    bool left = flow->held != NULL;
+    leave(relay);
+    ivc_bell_ring(&relay->wake);
+    return left;
 }
 
 void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow)
@@ -849,8 +935,14 @@ void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32
 void ivc_relay_set_fault(struct ivc_relay *relay, uint32_t at, const struct ivc_fault *fault)
 {
     enter(relay);
+    if (relay->armed[at].effect == IVC_FAULT_DELAY) {
+        for (struct ivc_relayed *flow = relay->holding; flow != NULL; flow = flow->next_holding) {
+            release(flow, UINT64_C(1) << at);
+        }
+    }
     relay->armed[at] = *fault;
     leave(relay);
+    ivc_bell_ring(&relay->wake);
 }
 
 void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault *fault)

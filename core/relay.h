@@ -19,7 +19,8 @@
  *
  * Faults (core/faults.h) act on the copy, message by message, but never on what the kernel has
  * too. A delayed datagram is held, in the loop's memory, until its time; beyond
- * IVC_RELAY_HELD_MOST bytes the record stays where it is as if there were no room.
+ * IVC_RELAY_HELD_MOST bytes the record stays where it is as if there were no room. While what is
+ * due finds no room in the second ring, what comes after it waits, with the same patience.
  *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
@@ -71,7 +72,12 @@ struct ivc_relayed {
     uint32_t state;
     uint32_t why; /* enum ivc_relay_result of the call */
     bool to_clear; /* `heard` has rung, and still says so */
+    bool hurried;  /* nothing more is held of it */
+    bool holds;    /* it is among those of which something is held */
     struct ivc_relayed *next; /* of the queue its state stands for */
+    struct ivc_relayed *next_holding;
+    struct ivc_held *held; /* by when it is due, */
+    struct ivc_held *held_last; /* and the last */
 };
 
 /* Why the controller is called. */
@@ -86,7 +92,7 @@ struct ivc_relay_call {
 /* NULL if there is no memory or descriptor left. `seed`: of the kinds' table. */
 struct ivc_relay *ivc_relay_make(uint64_t seed);
 
-/* After the last run; flows need not be removed before. NULL: nothing. */
+/* After the last run; flows need not be removed before, but must still be there. NULL: nothing. */
 void ivc_relay_free(struct ivc_relay *relay);
 
 /* The loop. Returns after ivc_relay_stop. */
@@ -96,7 +102,14 @@ void ivc_relay_stop(struct ivc_relay *relay);
 /* 0, or -errno and nothing is changed. */
 int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow);
 
-/* From now on the loop does not touch it. What it holds of the flow goes out at once. */
+/*
+ * What is held of a flow goes out as soon as there is room, and nothing more is held. True: some
+ * is left. For who removes the flow next, and can wait a little.
+ */
+bool ivc_relay_hurry(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* From now on the loop does not touch it. What it holds of the flow goes out at once, or, if there
+ * is no room, nowhere. */
 void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow);
 
 /* A turn for a flow that has been removed; what finds no room is dropped at once. */
@@ -126,7 +139,8 @@ void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
 /* A flow's messages are of other kinds from now on. */
 void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32_t way);
 
-/* Fault number `at`, below IVC_FAULTS_MOST: put another in its place, or read how it is now. */
+/* Fault number `at`, below IVC_FAULTS_MOST: put another in its place, or read how it is now. What
+ * a delay that was there holds back is due now, before all that comes after it. */
 void ivc_relay_set_fault(struct ivc_relay *relay, uint32_t at, const struct ivc_fault *fault);
 void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault *fault);
 

@@ -9,6 +9,7 @@ what becomes of the kind, and the loop goes on by the table until there is a new
 
 import itertools
 import logging
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 DENIALS_MAX: Final = 1024
 """Denials remembered of kinds that had to be forgotten; beyond it only the nodes are."""
+
+HURRY_S: Final = 0.1
+"""How long a flow that ends may take to deliver what faults hold back; the loop gives up sooner if
+the receiver takes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +200,7 @@ class DataCommunicationController:
             loop = self._start()
             for other in self._opposite(relay):  # none answers on it any more
                 self._answer(other)
+            _await_held(loop, relayed)
             loop.remove(relayed)
             self._drain(loop, relayed, 1 << relay.first.ident.order)
             self._dropped += relayed.full
@@ -331,6 +337,13 @@ class DataCommunicationController:
                 self._settle(loop, result)
             elif result is not Result.MORE:
                 break
+
+
+def _await_held(loop: Loop, relayed: Relayed) -> None:
+    """Let go what faults hold back, while the receiver reads: its ring is smaller than that."""
+    end = time.monotonic() + HURRY_S
+    while loop.hurry(relayed) and time.monotonic() < end:
+        time.sleep(0.0005)
 
 
 _ACTIONS: Final = {RuleAction.DENY: Action.DENY, RuleAction.AUDIT: Action.AUDIT}

@@ -110,8 +110,9 @@ class Orders:
         """Do what is ordered; the faults it is about."""
         faults = self._dcc.faults
         if order["order"] == "fault-add":
-            nodes = {node.name for node in self._plan().nodes if node.inside}
-            fault = faults.make(order["fault"], nodes)
+            plan = self._plan()
+            nodes = {node.name for node in plan.nodes if node.inside}
+            fault = faults.make(order["fault"], nodes, plan.services)
             self._dcc.add_fault(fault)
             self._refault()
             return [describe_fault(self._dcc, fault)]

@@ -182,6 +182,7 @@ class Loop:
     def __init__(self) -> None:
         """Raises `OSError` when there is no memory or descriptor left."""
         self._relay = lib.ivc_relay_make(secrets.randbits(64))
+        self._flows: set[Relayed] = set()  # they must be there as long as it is
         if not self._relay:
             raise OSError("no relay: no memory or descriptor left")
 
@@ -260,10 +261,17 @@ class Loop:
         rc = lib.ivc_relay_add(self._relay, relayed.c)
         if rc != 0:
             raise OSError(-rc, "a doorbell cannot be heard")
+        self._flows.add(relayed)
+
+    def hurry(self, relayed: Relayed) -> bool:
+        """What faults hold back of a flow goes out as soon as there is room, and nothing more is
+        held. Whether some is left."""
+        return bool(lib.ivc_relay_hurry(self._relay, relayed.c))
 
     def remove(self, relayed: Relayed) -> None:
         """The loop has let go of it when this returns."""
         lib.ivc_relay_remove(self._relay, relayed.c)
+        self._flows.discard(relayed)
 
     def turn(self, relayed: Relayed) -> Call | Result:
         """Pass on some of a flow that was removed. A `Call`, if it needs a decision first.

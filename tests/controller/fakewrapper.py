@@ -153,23 +153,28 @@ class FakeWrapper:
     def receive(self, number: int) -> tuple[Record, bytes]:
         """The next datagram of a socket, by any of its flows."""
         found: list[tuple[Record, bytes]] = []
-        self.until(lambda: self._next_of(number, found), f"a datagram on socket {number}")
+
+        def look() -> bool:
+            found.extend(filter(None, [self.take(number)]))
+            return bool(found)
+
+        self.until(look, f"a datagram on socket {number}")
         return found[0]
 
     def has(self, number: int) -> bool:
         """Whether there is a datagram for a socket; it is gone then."""
-        return self._next_of(number, [])
+        return self.take(number) is not None
 
-    def _next_of(self, number: int, found: list[tuple[Record, bytes]]) -> bool:
+    def take(self, number: int) -> tuple[Record, bytes] | None:
+        """The next datagram of a socket that has arrived. No message is read."""
         for end in self.ends.values():
             if isinstance(end.ring, Receiver) and end.attach.socket == number:
                 self.bell_of(end).consume()
                 taken = end.ring.read()
                 if taken is not None:
-                    found.append(taken)
-                    return True
+                    return taken
                 end.ring.arm()
-        return False
+        return None
 
     def bell_of(self, end: End) -> Bell | FakeChannel:
         """What a receiving end is woken by: here one bell for all flows of a socket."""

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults in a running controller: the relay is there for them, they do the same again, and go."""
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from fakewrapper import FakeWrapper
 from ivc.cli import main
 from ivc.controller.client import add_fault, clear_faults, list_faults
 from ivc.controller.errors import OrderFailed
+from ivc.controller.faults import TIME_MOST_NS
 from ivc.controller.statusview import render_status
+from ivc.shm.errors import RingFull
 from ivc.shm.relay import FAULTS_MAX
 
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
@@ -77,6 +81,65 @@ def test_a_flow_is_relayed_while_there_is_a_fault(lab: Lab) -> None:
     assert list_faults(lab.run_dir)["faults"] == []
 
 
+def delayed(lab: Lab, count: int = 30) -> tuple[FakeWrapper, FakeWrapper]:
+    """More than a ring of calls, all of them held back for an hour."""
+    add_fault(lab.run_dir, {"match": CALLS, "effect": "delay", "delay": TIME_MOST_NS})
+    client, server = call(lab)
+    for number in range(count):
+        client.until(partial(fits, client, large(number)), "room in the ring")
+    lab.await_status(lambda _: list_faults(lab.run_dir)["faults"][0]["acted"] == count)
+    assert not server.has(1)
+    return client, server
+
+
+def large(number: int) -> bytes:
+    """As `numbered`, of 10,000 bytes."""
+    return REQUEST[:4] + (9_992).to_bytes(4, "big") + numbered(number)[8:16] + bytes(9_984)
+
+
+def fits(client: FakeWrapper, payload: bytes) -> bool:
+    try:
+        return client.send(SERVER, payload) == 1
+    except RingFull:
+        return False
+
+
+def numbers_taken(server: FakeWrapper, count: int) -> list[int]:
+    """Sessions of what arrives, until there are so many."""
+    taken: list[int] = []
+    end = time.monotonic() + 1
+    while len(taken) < count and time.monotonic() < end:
+        found = server.take(1)
+        if found is not None:
+            taken.append(int.from_bytes(found[1][10:12], "big"))
+    return taken
+
+
+def test_what_is_held_arrives_in_order_when_the_fault_is_cleared(lab: Lab) -> None:
+    client, server = delayed(lab)
+    clear_faults(lab.run_dir)
+    client.read()  # the flow is to be direct again: the sender lets go
+    assert numbers_taken(server, 30) == list(range(30))
+    assert lab.status()["relay"]["dropped_full"] == 0
+
+
+def test_what_is_held_arrives_when_its_sender_has_closed_its_socket(lab: Lab) -> None:
+    client, server = delayed(lab)
+    client.unbind(1)
+    assert numbers_taken(server, 30) == list(range(30))
+    assert lab.status()["relay"]["dropped_full"] == 0
+
+
+def test_what_is_held_for_a_receiver_that_reads_nothing_is_counted_soon(lab: Lab) -> None:
+    client, server = delayed(lab)
+    start = time.monotonic()
+    client.unbind(1)
+    dropped = lab.status()["relay"]["dropped_full"]
+    assert time.monotonic() - start < 1
+    assert numbers_taken(server, 30 - dropped) == list(range(30 - dropped))
+    assert 0 < dropped < 30
+
+
 def test_a_fault_of_others_leaves_a_flow_direct(lab: Lab) -> None:
     add_fault(lab.run_dir, {"match": {"from": "c"}, "effect": "drop", "chance": 1.0})
     call(lab)
@@ -115,6 +178,19 @@ def test_a_cut_goes_by_itself(lab: Lab) -> None:
         ({"match": {"instance": 1}, "effect": "drop", "chance": 1.0}, "service"),
         ({"match": {"method": 0x10000}, "effect": "drop", "chance": 1.0}, "65536"),
         ({"match": {"type": "SHOUT"}, "effect": "drop", "chance": 1.0}, "SHOUT"),
+        ({"match": {"service": 0x9999}, "effect": "cut", "time": 1}, "0x9999.*of 0x1234, 0xffff"),
+        (
+            {"match": {"service": 0x1234, "instance": 2}, "effect": "cut", "time": 1},
+            "instance: found 0x0002.*of 0x0001",
+        ),
+        ({"match": {"from": "a", "to": "a"}, "effect": "drop", "chance": 1.0}, "to: found a, the"),
+        ({"match": {"servce": 1}, "effect": "drop", "chance": 1.0}, "match: found servce"),
+        ({"effect": "cut"}, "time .ns.: found None, expected 1"),
+        ({"effect": "cut", "time": 0}, "time .ns.: found 0, expected 1"),
+        ({"effect": "delay"}, "delay .ns.: found None"),
+        ({"effect": "delay", "delay": 0}, "delay .ns.: found 0"),
+        ({"effect": "drop", "chance": 1.0, "id": 7}, "found id, expected one of match, effect"),
+        ({"effect": "drop", "chance": 1.0, "what": "bit"}, "found what"),
     ],
 )
 def test_what_is_no_fault_is_refused_and_says_why(

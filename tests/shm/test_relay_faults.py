@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ring_memory import record
+from ring_memory import FLOW, record
 from test_relay import Way, message
 
+from ivc.shm.errors import RingFull
 from ivc.shm.layout import RecordFlag
 from ivc.shm.relay import Action, ArmedFault, Call, Effect, Loop, Result, What
 
 MASK = (1 << 64) - 1
+HOUR = 3600 * 10**9
 
 
 def numbered(count: int, payload: int = 4) -> list[bytes]:
@@ -168,14 +170,28 @@ def test_what_the_kernel_has_too_is_left_alone(flags: RecordFlag) -> None:
     assert after(sent, ArmedFault(Effect.DROP, 0, 1.0), flags=flags) == sent
 
 
+def test_what_a_fault_has_dropped_is_not_said_to_have_passed() -> None:
+    with closing(Loop()) as loop:
+        loop.set_fault(0, ArmedFault(Effect.DROP_NTH, 0, number=3))
+        way = Way()
+        send(way, numbered(9))
+        call = loop.turn(way.relayed)
+        assert isinstance(call, Call)
+        counts = loop.decide(call.way, call.key, Action.AUDIT, 0, 1)
+        assert counts is not None
+        while loop.turn(way.relayed) is Result.MORE:
+            pass
+        assert (counts.messages, counts.audited) == (9, len(way.received())) == (9, 6)
+
+
 # ---- delays: the loop has to run
 
 
 @contextmanager
-def running(*faults: ArmedFault) -> Iterator[tuple[Loop, Way]]:
+def running(*faults: ArmedFault, order: int = FLOW.order) -> Iterator[tuple[Loop, Way]]:
     """A loop at work, with a flow whose messages are of a kind the faults act on."""
     with closing(Loop()) as loop:
-        way = Way()
+        way = Way(order=order)
         for sent in numbered(1):
             through(loop, way, [sent], (1 << len(faults)) - 1)
         for place, fault in enumerate(faults):
@@ -194,6 +210,29 @@ def send(way: Way, payloads: list[bytes]) -> None:
     for payload in payloads:
         way.tx.write(replace(record(0), flags=0), payload)
     way.send()
+
+
+def try_to_send(way: Way, payload: bytes) -> bool:
+    """Whether there is room in the first ring."""
+    try:
+        way.tx.write(replace(record(0), flags=0), payload)
+    except RingFull:
+        return False
+    finally:
+        way.send()
+    return True
+
+
+def send_all(way: Way, payloads: list[bytes]) -> None:
+    """Send more than the ring has room for: what is delayed is taken from it."""
+    taken = way.relayed.messages + len(payloads)
+    for payload in payloads:
+        while not try_to_send(way, payload):
+            time.sleep(0.0002)
+    end = time.monotonic() + 5
+    while way.relayed.messages < taken and time.monotonic() < end:
+        time.sleep(0.001)
+    assert way.relayed.messages == taken
 
 
 def await_some(way: Way, count: int, seconds: float = 5) -> list[bytes]:
@@ -222,7 +261,7 @@ def test_jitter_changes_the_order_and_loses_nothing() -> None:
 
 
 def test_what_is_held_goes_out_when_its_flow_is_removed() -> None:
-    with running(ArmedFault(Effect.DELAY, 0, delay=3600 * 10**9)) as (loop, way):
+    with running(ArmedFault(Effect.DELAY, 0, delay=HOUR)) as (loop, way):
         sent = numbered(5)
         send(way, sent)
         end = time.monotonic() + 5
@@ -231,3 +270,98 @@ def test_what_is_held_goes_out_when_its_flow_is_removed() -> None:
         assert way.received() == []
         loop.remove(way.relayed)
         assert way.received() == sent
+
+
+def test_a_slow_receiver_loses_nothing_of_a_constant_delay_and_gets_it_in_order() -> None:
+    """What is due waits for room behind what was due before, as long as the receiver takes any."""
+    with running(ArmedFault(Effect.DELAY, 0, delay=20_000_000)) as (_, way):
+        sent = [numbered(n + 1, 4 + 1500 * (n % 2))[n] for n in range(200)]
+        left, got, read, pause = list(reversed(sent)), [], time.monotonic(), 0.0
+        while len(got) + way.relayed.full < len(sent):
+            while left and try_to_send(way, left[-1]):
+                left.pop()
+            taken = way.rx.read()
+            if taken is not None:
+                got.append(taken[1])
+            time.sleep(0.0005)
+            read, pause = time.monotonic(), max(pause, time.monotonic() - read)
+        assert got == [each for each in sent if each in got]
+        assert got == sent or pause > 0.04  # a busy machine may stop us for so long
+
+
+def test_a_delay_that_is_cleared_holds_nothing_back_and_keeps_the_order() -> None:
+    with running(ArmedFault(Effect.DELAY, 0, delay=HOUR)) as (loop, way):
+        held, later = numbered(400, 1000)[:200], numbered(400, 1000)[200:]
+        send_all(way, held)  # many rings full
+        loop.clear_fault(0)
+        send(way, later[:1])
+        assert await_some(way, 201) == held + later[:1]
+        assert way.relayed.full == 0
+
+
+def test_what_another_fault_holds_back_stays_when_one_is_cleared() -> None:
+    fault = ArmedFault(Effect.DELAY, 0, delay=HOUR)
+    with running(fault) as (loop, way):
+        other = message(2)
+        loop.set_fault(1, fault)
+        loop.decide(1, 2 << 48 | 1 << 32 | 1 << 8, Action.RELAY, 0, faults=1 << 1)
+        send_all(way, [other, *numbered(5)])
+        loop.clear_fault(0)
+        assert await_some(way, 6, seconds=0.3) == numbered(5)
+        loop.clear_fault(1)
+        assert await_some(way, 1) == [other]
+
+
+def test_what_is_held_of_a_flow_about_to_end_waits_for_a_receiver_that_reads() -> None:
+    with running(ArmedFault(Effect.DELAY, 0, delay=HOUR)) as (loop, way):
+        sent, got, end = numbered(300, 1000), [], time.monotonic() + 5
+        send_all(way, sent)
+        while loop.hurry(way.relayed) and time.monotonic() < end:
+            got += way.received()
+            time.sleep(0.001)
+        loop.remove(way.relayed)
+        assert got + way.received() == sent
+        assert way.relayed.full == 0
+
+
+def test_a_hurried_flow_holds_nothing_any_more() -> None:
+    with running(ArmedFault(Effect.DELAY, 0, delay=HOUR)) as (loop, way):
+        assert not loop.hurry(way.relayed)
+        send(way, numbered(5))
+        assert await_some(way, 5) == numbered(5)
+
+
+def test_what_nobody_takes_is_dropped_and_counted_when_a_delay_is_cleared() -> None:
+    with running(ArmedFault(Effect.DELAY, 0, delay=HOUR)) as (loop, way):
+        send_all(way, numbered(50, 1000))
+        loop.clear_fault(0)
+        end = time.monotonic() + 5
+        while loop.hurry(way.relayed) and time.monotonic() < end:
+            time.sleep(0.001)
+        got = way.received()
+        assert got == numbered(50, 1000)[: len(got)]
+        assert len(got) + way.relayed.full == 50
+
+
+def test_many_held_messages_make_the_next_no_slower() -> None:
+    """With a constant delay each has its place behind all others."""
+    with running(ArmedFault(Effect.DELAY, 0, delay=HOUR), order=18) as (_, way):
+        took = []
+        for _ in range(5):
+            start = time.monotonic()
+            send_all(way, [message(1, 1, bytes(4))] * 6000)
+            took.append(time.monotonic() - start)
+        assert took[-1] < 3 * took[0] + 0.1
+
+
+def test_a_second_copy_that_is_lost_costs_the_next_message_no_patience() -> None:
+    """What finds the ring full waits 50 ms from then on, however long nothing else came."""
+    with running(ArmedFault(Effect.DUPLICATE, 0, 1.0)) as (loop, way):
+        a, b, c = numbered(3, 1200)  # a ring has room for three
+        send_all(way, [a, b])
+        assert way.relayed.full == 1
+        time.sleep(0.06)
+        loop.clear_fault(0)
+        send(way, [c])
+        time.sleep(0.005)
+        assert await_some(way, 4) == [a, a, b, c]
