@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The relay's loop on a thread of its own, with flows full of traffic, one that
- * comes and goes meanwhile, and a controller that decides late and anew: per flow
- * all arrives once, whole and in order, except what is counted as dropped.
+ * comes and goes meanwhile, and a controller that decides late and anew, and delays
+ * all and clears that again: per flow all arrives once, whole and in order, except
+ * what is counted as dropped.
  * Argument 1: records a flow; argument 2: "channel" gives the bells event-channel
  * semantics.
  */
@@ -56,6 +57,7 @@ static void open_way(struct way *way, uint64_t number)
 
 static void close_way(struct way *way)
 {
+    (void)ivc_relay_hurry(relay, &way->relayed);
     ivc_relay_remove(relay, &way->relayed);
     flow_free(&way->first);
     flow_free(&way->second);
@@ -126,6 +128,14 @@ static void *run_relay(void *unused)
     return unused;
 }
 
+static void delay(uint64_t ns)
+{
+    const struct ivc_fault fault = {.effect = ns != 0 ? IVC_FAULT_DELAY : IVC_FAULT_NONE,
+                                    .delay = ns};
+
+    ivc_relay_set_fault(relay, 0, &fault);
+}
+
 /* Decide on what is asked for, begin anew now and then, and let a flow come and go. */
 static void *control(void *unused)
 {
@@ -138,13 +148,15 @@ static void *control(void *unused)
         CHECK(poll(&look, 1, 1) >= 0);
         while (ivc_relay_next(relay, &call)) {
             CHECK(call.why == IVC_RELAY_ASKS && call.flow < FLOWS);
-            CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0, 0) != NULL);
+            CHECK(ivc_relay_decide(relay, call.way, call.key, IVC_ACTION_RELAY, 0, 1) != NULL);
         }
         if (round % 3 == 0) {
             ivc_relay_ask_again(relay);
         }
+        delay(round % 2 != 0 ? 500000 : 0);
         close_way(&passing);
     }
+    delay(0);
     return unused;
 }
 
