@@ -534,6 +534,7 @@ void reg_unbell(struct sock *s)
         if (!ivc_lock(&r->set->lock))
             continue;
         int epfd = set_fd(r->set, -1);
+        bury(r, epfd); /* without its bell it could not be any more */
         if (epfd >= 0)
             drop_bell(r, epfd);
         ivc_unlock(&r->set->lock);
@@ -620,7 +621,8 @@ static bool writes(const struct reg *r)
 
 static bool listens(const struct reg *r)
 {
-    return r->belled && !r->disabled && !r->gone && ((r->events & READ_EVENTS) || writes(r));
+    bool heard = r->belled || (r->managed && r->s->inherited); /* a child looks without a bell */
+    return heard && !r->disabled && !r->gone && ((r->events & READ_EVENTS) || writes(r));
 }
 
 static bool due_in(struct reg *r)

@@ -282,10 +282,19 @@ static void replaced(int fd, int newfd)
     named_again(fd, newfd);
 }
 
+/* While sets know the old number still. */
+static void about_to_replace(int fd, int newfd)
+{
+    struct sock *s = fd != newfd && !foreign_process() ? ivc_sock(newfd) : NULL;
+    if (s && s->stream)
+        sock_settle(s, newfd);
+}
+
 EXPORT int dup2(int fd, int newfd)
 {
     if (dup_over_ours(newfd))
         return (int)result(-EBUSY);
+    about_to_replace(fd, newfd);
     int r = real(dup2)(fd, newfd);
     if (r >= 0)
         replaced(fd, newfd);
@@ -296,6 +305,7 @@ EXPORT int dup3(int fd, int newfd, int flags)
 {
     if (dup_over_ours(newfd))
         return (int)result(-EBUSY);
+    about_to_replace(fd, newfd);
     int r = real(dup3)(fd, newfd, flags);
     if (r >= 0)
         replaced(fd, newfd);

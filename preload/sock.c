@@ -451,6 +451,19 @@ static void drop_flows(struct sock *s, uint32_t reason)
 }
 
 /* The socket lives on without rings: what they hold is still to be delivered. */
+/* One whose rest the kernel does not take now stays for who sends next. Not so before a fork: then
+ * two would go on with it. */
+static void end_all_tx(struct sock *s, struct dest *d, uint32_t reason)
+{
+    struct tx_flow *next;
+    for (struct tx_flow *f = d->flows; f; f = next) {
+        next = f->next;
+        do
+            flow_end_tx(s, d, f, reason);
+        while (reason == IVC_REASON_FORKED && d->flows == f);
+    }
+}
+
 static void end_flows(struct sock *s, uint32_t reason)
 {
     if (ivc_lock(&s->rx_lock)) {
@@ -474,8 +487,7 @@ static void end_flows(struct sock *s, uint32_t reason)
     }
     if (ivc_lock(&s->tx_lock)) {
         for (struct dest *d = s->dests; d; d = d->next)
-            while (d->flows)
-                flow_end_tx(s, d, d->flows, reason);
+            end_all_tx(s, d, reason);
         if (s->stream)
             stream_update(s);
         ivc_unlock(&s->tx_lock);
@@ -528,8 +540,8 @@ static void end(struct sock *s)
     }
     if (!ivc_lock(&ivc_reg_lock))
         return;
-    if (s->stream && sock_matched(s))
-        stream_closing(s);
+    if (s->stream && sock_matched(s) && !s->inherited && !s->stream->family)
+        stream_closing(s); /* else another process goes on with it */
     bool known = s->announced != 0 && s->announced == atomic_load(&ivc_control_state.era);
     atomic_store_explicit(&s->state, SOCK_DEAD, memory_order_release);
     reg_closing(s);
@@ -576,13 +588,19 @@ static void find_other_fd(struct sock *s)
     }
 }
 
-void sock_release(int fd, struct sock *s)
+void sock_settle(struct sock *s, int fd)
 {
-    ivc_table_set(fd, NULL);
-    if (s->stream && s->regs && ivc_lock(&ivc_reg_lock)) {
+    if (s->regs && ivc_lock(&ivc_reg_lock)) {
         reg_settle(s, fd);
         ivc_unlock(&ivc_reg_lock);
     }
+}
+
+void sock_release(int fd, struct sock *s)
+{
+    ivc_table_set(fd, NULL);
+    if (s->stream)
+        sock_settle(s, fd);
     if (atomic_fetch_sub(&s->refs, 1) == 1)
         end(s);
     else if (s->fd == fd)

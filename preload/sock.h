@@ -269,6 +269,7 @@ void ivc_table_set(int fd, struct object *object);
 bool sock_track(int fd, bool nonblock, struct stream *stream); /* NULL: datagrams */
 void sock_dup(struct sock *s, int newfd);
 void sock_release(int fd, struct sock *s); /* fd is about to stop naming s */
+void sock_settle(struct sock *s, int fd);  /* what sets were not told of fd is told now */
 void object_release(int fd);               /* the same for whatever fd names */
 void sock_end_late(void);                  /* what a handler could not end */
 void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len);

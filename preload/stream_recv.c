@@ -320,12 +320,30 @@ static void copy_stashed(struct stream *st, struct cursor *c)
     }
 }
 
+/* Without rings nothing has to be kept: whoever gets the descriptor next finds it in the kernel. */
+static ssize_t kernel_peek(int fd, struct cursor *c)
+{
+    struct msghdr msg = {.msg_iov = (struct iovec *)c->iov, .msg_iovlen = c->count};
+    int saved = errno;
+    ssize_t n = real(recvmsg)(fd, &msg, MSG_PEEK | MSG_DONTWAIT | (c->discard ? MSG_TRUNC : 0));
+    if (n < 0) {
+        n = -errno;
+        errno = saved;
+        return n == -EINTR ? -EAGAIN : n;
+    }
+    c->end = n == 0 && c->left > 0;
+    advance(c, (size_t)n);
+    return n;
+}
+
 /* Show up to c->left bytes; they stay. */
 static ssize_t peek(struct sock *s, int fd, struct cursor *c, bool look)
 {
     struct stream *st = s->stream;
     size_t want = c->left < STASH_MOST ? c->left : STASH_MOST;
     ssize_t n = -EAGAIN;
+    if (!stashed(st) && !st->error && !s->rx_flows)
+        return kernel_peek(fd, c);
     if (stashed(st) < want) {
         if (!stash_room(st, want))
             return -ENOMEM;

@@ -2,8 +2,10 @@
 /* Sending on a TCP connection: by ring or by kernel, chosen anew for every piece. */
 #define _GNU_SOURCE
 #include <linux/sockios.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "control.h"
@@ -398,7 +400,7 @@ static int wait_out(struct outgoing *o)
     if (o->on_ring && limit > STREAM_NAP_NS)
         limit = STREAM_NAP_NS;
     if (o->on_ring) {
-        if (ivc_bell_consume(&s->bell) && recv_hint(s))
+        if (ivc_bell_consume(&s->bell) && recv_unread(s))
             wait_share_bell(s); /* it was the reader's */
         if (!stream_arm_out(s, &limit))
             return 0;
@@ -506,14 +508,14 @@ static ssize_t send_all(struct outgoing *o)
         ssize_t n = attempt(o);
         stream_update(s);
         bool changed = before != stream_on_ring(s);
+        if (n == -EAGAIN && !o->block)
+            atomic_fetch_add(&s->stream->fulls, 1); /* the kernel's buffer it may be, too */
         ivc_unlock(&s->tx_lock);
         if (changed)
             sync_out(s);
         stream_part(s);
         if (n == 0 || (o->done && n != -EAGAIN))
             return (ssize_t)o->done;
-        if (n == -EAGAIN && !o->block)
-            atomic_fetch_add(&s->stream->fulls, 1); /* the kernel's buffer it may be, too */
         if (n != -EAGAIN || !o->block)
             return o->done ? (ssize_t)o->done : n;
         int error = wait_out(o);
@@ -546,15 +548,23 @@ ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)
 {
     /* The kernel takes the bytes from a file and counts them; it may block, so not under the
      * lock: then nobody may say where the next record stands. The kernel from now on. */
-    if (ivc_lock(&s->tx_lock)) {
+    bool first = true; /* what a frozen receiver has left goes ahead */
+    while (first && ivc_lock(&s->tx_lock)) {
+        struct pollfd room = {.fd = s->fd, .events = POLLOUT};
         s->stream->kernel_only = true;
+        first = !settled(s);
         stream_update(s);
         ivc_unlock(&s->tx_lock);
         sync_out(s);
+        long n = !first ? 0 : s->nonblock ? -EAGAIN : ivc_sys(SYS_ppoll, &room, 1, NULL, NULL, 0);
+        if (n < 0) {
+            errno = (int)-n;
+            return -1;
+        }
     }
-    ssize_t n = call(arg);
+    ssize_t done = call(arg);
     atomic_fetch_add(&s->stream->fulls, 1); /* it may not have taken all */
-    return n;
+    return done;
 }
 
 /* ---- readiness -------------------------------------------------------------------------------- */

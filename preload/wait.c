@@ -557,8 +557,11 @@ static void poll_clear_bells(struct polling *p)
         return;
     for (nfds_t i = 0; i < p->n; i++) {
         struct sock *s = polled(&p->fds[i]);
-        if (s)
-            p->consumed |= ivc_bell_consume(&s->bell);
+        if (!s || !ivc_bell_consume(&s->bell))
+            continue;
+        p->consumed = true;
+        if (!(p->fds[i].events & POLL_READ) && recv_unread(s))
+            wait_share_bell(s); /* it was a reader's, who may not have looked yet */
     }
     p->rung = false;
 }

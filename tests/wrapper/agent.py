@@ -26,12 +26,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import family_routines
 import routines
 
 _MODULES = {
     "builtins": builtins,
     "fcntl": fcntl,
     "os": os,
+    "family_routines": family_routines,
     "routines": routines,
     "select": select,
     "signal": signal,

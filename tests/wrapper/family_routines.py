@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents run for test_wrapper_stream_family.py."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+
+
+def child_is_told_by_epoll(sock: socket.socket) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        told = False
+        try:
+            epoll = select.epoll()
+            epoll.register(sock.fileno(), select.EPOLLIN)
+            told = bool(epoll.poll(2.0))
+        finally:
+            os._exit(not told)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def child_serves(sock: socket.socket) -> None:
+    """The parent closes at once, then the child reads, answers and closes."""
+    closed, say = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.read(closed, 1)
+            sock.sendall(b"answer to " + sock.recv(100))
+            sock.close()
+        finally:
+            os._exit(0)
+    sock.close()
+    os.write(say, b"x")
+    os.waitpid(pid, 0)
+    os.close(closed)
+    os.close(say)
+
+
+def linger_after_a_child_has_closed(sock: socket.socket) -> int:
+    """Whether SO_LINGER is on."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sock.close()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    on: int = struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0]
+    return on
+
+
+def fill(sock: socket.socket) -> None:
+    """Send until nothing goes for a while."""
+    sock.setblocking(False)
+    last = time.monotonic()
+    while time.monotonic() - last < 0.2:
+        try:
+            sock.send(b"z" * 65536)
+            last = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.002)
+
+
+def wait_for_room(sock: socket.socket, seconds: float) -> None:
+    """Nothing else is waited for."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        poll.poll(int(seconds * 1000))
+
+
+def read_by_epoll(sock: socket.socket, size: int) -> int:
+    """How many bytes came before none did for a second."""
+    epoll, got = select.epoll(), 0
+    epoll.register(sock.fileno(), select.EPOLLIN)
+    while got < size and epoll.poll(1.0):
+        got += len(sock.recv(65536))
+    return got
+
+
+def send_one_by_one(sock: socket.socket, count: int, pause: float) -> None:
+    for _ in range(count):
+        sock.send(b"m")
+        time.sleep(pause)
+
+
+def replace_what_was_watched(sock: socket.socket) -> int:
+    """A set that another number of the socket was in, and was taken out of; its descriptor."""
+    number = os.dup(sock.fileno())
+    epoll = select.epoll()
+    epoll.register(number, select.EPOLLIN)
+    epoll.poll(0)
+    epoll.unregister(number)
+    os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    return os.dup(epoll.fileno())
+
+
+def cpu_of_waiting(descriptor: int, seconds: float) -> tuple[int, float]:
+    """Events of a set, and the processor time of waiting for them."""
+    epoll, begin = select.epoll.fromfd(descriptor), time.thread_time()
+    return len(epoll.poll(seconds)), time.thread_time() - begin
+
+
+def pass_on(sock: socket.socket) -> int:
+    """By SCM_RIGHTS, to ourselves; the number it has there."""
+    one, other = socket.socketpair()
+    socket.send_fds(one, [b"x"], [sock.fileno()])
+    return socket.recv_fds(other, 10, 1)[1][0]
+
+
+def read_at_once(descriptor: int) -> bytes:
+    """What the kernel has: this number is no socket of the wrapper's."""
+    os.set_blocking(descriptor, False)
+    return os.read(descriptor, 100)
+
+
+def splice(sock: socket.socket, data: bytes) -> int:
+    into, out = os.pipe()
+    os.write(out, data)
+    os.close(out)
+    moved = os.splice(into, sock.fileno(), len(data))
+    os.close(into)
+    return moved
+
+
+def seconds_to_set_an_option(sock: socket.socket) -> float:
+    """One that takes the connection off its rings."""
+    begin = time.monotonic()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    return time.monotonic() - begin
