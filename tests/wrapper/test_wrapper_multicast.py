@@ -229,12 +229,10 @@ def test_a_member_that_takes_its_time_gets_each_once(net: Net) -> None:
     there = member(net.right, group)  # none on the third host: the kernel's copy is sent too
     here = sender(net.left, loop=False)
     net.warm(here, there, group)
-    send(here, group, 0, 3)
-    taken = []
-    for _ in range(3):
-        taken.append(int.from_bytes(there.recv(100)[:4], "big"))
-        time.sleep(1.1)
-    assert taken == [0, 1, 2]
+    send(here, group, 0, 2)
+    assert received_one(there) == 0
+    time.sleep(1.1)
+    assert received_one(there) == 1
     assert received(there) == []
 
 
@@ -299,6 +297,7 @@ def test_what_a_relay_is_late_with_comes_once(
     assert received(there) == list(range(4, 4 + COUNT))
 
 
+@pytest.mark.full
 def test_a_relay_may_be_late_by_many_seconds(relay_net: Net) -> None:
     net, group = relay_net, relay_net.group()
     there, here = member(net.right, group), sender(net.left, loop=False)
