@@ -316,10 +316,6 @@ static bool is_patient(struct ivc_relayed *flow)
     return now - flow->full_since < PATIENCE_NS;
 }
 
-/*
- * Write the copy to the second ring, or drop it: IVC_RELAY_MORE. Else what keeps it from
- * either. `last`: there is no later.
- */
 /* Its receiver has left, and the flow is about to end: the record stays with its sender, who gives
  * it to the kernel, which knows who listens now and tells the sender if nobody does. Not so a
  * group's, which would reach its other members twice. */
@@ -328,6 +324,10 @@ static bool nobody_reads(const struct ivc_relayed *flow, const struct ivc_record
     return ivc_tx_peer_state(flow->tx) == IVC_REGION_CLOSED && record->dst_ip >> 28 != 0xe;
 }
 
+/*
+ * Write the copy to the second ring, or drop it: IVC_RELAY_MORE. Else what keeps it from
+ * either. `last`: there is no later.
+ */
 static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_relayed *flow,
                                         const struct ivc_record *record, size_t length, bool last)
 {

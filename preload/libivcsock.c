@@ -286,7 +286,7 @@ static void replaced(int fd, int newfd)
 static void about_to_replace(int fd, int newfd)
 {
     struct sock *s = fd != newfd && !foreign_process() ? ivc_sock(newfd) : NULL;
-    if (s && s->stream)
+    if (s)
         sock_settle(s, newfd);
 }
 
@@ -636,7 +636,7 @@ EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t size)
         return call_sendfile(&c);
     if (call_sendfile(&nothing) < 0) /* of no bytes: it looks at all it is given */
         return -1;
-    if (!stream_sends_file(in, offset, &at, size))
+    if (!stream_sends_file(in, offset, &at))
         return stream_send_by(s, call_sendfile, &c);
     ssize_t n = stream_sendfile(s, out, in, at, size < SENDFILE_MOST ? size : SENDFILE_MOST);
     if (n > 0 && offset)

@@ -113,10 +113,9 @@ static struct twin *early_at(struct rx_flow *f, unsigned i)
     return &f->early.slot[(f->early.next + i) % TWIN_SLOTS];
 }
 
-static bool same_as_record(const struct twin *t, const struct rx_flow *f,
-                           const struct ivc_record *r)
+static bool same_as_record(const struct twin *t, const struct ivc_record *r, uint64_t hash)
 {
-    return t->length == r->length && t->hash == record_hash(f, r);
+    return t->length == r->length && t->hash == hash;
 }
 
 /* The record at the head: delivered already, from the kernel? Those before it have no copy in the
@@ -127,9 +126,10 @@ static bool take_early(struct rx_flow *f, const struct ivc_record *r)
     if (__builtin_expect(f->early.count == 0 || (int32_t)(f->kseq - r->kseq) <= 0, 1) ||
         !(r->flags & IVC_RECORD_TWIN))
         return false;
+    const uint64_t hash = record_hash(f, r);
     for (unsigned i = 0; i < TWIN_SLOTS && !found; i++) {
         struct twin *t = early_at(f, i);
-        if (t->length != UINT32_MAX && t->place == r->kseq && same_as_record(t, f, r))
+        if (t->place == r->kseq && same_as_record(t, r, hash))
             found = t;
     }
     for (unsigned i = 0; i < TWIN_SLOTS && found; i++) {
@@ -151,8 +151,9 @@ static bool take_early(struct rx_flow *f, const struct ivc_record *r)
  */
 static void place_early(struct rx_flow *f, const struct ivc_record *r)
 {
+    const uint64_t hash = record_hash(f, r);
     unsigned i = 0;
-    while (i < TWIN_SLOTS && !same_as_record(early_at(f, i), f, r))
+    while (i < TWIN_SLOTS && !same_as_record(early_at(f, i), r, hash))
         i++;
     if (i == TWIN_SLOTS || (r->flags & IVC_RECORD_SAME)) {
         forget_early(f);

@@ -590,7 +590,7 @@ static void find_other_fd(struct sock *s)
 
 void sock_settle(struct sock *s, int fd)
 {
-    if (s->regs && ivc_lock(&ivc_reg_lock)) {
+    if (s->stream && s->regs && ivc_lock(&ivc_reg_lock)) {
         reg_settle(s, fd);
         ivc_unlock(&ivc_reg_lock);
     }
@@ -599,8 +599,7 @@ void sock_settle(struct sock *s, int fd)
 void sock_release(int fd, struct sock *s)
 {
     ivc_table_set(fd, NULL);
-    if (s->stream)
-        sock_settle(s, fd);
+    sock_settle(s, fd);
     if (atomic_fetch_sub(&s->refs, 1) == 1)
         end(s);
     else if (s->fd == fd)

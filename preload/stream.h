@@ -98,7 +98,7 @@ ssize_t stream_send(struct sock *s, int fd, const struct msghdr *msg, int flags)
 /* A call that gives bytes to the kernel past us: splice, sendfile of what is no file. */
 ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg);
 /* Can a sendfile from `in` be made by copy? `at`: where it begins. */
-bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size);
+bool stream_sends_file(int in, const off64_t *offset, off64_t *at);
 ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size);
 /* As much of a file as goes by ring, and is in memory; 0: the rest goes otherwise. *stopped: there
  * is no more room now, or a handler has run. */

@@ -31,10 +31,10 @@ static ssize_t send_piece(struct sock *s, int out, int in, off64_t at, size_t mo
     return n;
 }
 
-bool stream_sends_file(int in, const off64_t *offset, off64_t *at, size_t size)
+bool stream_sends_file(int in, const off64_t *offset, off64_t *at)
 {
     *at = offset ? *offset : (off64_t)ivc_sys(SYS_lseek, in, 0, SEEK_CUR);
-    return size > 0 && *at >= 0 && is_file(in);
+    return *at >= 0 && is_file(in);
 }
 
 ssize_t stream_sendfile(struct sock *s, int out, int in, off64_t at, size_t size)

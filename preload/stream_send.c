@@ -401,7 +401,7 @@ static int wait_out(struct outgoing *o)
         limit = STREAM_NAP_NS;
     if (o->on_ring) {
         if (ivc_bell_consume(&s->bell) && recv_unread(s))
-            wait_share_bell(s); /* it was the reader's */
+            wait_pass_on(s); /* it was the reader's */
         if (!stream_arm_out(s, &limit))
             return 0;
     }
@@ -544,27 +544,34 @@ ssize_t stream_send_file(struct sock *s, int fd, int in, off64_t at, size_t size
     return n;
 }
 
+/* The kernel takes the bytes from a file and counts them; it may block, so not under the lock: then
+ * nobody may say where the next record stands. The kernel from now on. True: nothing that a frozen
+ * receiver has left is to go ahead. */
+static bool leave_to_kernel(struct sock *s)
+{
+    if (!ivc_lock(&s->tx_lock))
+        return true;
+    s->stream->kernel_only = true;
+    bool clear = settled(s);
+    stream_update(s);
+    ivc_unlock(&s->tx_lock);
+    sync_out(s);
+    return clear;
+}
+
 ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)
 {
-    /* The kernel takes the bytes from a file and counts them; it may block, so not under the
-     * lock: then nobody may say where the next record stands. The kernel from now on. */
-    bool first = true; /* what a frozen receiver has left goes ahead */
-    while (first && ivc_lock(&s->tx_lock)) {
+    while (!leave_to_kernel(s)) {
         struct pollfd room = {.fd = s->fd, .events = POLLOUT};
-        s->stream->kernel_only = true;
-        first = !settled(s);
-        stream_update(s);
-        ivc_unlock(&s->tx_lock);
-        sync_out(s);
-        long n = !first ? 0 : s->nonblock ? -EAGAIN : ivc_sys(SYS_ppoll, &room, 1, NULL, NULL, 0);
+        long n = s->nonblock ? -EAGAIN : ivc_sys(SYS_ppoll, &room, 1, NULL, NULL, 0);
         if (n < 0) {
             errno = (int)-n;
             return -1;
         }
     }
-    ssize_t done = call(arg);
+    ssize_t n = call(arg);
     atomic_fetch_add(&s->stream->fulls, 1); /* it may not have taken all */
-    return done;
+    return n;
 }
 
 /* ---- readiness -------------------------------------------------------------------------------- */

@@ -352,7 +352,7 @@ int wait_one(struct wait *wait)
         wait->consumed |= ivc_bell_consume(&s->bell);
         wait->rung = false;
         if (s->stream && stream_made_room(s))
-            wait_share_bell(s);
+            wait_pass_on(s);
     }
     atomic_fetch_add(&s->bell_waits, 1);
     atomic_fetch_add(&s->read_waits, 1);
@@ -364,12 +364,6 @@ int wait_one(struct wait *wait)
     if (error == EINTR)
         return s->rcvtimeo || !signals_restart(wait->mark) ? -EINTR : 0;
     return -error;
-}
-
-void wait_share_bell(struct sock *s)
-{
-    if (atomic_load(&s->bell_waits) > 0 || reg_sleepers(s))
-        ivc_bell_ring(&s->bell);
 }
 
 void wait_pass_on(struct sock *s)
@@ -561,7 +555,7 @@ static void poll_clear_bells(struct polling *p)
             continue;
         p->consumed = true;
         if (!(p->fds[i].events & POLL_READ) && recv_unread(s))
-            wait_share_bell(s); /* it was a reader's, who may not have looked yet */
+            wait_pass_on(s); /* it was a reader's, who may not have looked yet */
     }
     p->rung = false;
 }

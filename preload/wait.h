@@ -52,11 +52,8 @@ struct wait {
  * SO_RCVTIMEO, -EINTR). */
 int wait_one(struct wait *wait);
 
-/* We cleared the bell of a stream and sleep on: it may have meant another thread, which waits
- * for the other direction. */
-void wait_share_bell(struct sock *s);
-
-/* We cleared a bell and leave with data left: others asleep must hear of it. */
+/* We cleared a bell, and leave with data left or sleep on for something else: others asleep, whom
+ * it may have meant, must hear of it. */
 void wait_pass_on(struct sock *s);
 
 void wait_init(void);

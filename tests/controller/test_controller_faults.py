@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller_lab import REQUEST, Lab, running_lab
+from controller_lab import REQUEST, Lab, running_lab, with_flow
 from fakewrapper import FakeWrapper
 
 from ivc.cli import main
@@ -35,12 +35,7 @@ def numbered(number: int) -> bytes:
 
 
 def call(lab: Lab) -> tuple[FakeWrapper, FakeWrapper]:
-    server, client = lab.wrapper(2), lab.wrapper(1)
-    server.bind(1, SERVER)
-    client.bind(1, CLIENT)
-    client.want(1, CLIENT, SERVER)
-    client.await_active(SERVER)
-    return client, server
+    return with_flow(lab, CLIENT, SERVER)
 
 
 def paths(lab: Lab) -> list[str]:

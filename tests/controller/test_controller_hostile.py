@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from controller_lab import REQUEST, Lab, Starter, running_lab
+from controller_lab import REQUEST, Lab, Starter, running_lab, with_flow
 from fakewrapper import FakeWrapper, address
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,12 +29,7 @@ CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
 
 def honest_flow(lab: Lab) -> tuple[FakeWrapper, FakeWrapper]:
     """Two processes with an active flow from the first to the second."""
-    server, client = lab.wrapper(2), lab.wrapper(1)
-    server.bind(1, SERVER)
-    client.bind(1, CLIENT)
-    client.want(1, CLIENT, SERVER)
-    client.await_active(SERVER)
-    return client, server
+    return with_flow(lab, CLIENT, SERVER)
 
 
 def unknown(number: int) -> str:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from controller_lab import REQUEST, Lab, Starter
+from controller_lab import REQUEST, Lab, Starter, with_flow
 from fakewrapper import FakeWrapper
 
 from ivc import someip
@@ -19,12 +19,7 @@ CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
 
 
 def relayed(lab: Lab) -> tuple[FakeWrapper, FakeWrapper]:
-    server, client = lab.wrapper(2), lab.wrapper(1)
-    server.bind(1, SERVER)
-    client.bind(1, CLIENT)
-    client.want(1, CLIENT, SERVER)
-    client.await_active(SERVER)
-    return client, server
+    return with_flow(lab, CLIENT, SERVER)
 
 
 def test_every_message_is_counted_by_service_and_method(start: Starter) -> None:

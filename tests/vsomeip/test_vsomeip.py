@@ -33,7 +33,7 @@ from typing import Any
 import pytest
 
 from ivc.lab.hosts import Host, Lab, Mode, available_mode, stop
-from ivc.lab.wire import WireCounter
+from ivc.lab.wire import Counts, WireCounter
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = Path(os.environ.get("IVC_LIBRARY", ROOT / "build" / "libivcsock.so"))
@@ -419,13 +419,36 @@ def paths(sockets: list[dict[str, Any]], scenario: Scenario) -> dict[str, tuple[
 # ---- the tests -------------------------------------------------------------------------------
 
 
-@each(SCENARIOS)
-def test_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
+def over_the_network(lab: Lab, folder: Path, scenario: Scenario) -> tuple[Pair, Counts]:
+    """The pair, ended well, and all that has crossed the bridge."""
     with wire(lab) as counter:
-        with running(lab, tmp_path, scenario) as pair:
+        with running(lab, folder, scenario) as pair:
             pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
         crossed = counter.read()
     assert problems(scenario, pair) == []
+    return pair, crossed
+
+
+def on_rings(
+    lab: Lab, folder: Path, scenario: Scenario, path: str
+) -> tuple[Counts, Counts, dict[str, tuple[str, ...]]]:
+    """What had crossed the bridge once settled and at the end, and the paths at the end."""
+    with (
+        wire(lab) as counter,
+        controller(lab, folder, scenario, path) as run_dir,
+        running(lab, folder, scenario, run_dir) as pair,
+    ):
+        pair.wait(lambda: scenario.received(pair) >= SETTLED, "first messages")
+        before = counter.read()
+        pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
+        after, sockets = counter.read(), status(run_dir)["sockets"]
+    assert problems(scenario, pair) == []
+    return before, after, paths(sockets, scenario)
+
+
+@each(SCENARIOS)
+def test_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
+    pair, crossed = over_the_network(lab, tmp_path, scenario)
     assert crossed.drops == 0
     assert crossed.udp_bytes >= scenario.payload_bytes(pair)
 
@@ -433,42 +456,20 @@ def test_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
 @pytest.mark.parametrize("path", ["direct", "relay"])
 @each(SCENARIOS)
 def test_on_rings(lab: Lab, tmp_path: Path, scenario: Scenario, path: str) -> None:
-    with (
-        wire(lab) as counter,
-        controller(lab, tmp_path, scenario, path) as run_dir,
-        running(lab, tmp_path, scenario, run_dir) as pair,
-    ):
-        pair.wait(lambda: scenario.received(pair) >= SETTLED, "first messages")
-        before = counter.read()
-        pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
-        after, sockets = counter.read(), status(run_dir)["sockets"]
-    assert problems(scenario, pair) == []
-    assert set(paths(sockets, scenario).values()) == {(path,)}
+    before, after, taken = on_rings(lab, tmp_path, scenario, path)
+    assert set(taken.values()) == {(path,)}
     assert after.drops == 0
     assert after.udp_packets - before.udp_packets <= STRAY * (ENOUGH - SETTLED)
 
 
 @each(RELIABLE)
 def test_reliable_endpoints_over_the_network(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
-    with wire(lab) as counter:
-        with running(lab, tmp_path, scenario) as pair:
-            pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
-        crossed = counter.read()
-    assert problems(scenario, pair) == []
+    pair, crossed = over_the_network(lab, tmp_path, scenario)
     assert crossed.tcp_bytes >= scenario.payload_bytes(pair)
 
 
 @each(RELIABLE)
 def test_reliable_endpoints_on_rings(lab: Lab, tmp_path: Path, scenario: Scenario) -> None:
-    with (
-        wire(lab) as counter,
-        controller(lab, tmp_path, scenario, "direct") as run_dir,
-        running(lab, tmp_path, scenario, run_dir) as pair,
-    ):
-        pair.wait(lambda: scenario.received(pair) >= SETTLED, "first messages")
-        before = counter.read()
-        pair.wait(lambda: scenario.received(pair) >= ENOUGH, "messages")
-        after, sockets = counter.read(), status(run_dir)["sockets"]
-    assert problems(scenario, pair) == []
-    assert paths(sockets, scenario)["client"] == ("direct",), sockets
+    before, after, taken = on_rings(lab, tmp_path, scenario, "direct")
+    assert taken["client"] == ("direct",)
     assert (after.tcp_bytes - before.tcp_bytes, after.drops) == (0, 0)
