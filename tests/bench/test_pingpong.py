@@ -15,7 +15,7 @@ NOT_WORSE = 1.0
 
 @pytest.fixture(scope="module")
 def figures() -> list[Figures]:
-    return measure(Settings(count=3000))
+    return measure(Settings(count=1500))
 
 
 def test_every_message_comes_back_once(figures: list[Figures]) -> None:

@@ -72,10 +72,11 @@ def test_a_flood_by_ring_does_not_slow_a_client_outside(field_maker: FieldMaker)
     ):
         served_by = Program(process, words)
         assert served_by.line() == "ready\n"
-        goes_first(served_by)
-        goes_first(flood)
         flood.order("go")
         field.await_path("direct", [(flood, f"{ADDRESSES['adas']}:30509")])
+        # Only now: with both processors taken, the controller had next to no time for the flow.
+        goes_first(served_by)
+        goes_first(flood)
         for _ in range(ROUNDS):
             flood.order("pause")
             time.sleep(0.05)
