@@ -1,44 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scenario once more between PVH guests: for function, since emulation there is twofold."""
+"""The scenario once more with PVH guests: for function, since emulation there is twofold."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from ivc.lab.control import CLIENT_HOST
 from ivc.lab.hosts import LabError
 from ivc.lab.xen.lab import GUESTS, XenLab
 from ivc.lab.xen.results import Run, as_table
 from ivc.lab.xen.scenario import Settings, show
 from ivc.lab.xen.ways import Way
 
-# A boot of its own takes minutes, and the emulator resets PVH guests now and then.
-pytestmark = pytest.mark.full
+SETTINGS = Settings((Way.DIRECT, Way.RELAY), rounds=1, calls=150)
+TRIES = 3
 
-SETTINGS = Settings((Way.DIRECT, Way.RELAY), rounds=1, calls=500)
+# While a flow is set up calls go by the vif: some ten, of 150.
+ON_VIF = 0.2
 
 
-@pytest.mark.parametrize("name", GUESTS)
-def test_the_guests_are_pvh(other_lab: XenLab, name: str) -> None:
-    assert other_lab.domU(name).shell("cat /sys/hypervisor/guest_type") == "PVH"
+@pytest.fixture(
+    scope="module",
+    params=[
+        # A paravirtual guest at the other end: every flow has a region of either.
+        pytest.param((CLIENT_HOST,), id="one"),
+        pytest.param(tuple(GUESTS), id="both", marks=pytest.mark.full),
+    ],
+)
+def pvh(lab: XenLab, request: pytest.FixtureRequest) -> XenLab:
+    """The laboratory with guests of the other type, which it keeps: see conftest.py."""
+    live_anew(lab, request.param, 'type = "pvh"\n')
+    for name in request.param:
+        assert lab.domU(name).shell("cat /sys/hypervisor/guest_type") == "PVH"
+    return lab
+
+
+def live_anew(lab: XenLab, names: Sequence[str], settings: str) -> None:
+    for name in names:
+        lab.domU(name).destroy()
+        lab.domU(name).start(settings)
+    for name in names:
+        lab.domU(name).wait_until_up()
 
 
 def shown(lab: XenLab) -> list[Run]:
-    """The scenario; once more if a guest was reset meanwhile.
+    """The scenario; again if a guest was reset meanwhile.
 
     PVH guests in an emulator are now and then (triple fault), some before any program has run.
     """
-    before = [lab.domU(name).domid() for name in GUESTS]
-    try:
-        return show(lab, SETTINGS)
-    except LabError:
-        for name in GUESTS:
-            lab.domU(name).wait_until_up()
-        if [lab.domU(name).domid() for name in GUESTS] == before:
-            raise
-        return show(lab, SETTINGS)
+    for _ in range(TRIES - 1):
+        before = [lab.domU(name).domid() for name in GUESTS]
+        try:
+            return show(lab, SETTINGS)
+        except LabError:
+            for name in GUESTS:
+                lab.domU(name).wait_until_up()
+            if [lab.domU(name).domid() for name in GUESTS] == before:
+                raise
+    return show(lab, SETTINGS)
 
 
-def test_nothing_is_lost_and_memory_carries_it(other_lab: XenLab) -> None:
-    runs = shown(other_lab)
+def test_nothing_is_lost_and_memory_carries_it(pvh: XenLab) -> None:
+    runs = shown(pvh)
     print(as_table(runs))
-    assert [run for run in runs if not run.good] == []
+    assert [run for run in runs if run.lost or run.spoiled or run.outside_lost] == []
+    assert [run for run in runs if run.vif_fraction > ON_VIF] == []
