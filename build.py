@@ -27,6 +27,7 @@ BUILD = ROOT / "build"
 LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 BARE_RING = BUILD / "bare_ring"
+CALLS = BUILD / "calls"
 COUNTER = BUILD / "count_sent.so"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
@@ -158,6 +159,7 @@ def build() -> None:
     _make_binding()
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
     _make_program(BARE_RING, ROOT / "bench" / "bare_ring.c", *bare_ring_arguments())
+    _make_program(CALLS, ROOT / "bench" / "calls.c")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 

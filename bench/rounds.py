@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.cases import Case, Pattern, Transport
@@ -42,11 +42,12 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`idle`: the processors' idle share when each round began."""
+    """`idle`: the processors' idle share when each round began. `instructions`: if counted."""
 
     series: Series
     idle: tuple[float, ...]
     seconds: float
+    instructions: Mapping[str, float] = field(default_factory=dict)
 
 
 def measure(

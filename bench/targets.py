@@ -7,8 +7,9 @@ In names, b is veth and bridge, d the bare ring spinning, x IVC through unmodifi
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bench.cases import WAITS, Case, Mode, Pattern, Transport, on, veth
 from bench.pingpong import Run
@@ -41,9 +42,25 @@ class Target:
         return f">= {self.at_least:g}" if self.at_most is None else f"<= {self.at_most:g}"
 
 
-def targets(series: Series) -> list[Target]:
-    """All of them, those of cases that were left out without values."""
-    return [target for part in (_times, _floods, _sparing) for target in part(series)]
+NOT_HERE = (
+    ("asyncio client, saved a call: (b - x) / (b - d)", 0.8, None),
+    ("idle process, 50 attached sockets: CPU, %", None, 0.1),
+    ("flow set-up, controller idle: p50, ms", None, 1),
+    ("flow set-up, controller idle: p99, ms", None, 10),
+    ("64 nodes, 2,000 services, 1,000 flows: plan, s", None, 1),
+    ("64 nodes, 2,000 services, 1,000 flows: set-up, s", None, 10),
+    ("64 nodes, 2,000 services, 1,000 flows: RSS, MiB", None, 200),
+)
+"""Targets this bench has no measurement for: name, at least, at most."""
+
+
+def targets(
+    series: Series, instructions: Mapping[str, float] = MappingProxyType({})
+) -> list[Target]:
+    """All of them, without values those of cases that were left out."""
+    found = [target for part in (_times, _floods, _sparing) for target in part(series)]
+    found += _calls(instructions)
+    return found + [_target(name, (), least, most) for name, least, most in NOT_HERE]
 
 
 def _p50(run: Run) -> float:
@@ -151,3 +168,12 @@ def _sparing(series: Series) -> Iterator[Target]:
     times = ([_p50(run) for run in runs] for runs in rows)
     saved = tuple((b - x) / (b - d) for b, x, d in times if b != d)
     yield _target("epoll client, saved a call: (b - x) / (b - d)", saved, at_least=0.8)
+
+
+def _calls(instructions: Mapping[str, float]) -> Iterator[Target]:
+    """What bench/instructions.py counts."""
+    for protocol in ("udp", "tcp"):
+        for call in ("send", "receive"):
+            counted = instructions.get(f"{protocol} unmatched {call}")
+            name = f"{protocol} {call}, socket of no plan: instructions more"
+            yield _target(name, () if counted is None else (counted,), at_most=60)
