@@ -99,20 +99,26 @@ def on(case: Case, transport: Transport, mode: Mode = Mode.BLOCK) -> Case:
 
 def cases(quick: bool) -> list[Case]:
     """All of them, each once. Quick: what has a target, and every transport in every pattern."""
-    found = [*_transports(), *_waits(quick), *_sizes(quick), *_sockets()]
+    found = [*_transports(quick), *_waits(quick), *_sizes(quick), *_sockets()]
     return list(dict.fromkeys(found))
 
 
-def _transports() -> Iterator[Case]:
+def _transports(quick: bool) -> Iterator[Case]:
     for pattern in Pattern:
-        for protocol in ("udp",) if pattern is Pattern.BATCHED else ("udp", "tcp"):
-            case = veth(protocol, pattern)
-            yield case
-            yield from (on(case, one) for one in (Transport.LOOPBACK, Transport.UNIX))
-            yield on(case, Transport.RING)
-            yield from (on(case, Transport.IVC, mode) for mode in Mode)
-            if protocol == "udp":
-                yield on(case, Transport.RELAY, Mode.ADAPTIVE)
+        yield from _every_transport(veth("udp", pattern))
+        if pattern is Pattern.PING_PONG or (pattern is not Pattern.BATCHED and not quick):
+            yield from _every_transport(veth("tcp", pattern))
+        yield on(veth("udp", pattern), Transport.RELAY, Mode.ADAPTIVE)
+    if quick:
+        for pattern, mode in ((Pattern.ONE_WAY, Mode.SPIN), (Pattern.PACED, Mode.ADAPTIVE)):
+            case = veth("tcp", pattern)
+            yield from (case, on(case, Transport.IVC, mode))
+
+
+def _every_transport(case: Case) -> Iterator[Case]:
+    yield case
+    yield from (on(case, one) for one in (Transport.LOOPBACK, Transport.UNIX, Transport.RING))
+    yield from (on(case, Transport.IVC, mode) for mode in Mode)
 
 
 def _waits(quick: bool) -> Iterator[Case]:

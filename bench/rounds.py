@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class Effort:
     bytes: int = 64 << 20
     idle_seconds: float = 4.0
     """so long a round waits for the processors to be idle"""
+    seconds: float = math.inf
+    """for all rounds: none is begun that would end later"""
 
     def count(self, case: Case) -> int:
         """Round trips or messages of one run."""
@@ -62,6 +65,10 @@ def measure(
     idle = []
     with ground() as lab:
         for number in range(1, rounds + 1):
+            spent = time.monotonic() - began
+            if number > 1 and spent * number / (number - 1) > effort.seconds:
+                say(f"{number - 1} round(s) must do: the machine is slow, or has much else to do")
+                break
             idle.append(wait_until_idle(effort.idle_seconds))
             say(f"round {number} of {rounds}, the processors {idle[-1]:.0%} idle before it ...")
             for case, runs in series.items():

@@ -91,6 +91,14 @@ def test_both_tables_have_a_line_for_each(measured: Measured) -> None:
     assert len(text.splitlines()) >= len(measured.series) + len(targets(measured.series))
 
 
+def test_no_round_is_begun_that_would_end_too_late() -> None:
+    said: list[str] = []
+    case = on(veth("udp", Pattern.PING_PONG), Transport.RING)
+    brief = Effort(round_trips=10, idle_seconds=0, seconds=0.01)
+    assert len(measure([case], 3, brief, said.append).idle) == 1
+    assert "1 round(s) must do" in said[-1]
+
+
 # ---- targets ------------------------------------------------------------------------------------
 
 NATIVE = veth("udp", Pattern.PING_PONG)
