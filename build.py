@@ -26,13 +26,16 @@ PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "build"
 LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
+BARE_RING = BUILD / "bare_ring"
+CALLS = BUILD / "calls"
 COUNTER = BUILD / "count_sent.so"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
 WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "faults", "relay")]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
-_PASSED_ON = ("demo", "conformance", "xen", "test", "full")  # verbs whose arguments are another's
+# Verbs whose arguments are another's.
+_PASSED_ON = ("demo", "bench", "conformance", "xen", "test", "full")
 
 # What starts the controller in dom0: file, mode, place. Devices and modules as in a guest.
 PACKAGING = ROOT / "packaging"
@@ -109,6 +112,7 @@ def _arguments() -> argparse.Namespace:
             sub.add_argument("--cc", default="gcc", help="the compiler (default %(default)s)")
 
     verb("demo", demo, "unmodified SOME/IP programs, over the network and over shared memory")
+    verb("bench", bench, "IVC beside veth, loopback, AF_UNIX and the bare ring, and its targets")
     verb("conformance", conformance, "CPython's own tests, natively and wrapped, compared")
     verb("xen", xen, "boot a real Xen with two guests in QEMU; arguments go to ivc.lab.xen")
     verb("test", test, "all tests; arguments go to pytest")
@@ -154,6 +158,8 @@ def build() -> None:
     _make_library()
     _make_binding()
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
+    _make_program(BARE_RING, ROOT / "bench" / "bare_ring.c", *bare_ring_arguments())
+    _make_program(CALLS, ROOT / "bench" / "calls.c")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 
@@ -161,6 +167,12 @@ def demo(options: argparse.Namespace) -> None:
     build()
     os.chdir(ROOT)
     os.execv(PYTHON, [str(PYTHON), "-m", "ivc.lab.demo", *options.rest])
+
+
+def bench(options: argparse.Namespace) -> None:
+    build()
+    os.chdir(ROOT)
+    os.execv(PYTHON, [str(PYTHON), "-m", "bench", *options.rest])
 
 
 def conformance(options: argparse.Namespace) -> None:
@@ -332,8 +344,14 @@ def _make_binding() -> None:
     _run([PYTHON, "-m", "ivc.shm.build_core", *COMPILE], quiet=True)
 
 
+def bare_ring_arguments() -> list[str]:
+    """What makes a compiler put the ring into a program."""
+    return [f"-I{ROOT / 'core'}", str(ROOT / "core" / "ring.c")]
+
+
 def _make_program(target: Path, source: Path, *flags: str) -> None:
-    if _outdated(target, [source]):
+    parts = [*source.parent.glob("*.h"), *map(Path, flags)]  # of flags, those that are files
+    if _outdated(target, [source, *parts]):
         _say(f"compile {target.relative_to(ROOT)}")
         _compile(target, [*flags, source])
 

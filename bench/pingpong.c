@@ -1,24 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * UDP or TCP ping-pong in plain C, the way programs wait for sockets: blocking
+ * Messages over UDP, TCP or AF_UNIX in plain C, the way programs wait for sockets: blocking
  * recvfrom, poll, select, epoll (level and edge). It knows nothing of IVC; the
  * same binary is measured with and without the wrapper.
  *
  *   pingpong server ADDRESS PORT [options]
  *   pingpong client ADDRESS PORT SERVER PORT [options]
  *
+ * ADDRESS is an IPv4 address, or a folder: then the sockets are AF_UNIX, PORT in that folder.
+ *
  *   --wait blocking|poll|select|epoll|epoll-et
  *   --tcp          a connection instead of datagrams
  *   --cpu N        stay on this processor
- *   --count N      round trips, fewer if SIGINT comes before (client)
+ *   --one-way      the server counts instead of answering
+ *   --batch        one way, many a system call: sendmmsg and recvmmsg (datagrams)
+ *   --warm N       so many round trips, a millisecond apart, before all else
+ *   --sockets N    so many more sockets, idle, in the epoll set
+ *   --count N      round trips or messages, fewer round trips if SIGINT comes before (client)
  *   --pause N      microseconds between two round trips (client)
- *   --size N       payload bytes, at least 8 (client)
+ *   --size N       payload bytes, at least 8 (client; a server that counts is told, too)
  *   --numbered     sizes vary and every byte follows from the number (client)
+ *   --peer PID     the server: its CPU time is counted, too (client)
  *
  * Every payload begins with its number. The client prints one JSON object:
- *   {"sent":..,"received":..,"lost":..,"strange":..,"rtt_us":{"p50":..,"p99":..}}
- * `strange` counts answers that came late, twice or damaged. The first tenth of
- * the round trips, 1000 at most, is for warming up and not in rtt_us.
+ *   {"sent":..,"received":..,"lost":..,"strange":..,"rtt_us":{"p50":..,"p90":..,"p99":..},
+ *    "msgs_per_s":..,"cpu_us_per_msg":..}
+ * `strange` counts answers that came late, twice or damaged. A round trip is two messages.
+ * Without --warm the first tenth of the round trips, 1000 at most, is for warming up and not in
+ * the figures.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,7 +35,6 @@
 #include <getopt.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,15 +42,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-#define LARGEST 65507u
+#include "measure.h"
+
+#define LARGEST_DATAGRAM 65507u
+#define LARGEST 65536u
 #define SMALLEST 8u
 #define ANSWER_MS 1000
+#define WARM_PAUSE_US 1000
+#define BATCH 32u
+#define END_SIZE 1u /* of the datagram that asks how many came */
+#define END_PAUSE_US 100
 
 enum wait { BLOCKING, POLL, SELECT, EPOLL, EPOLL_ET };
 
@@ -54,8 +70,23 @@ struct options {
     uint32_t count;
     uint32_t pause_us;
     uint32_t size;
+    uint32_t warm;
+    uint32_t sockets;
+    pid_t peer;
     bool numbered;
     bool tcp;
+    bool one_way;
+    bool batch;
+};
+
+/* Where a socket is. */
+struct place {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in inet;
+        struct sockaddr_un local;
+    };
+    socklen_t size;
 };
 
 struct waiter {
@@ -67,87 +98,109 @@ struct waiter {
 
 static volatile sig_atomic_t told_to_stop;
 
-static void fail(const char *what)
+static struct place address(const char *ip, const char *port)
 {
-    perror(what);
-    exit(1);
-}
+    struct place a = {.inet = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))},
+                      .size = sizeof a.inet};
 
-static double now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static struct sockaddr_in address(const char *ip, const char *port)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-
-    if (inet_pton(AF_INET, ip, &a.sin_addr) != 1) {
-        fprintf(stderr, "pingpong: no IPv4 address: %s\n", ip);
-        exit(2);
+    if (ip[0] == '/') {
+        a = (struct place){.local = {.sun_family = AF_UNIX}, .size = sizeof a.local};
+        if (snprintf(a.local.sun_path, sizeof a.local.sun_path, "%s/%s", ip, port) <
+            (int)sizeof a.local.sun_path)
+            return a;
+    } else if (inet_pton(AF_INET, ip, &a.inet.sin_addr) == 1) {
+        return a;
     }
-    return a;
+    fprintf(stderr, "pingpong: no IPv4 address, and no folder with a short name: %s\n", ip);
+    exit(2);
 }
 
 /* ---- waiting ------------------------------------------------------------- */
 
-static int bound(struct sockaddr_in local, int type)
+static int bound(const struct place *local, int type)
 {
-    int fd = socket(AF_INET, type, 0), on = 1;
+    int fd = socket(local->any.sa_family, type, 0), on = 1;
 
+    if (local->any.sa_family == AF_UNIX)
+        (void)unlink(local->local.sun_path);
     if (fd < 0 ||
         (type == SOCK_STREAM && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) ||
-        bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
+        bind(fd, &local->any, local->size) < 0)
         fail("bind");
     return fd;
 }
 
-/* The server's connection with its one client (no `server`), or the client's. */
-static int connection(struct sockaddr_in local, const struct sockaddr_in *server)
+static int accepted(int listener)
 {
+    int fd;
+
+    if (listen(listener, 1) < 0)
+        fail("listen");
+    puts("ready");
+    fflush(stdout);
+    fd = accept(listener, NULL, NULL);
+    if (fd < 0)
+        fail("accept");
+    close(listener);
+    return fd;
+}
+
+/* The server's connection with its one client (no `server`), or the client's. */
+static int connection(struct place local, const struct place *server)
+{
+    bool inet = local.any.sa_family == AF_INET;
     int fd, on = 1;
 
-    if (server)
-        local.sin_port = 0; /* many runs in a row: no port waits for the last one's end */
-    fd = bound(local, SOCK_STREAM);
-    if (server) {
-        if (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0)
-            fail("connect");
-    } else {
-        int listener = fd;
-
-        if (listen(listener, 1) < 0)
-            fail("listen");
-        puts("ready");
-        fflush(stdout);
-        fd = accept(listener, NULL, NULL);
-        if (fd < 0)
-            fail("accept");
-        close(listener);
-    }
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+    if (server && inet)
+        local.inet.sin_port = 0; /* many runs in a row: no port waits for the last one's end */
+    fd = bound(&local, SOCK_STREAM);
+    if (!server)
+        fd = accepted(fd);
+    else if (connect(fd, &server->any, server->size) < 0)
+        fail("connect");
+    if (inet && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
         fail("connection");
     return fd;
 }
 
-static struct waiter waiter_open(struct sockaddr_in local, const struct sockaddr_in *server,
+static void add(const struct waiter *w, int fd)
+{
+    struct epoll_event ev = {.events = EPOLLIN | (w->wait == EPOLL_ET ? EPOLLET : 0u)};
+
+    if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
+        fail("epoll");
+}
+
+static void add_idle(const struct waiter *w, struct place local, uint32_t sockets)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        fail("limit");
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        fail("limit");
+    local.inet.sin_port = 0;
+    for (uint32_t i = 0; i < sockets; i++)
+        add(w, bound(&local, SOCK_DGRAM));
+}
+
+static struct waiter waiter_open(struct place local, const struct place *server,
                                  const struct options *o)
 {
-    enum wait wait = o->wait;
-    struct waiter w = {.fd = o->tcp ? connection(local, server) : bound(local, SOCK_DGRAM),
+    struct waiter w = {.fd = o->tcp ? connection(local, server) : bound(&local, SOCK_DGRAM),
                        .epfd = -1,
-                       .wait = wait,
+                       .wait = o->wait,
                        .tcp = o->tcp};
-    struct epoll_event ev = {.events = EPOLLIN | (wait == EPOLL_ET ? EPOLLET : 0u)};
 
-    if (wait == EPOLL || wait == EPOLL_ET) {
-        w.epfd = epoll_create1(EPOLL_CLOEXEC);
-        if (w.epfd < 0 || epoll_ctl(w.epfd, EPOLL_CTL_ADD, w.fd, &ev) < 0)
-            fail("epoll");
-    }
+    if (w.wait != EPOLL && w.wait != EPOLL_ET)
+        return w;
+    w.epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (w.epfd < 0)
+        fail("epoll");
+    add(&w, w.fd);
+    if (o->sockets > 0)
+        add_idle(&w, local, o->sockets);
     return w;
 }
 
@@ -176,31 +229,30 @@ static bool ready(const struct waiter *w, int timeout_ms)
 }
 
 /* Receive one datagram; -1 when time is up. */
-static ssize_t receive(const struct waiter *w, void *data, struct sockaddr_in *from, int timeout_ms)
+static ssize_t receive(const struct waiter *w, void *data, struct place *from, int timeout_ms)
 {
-    socklen_t length = sizeof *from;
     ssize_t n;
 
+    from->size = sizeof from->local;
     if (w->wait == BLOCKING)
-        return recvfrom(w->fd, data, LARGEST, 0, (struct sockaddr *)from, &length);
+        return recvfrom(w->fd, data, LARGEST, 0, &from->any, &from->size);
     if (w->wait != EPOLL_ET && !ready(w, timeout_ms))
         return -1;
     /* Edge-triggered programs read until EAGAIN before they wait again. */
-    while ((n = recvfrom(w->fd, data, LARGEST, MSG_DONTWAIT, (struct sockaddr *)from, &length)) <
-           0) {
+    while ((n = recvfrom(w->fd, data, LARGEST, MSG_DONTWAIT, &from->any, &from->size)) < 0) {
         if (errno != EAGAIN || !ready(w, timeout_ms))
             return -1;
-        length = sizeof *from;
+        from->size = sizeof from->local;
     }
     return n;
 }
 
 static void put(const struct waiter *w, const unsigned char *data, size_t size,
-                const struct sockaddr_in *to)
+                const struct place *to)
 {
     while (size > 0) {
         ssize_t n = w->tcp ? send(w->fd, data, size, 0)
-                           : sendto(w->fd, data, size, 0, (const struct sockaddr *)to, sizeof *to);
+                           : sendto(w->fd, data, size, 0, &to->any, to->size);
         if (n < 0)
             fail("send");
         data += n;
@@ -209,16 +261,16 @@ static void put(const struct waiter *w, const unsigned char *data, size_t size,
 }
 
 /* Receive one message: a datagram, or `size` bytes of a connection. */
-static ssize_t receive_message(const struct waiter *w, unsigned char *data, size_t size)
+static ssize_t receive_message(const struct waiter *w, unsigned char *data, size_t size,
+                               struct place *from, int timeout_ms)
 {
-    struct sockaddr_in from;
     size_t got = 0;
     ssize_t n;
 
     if (!w->tcp)
-        return receive(w, data, &from, ANSWER_MS);
+        return receive(w, data, from, timeout_ms);
     for (; got < size; got += (size_t)n) {
-        n = receive(w, data + got, &from, ANSWER_MS);
+        n = receive(w, data + got, from, timeout_ms);
         if (n <= 0)
             return -1;
     }
@@ -227,26 +279,118 @@ static ssize_t receive_message(const struct waiter *w, unsigned char *data, size
 
 /* ---- server -------------------------------------------------------------- */
 
-static void serve(struct sockaddr_in local, const struct options *o)
+/* The connection has ended; what was counted of it is still to be read. */
+static void stay(void)
+{
+    for (;;)
+        pause();
+}
+
+static void failed_to_receive(void)
+{
+    if (errno != EINTR && errno != EAGAIN)
+        fail("receive");
+}
+
+static void echo(const struct waiter *w, unsigned char *data)
+{
+    struct place from;
+    ssize_t n = receive(w, data, &from, -1);
+
+    if (n == 0 && w->tcp)
+        stay();
+    else if (n >= 0)
+        put(w, data, (size_t)n, &from);
+    else
+        failed_to_receive();
+}
+
+/* Answer the first messages, which are to find everything set up. */
+static void answer_first(const struct waiter *w, unsigned char *data, const struct options *o)
+{
+    struct place from;
+
+    for (uint32_t i = 0; i < o->warm; i++) {
+        ssize_t n = receive_message(w, data, o->size, &from, -1);
+        if (n > 0)
+            put(w, data, (size_t)n, &from);
+    }
+}
+
+static void tell(const struct waiter *w, uint64_t seen, const struct place *to)
+{
+    unsigned char answer[sizeof seen];
+
+    memcpy(answer, &seen, sizeof seen);
+    put(w, answer, sizeof answer, to);
+}
+
+/* Count datagrams, or bytes of a connection, and tell at its end. */
+static void count(const struct waiter *w, unsigned char *data)
+{
+    struct place from;
+    uint64_t seen = 0;
+
+    for (;;) {
+        ssize_t n = receive(w, data, &from, -1);
+        if (n == (w->tcp ? 0 : END_SIZE)) {
+            tell(w, seen, &from);
+            if (w->tcp)
+                stay();
+        } else if (n > 0) {
+            seen += w->tcp ? (uint64_t)n : 1;
+        } else {
+            failed_to_receive();
+        }
+    }
+}
+
+static void count_batches(const struct waiter *w)
+{
+    static unsigned char data[BATCH][2048];
+    struct place from[BATCH];
+    struct iovec parts[BATCH];
+    struct mmsghdr batch[BATCH];
+    uint64_t seen = 0;
+
+    for (;;) {
+        for (unsigned i = 0; i < BATCH; i++) {
+            parts[i] = (struct iovec){data[i], sizeof data[i]};
+            batch[i].msg_hdr = (struct msghdr){.msg_name = &from[i].any,
+                                               .msg_namelen = sizeof from[i].local,
+                                               .msg_iov = &parts[i],
+                                               .msg_iovlen = 1};
+        }
+        int n = recvmmsg(w->fd, batch, BATCH, MSG_WAITFORONE, NULL);
+        if (n < 0)
+            failed_to_receive();
+        for (int i = 0; i < n; i++) {
+            from[i].size = batch[i].msg_hdr.msg_namelen;
+            if (batch[i].msg_len == END_SIZE)
+                tell(w, seen, &from[i]);
+            else
+                seen++;
+        }
+    }
+}
+
+static void serve(struct place local, const struct options *o)
 {
     static unsigned char data[LARGEST];
     struct waiter w = waiter_open(local, NULL, o);
-    struct sockaddr_in from;
-    ssize_t n;
 
     if (!o->tcp) {
         puts("ready");
         fflush(stdout);
     }
-    for (;;) {
-        n = receive(&w, data, &from, -1);
-        while (n == 0 && o->tcp)
-            pause(); /* the connection has ended; what was counted of it is still to be read */
-        if (n >= 0)
-            put(&w, data, (size_t)n, &from);
-        else if (errno != EINTR && errno != EAGAIN)
-            fail("receive");
-    }
+    if (o->one_way || o->batch)
+        answer_first(&w, data, o);
+    if (o->batch)
+        count_batches(&w);
+    if (o->one_way)
+        count(&w, data);
+    for (;;)
+        echo(&w, data);
 }
 
 /* ---- client -------------------------------------------------------------- */
@@ -264,31 +408,11 @@ static void fill(unsigned char *data, uint32_t number, uint32_t size, const stru
             data[i] = (unsigned char)(number * 31u + i);
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static void report(uint32_t sent, uint32_t received, uint32_t strange, double *rtt, size_t n)
-{
-    double p50 = 0, p99 = 0;
-
-    if (n > 0) {
-        qsort(rtt, n, sizeof *rtt, compare);
-        p50 = rtt[n / 2];
-        p99 = rtt[n * 99 / 100];
-    }
-    printf("{\"sent\": %u, \"received\": %u, \"lost\": %u, \"strange\": %u, "
-           "\"rtt_us\": {\"p50\": %.3f, \"p99\": %.3f}}\n",
-           sent, received, sent - received, strange, p50, p99);
-}
-
 /* One round trip; false when its answer did not come. Counts strange answers. */
-static bool round_trip(const struct waiter *w, const struct sockaddr_in *server, uint32_t number,
+static bool round_trip(const struct waiter *w, const struct place *server, uint32_t number,
                        uint32_t *strange, const struct options *o)
 {
+    struct place from;
     static unsigned char out[LARGEST], in[LARGEST];
     uint32_t size = size_of(number, o);
     double until = now_us() + ANSWER_MS * 1e3;
@@ -296,7 +420,7 @@ static bool round_trip(const struct waiter *w, const struct sockaddr_in *server,
 
     fill(out, number, size, o);
     put(w, out, size, server);
-    while ((n = receive_message(w, in, size)) >= 0 || errno == EINTR) {
+    while ((n = receive_message(w, in, size, &from, ANSWER_MS)) >= 0 || errno == EINTR) {
         if (n == (ssize_t)size && memcmp(in, out, size) == 0)
             return true;
         *strange += n >= 0;
@@ -306,43 +430,125 @@ static bool round_trip(const struct waiter *w, const struct sockaddr_in *server,
     return false;
 }
 
+static void ping_pong(const struct waiter *w, const struct place *server, const struct options *o,
+                      struct outcome *out)
+{
+    uint32_t tenth = o->count / 10 < 1000 ? o->count / 10 : 1000, skip = o->warm > 0 ? 0 : tenth;
+    struct sample begin = sample(o->peer);
+    double first = now_us();
+
+    for (; out->sent < o->count && !told_to_stop; out->sent++) {
+        double start;
+
+        if (out->sent == skip)
+            begin = sample(o->peer);
+        if (o->pause_us > 0)
+            usleep(o->pause_us);
+        start = now_us();
+        if (!round_trip(w, server, out->sent, &out->strange, o)) {
+            fprintf(stderr, "message %u was not answered, %.1f s after the first\n", out->sent,
+                    (start - first) / 1e6);
+            continue;
+        }
+        out->received++;
+        if (out->sent >= skip)
+            out->rtt[out->n++] = now_us() - start;
+    }
+    out->took = since(begin, o->peer);
+    out->messages = 2 * (double)out->n;
+}
+
+static void put_batch(const struct waiter *w, unsigned char *data, struct place *server,
+                      const struct options *o, uint32_t n)
+{
+    struct iovec part = {data, o->size};
+    struct mmsghdr batch[BATCH];
+
+    for (uint32_t i = 0; i < n; i++)
+        batch[i].msg_hdr = (struct msghdr){.msg_name = &server->any,
+                                           .msg_namelen = server->size,
+                                           .msg_iov = &part,
+                                           .msg_iovlen = 1};
+    for (uint32_t i = 0; i < n;) {
+        int sent = sendmmsg(w->fd, batch + i, n - i, 0);
+        if (sent < 0)
+            fail("sendmmsg");
+        i += (uint32_t)sent;
+    }
+}
+
+/* What the server has counted. The end of datagrams may be lost as they may: it is said again. */
+static uint64_t counted(const struct waiter *w, const struct place *server)
+{
+    static const unsigned char end[END_SIZE];
+    unsigned char answer[2 * sizeof(uint64_t)]; /* more than it takes: all else is longer */
+    double until = now_us() + ANSWER_MS * 1e3;
+    uint64_t seen = 0;
+
+    if (w->tcp && shutdown(w->fd, SHUT_WR) < 0)
+        fail("shutdown");
+    do {
+        if (!w->tcp) {
+            put(w, end, sizeof end, server);
+            usleep(END_PAUSE_US);
+        }
+        if (recv(w->fd, answer, sizeof answer, w->tcp ? 0 : MSG_DONTWAIT) == sizeof seen) {
+            memcpy(&seen, answer, sizeof seen);
+            return seen;
+        }
+    } while (now_us() < until);
+    return 0;
+}
+
+static void one_way(const struct waiter *w, struct place *server, const struct options *o,
+                    struct outcome *out)
+{
+    static unsigned char data[LARGEST];
+    struct sample begin = sample(o->peer);
+    uint64_t seen;
+
+    while (out->sent < o->count) {
+        uint32_t left = o->count - out->sent, n = !o->batch ? 1 : left < BATCH ? left : BATCH;
+
+        fill(data, out->sent, o->size, o);
+        if (o->batch)
+            put_batch(w, data, server, o, n);
+        else
+            put(w, data, o->size, server);
+        out->sent += n;
+    }
+    seen = counted(w, server);
+    out->took = since(begin, o->peer);
+    out->received = (uint32_t)(w->tcp ? seen / o->size : seen);
+    out->messages = out->received;
+}
+
 static void stop(int signal)
 {
     (void)signal;
     told_to_stop = 1;
 }
 
-static void call(struct sockaddr_in local, struct sockaddr_in server, const struct options *o)
+static void call(struct place local, struct place server, const struct options *o)
 {
     struct waiter w = waiter_open(local, &server, o);
     struct timeval patience = {.tv_sec = ANSWER_MS / 1000};
-    uint32_t warm = o->count / 10 < 1000 ? o->count / 10 : 1000, received = 0, strange = 0;
-    double *rtt = calloc(o->count, sizeof *rtt);
+    struct outcome out = {.rtt = calloc(o->count, sizeof *out.rtt)};
     struct sigaction interrupt = {.sa_handler = stop, .sa_flags = SA_RESTART};
-    uint32_t number;
-    double began = now_us();
-    size_t n = 0;
 
-    if (!rtt || setsockopt(w.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+    if (!out.rtt || setsockopt(w.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
         sigaction(SIGINT, &interrupt, NULL) < 0)
         fail("client");
-    for (number = 0; number < o->count && !told_to_stop; number++) {
-        double start;
-
-        if (o->pause_us > 0)
-            usleep(o->pause_us);
-        start = now_us();
-        if (!round_trip(&w, &server, number, &strange, o)) {
-            fprintf(stderr, "message %u was not answered, %.1f s after the first\n", number,
-                    (start - began) / 1e6);
-            continue;
-        }
-        received++;
-        if (number >= warm)
-            rtt[n++] = now_us() - start;
+    for (uint32_t i = 0; i < o->warm; i++) {
+        usleep(WARM_PAUSE_US);
+        (void)round_trip(&w, &server, i, &out.strange, o);
     }
-    report(number, received, strange, rtt, n);
-    free(rtt);
+    if (o->one_way || o->batch)
+        one_way(&w, &server, o, &out);
+    else
+        ping_pong(&w, &server, o, &out);
+    report(&out);
+    free(out.rtt);
 }
 
 /* ---- command line -------------------------------------------------------- */
@@ -362,7 +568,10 @@ static struct options parse(int argc, char **argv)
         {"wait", required_argument, NULL, 'w'},  {"cpu", required_argument, NULL, 'c'},
         {"count", required_argument, NULL, 'n'}, {"size", required_argument, NULL, 's'},
         {"numbered", no_argument, NULL, 'v'},    {"tcp", no_argument, NULL, 't'},
-        {"pause", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0},
+        {"pause", required_argument, NULL, 'p'}, {"warm", required_argument, NULL, 'W'},
+        {"sockets", required_argument, NULL, 'k'}, {"peer", required_argument, NULL, 'P'},
+        {"one-way", no_argument, NULL, 'o'},     {"batch", no_argument, NULL, 'b'},
+        {NULL, 0, NULL, 0},
     };
     struct options o = {.wait = BLOCKING, .cpu = -1, .count = 10000, .size = 64};
     int option;
@@ -390,24 +599,28 @@ static struct options parse(int argc, char **argv)
         case 't':
             o.tcp = true;
             break;
+        case 'o':
+            o.one_way = true;
+            break;
+        case 'b':
+            o.batch = true;
+            break;
+        case 'W':
+            o.warm = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'k':
+            o.sockets = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'P':
+            o.peer = atoi(optarg);
+            break;
         default:
             exit(2);
         }
     }
-    o.size = o.size < SMALLEST ? SMALLEST : o.size > LARGEST ? LARGEST : o.size;
+    uint32_t most = o.tcp ? LARGEST : LARGEST_DATAGRAM;
+    o.size = o.size < SMALLEST ? SMALLEST : o.size > most ? most : o.size;
     return o;
-}
-
-static void stay_on(int cpu)
-{
-    cpu_set_t set;
-
-    if (cpu < 0)
-        return;
-    CPU_ZERO(&set);
-    CPU_SET((unsigned)cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set) < 0)
-        fail("cpu");
 }
 
 int main(int argc, char **argv)

@@ -1,197 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UDP or TCP ping-pong side by side: the same C program over veth + bridge and over rings.
+"""One case, run once: two processes of build/pingpong or the two of build/bare_ring.
 
-    .venv/bin/python -m bench.pingpong [--rounds N] [--count N] [--size N] [--wait W]... [--tcp]
-                                       [--path direct|relay]
-
-Every round runs each side once, in turn, so that a change of the machine's mood
-meets all of them. Figures are medians over the rounds; a ratio above 1 means
-that IVC is faster. `spinning` is the wrapper as it comes, `blocking` has its
-spin budget set to 0.
+`ground()` is where: two hosts behind a bridge, and a controller for direct and one for relayed
+flows. Each side stays on a processor of its own, if there are two.
 """
 
 from __future__ import annotations
 
-import argparse
-import enum
+import contextlib
 import json
 import os
-import statistics
+import re
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.cases import STREAMS, Case, Mode, Pattern, Transport
 from ivc.lab.control import (
     CLIENT_HOST,
+    LOOPBACK,
     SERVER_HOST,
     JsonObject,
     running_controller,
     wrapper_environment,
     wrapper_library,
 )
-from ivc.lab.hosts import Lab, LabError, ended_by_signals, stop
+from ivc.lab.hosts import Host, Lab, LabError, stop
 from ivc.lab.peers import common
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "build" / "pingpong"
-WAITS = ("blocking", "poll", "select", "epoll", "epoll-et")
+BARE_RING = ROOT / "build" / "bare_ring"
+RING_SIZE = "256KiB"
+"""Of datagrams' rings: with 64 KiB, as they come, those of 32 KiB and more go by the kernel."""
 _PATIENCE_SECONDS = 30.0
-
-
-class Side(enum.StrEnum):
-    """What carries the ping-pong."""
-
-    NATIVE = "native"
-    SPINNING = "spinning"
-    BLOCKING = "blocking"
+_PACE_US = 1000
+_SPIN_US = {Mode.SPIN: "1000", Mode.BLOCK: "0"}
+_ON_RINGS = {Transport.IVC: "direct", Transport.RELAY: "relay"}
+# Round trips a millisecond apart before it counts: meanwhile the controller makes the rings.
+_WARM_RINGS, _WARM = 20, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """`size` in bytes; `cpus` are the client's and the server's."""
+class Run:
+    """What the client tells; times in microseconds, None without round trips.
 
-    rounds: int = 7
-    count: int = 5000
-    size: int = 64
-    waits: tuple[str, ...] = WAITS
-    sides: tuple[Side, ...] = tuple(Side)
-    cpus: tuple[int, int] = (0, 1)
-    numbered: bool = False
-    tcp: bool = False
-    path: str = "direct"
+    `cpu_us_per_msg` is of both sides. `wire`: bytes the server's interface received for each
+    that was sent to it, headers too; None if it has no part in it.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Medians over the rounds, round-trip times in microseconds."""
-
-    wait: str
-    side: Side
-    p50: float
-    p99: float
+    p50_us: float | None
+    p90_us: float | None
+    p99_us: float | None
+    msgs_per_s: float
+    cpu_us_per_msg: float
+    sent: int
     lost: int
     strange: int
+    wire: float | None
 
 
-def measure(settings: Settings) -> list[Figures]:
-    """Run everything; raises LabError when a part does not run."""
+@contextlib.contextmanager
+def ground() -> Iterator[Lab]:
+    """Where everything runs. Raises LabError when it cannot be made."""
     members = {CLIENT_HOST: "10.77.0.1/24", SERVER_HOST: "10.77.0.2/24"}
-    with (
-        Lab(members) as lab,
-        running_controller(
-            lab, settings.path, lab.directory, promote="eager" if settings.tcp else ""
-        ),
-    ):
-        wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
-        environments: dict[Side, Mapping[str, str]] = {
-            Side.NATIVE: {},
-            Side.SPINNING: wrapped,
-            Side.BLOCKING: wrapped | {"IVC_SPIN_US": "0"},
-        }
-        figures = []
-        for wait in settings.waits:
-            runs: dict[Side, list[JsonObject]] = {side: [] for side in settings.sides}
-            for _ in range(settings.rounds):
-                for side, results in runs.items():
-                    results.append(run_once(lab, wait, environments[side], settings))
-            figures += [_figures(wait, side, results) for side, results in runs.items()]
-    return figures
+    with Lab(members) as lab, contextlib.ExitStack() as stack:
+        for path in _ON_RINGS.values():
+            folder = lab.directory / path
+            folder.mkdir()
+            stack.enter_context(running_controller(lab, path, folder, "eager", RING_SIZE))
+        yield lab
 
 
-def run_once(lab: Lab, wait: str, env: Mapping[str, str], settings: Settings) -> JsonObject:
-    """One server and one client; returns the client's report."""
-    client_cpu, server_cpu = (cpu % (os.cpu_count() or 1) for cpu in settings.cpus)
-    there = [str(lab[SERVER_HOST].address.ip), str(common.SERVER_PORT)]
-    here = [str(lab[CLIENT_HOST].address.ip), str(common.CLIENT_PORT)]
-    ways = ["--wait", wait, *(["--tcp"] if settings.tcp else [])]
-    server = lab[SERVER_HOST].popen(
-        [str(PROGRAM), "server", *there, *ways, "--cpu", str(server_cpu)],
-        env=env,
-        stdout=subprocess.PIPE,
-    )
+def run_once(lab: Lab, case: Case, count: int, numbered: bool = False) -> Run:
+    """`count` round trips or messages. Raises LabError when a part does not run."""
+    client_cpu, server_cpu = (cpu % (os.cpu_count() or 1) for cpu in (0, 1))
+    sending = ["--cpu", str(client_cpu), "--count", str(count)]
+    sending += ["--pause", str(_PACE_US)] if case.pattern is Pattern.PACED else []
+    sending += ["--numbered"] if numbered else []
+    if case.transport is Transport.RING:
+        command = [str(BARE_RING), *_pattern(case), *sending, "--server-cpu", str(server_cpu)]
+        return _run(case, _report(lab[SERVER_HOST], command, {}), None)
+    client_host, here, there = _places(lab, case)
+    env = _environment(lab, case)
+    ways = [*_pattern(case), "--wait", case.wait, "--sockets", str(case.sockets - 1)]
+    ways += ["--tcp"] if case.protocol in STREAMS else []
+    ways += ["--warm", str(_WARM_RINGS if case.transport in _ON_RINGS else _WARM)]
+    with _serving(lab, [*there, *ways, "--cpu", str(server_cpu)], env) as pid:
+        command = [str(PROGRAM), "client", *here, *there, *ways, *sending, "--peer", str(pid)]
+        before = _received_bytes(pid)
+        report = _report(client_host, command, env)
+        return _run(case, report, _received_bytes(pid) - before)
+
+
+def _pattern(case: Case) -> list[str]:
+    kinds = {Pattern.ONE_WAY: ["--one-way"], Pattern.BATCHED: ["--batch"]}
+    return ["--size", str(case.size), *kinds.get(case.pattern, [])]
+
+
+def _places(lab: Lab, case: Case) -> tuple[Host, list[str], list[str]]:
+    """The client's host; the client's address and port; the server's."""
+    ports = str(common.CLIENT_PORT), str(common.SERVER_PORT)
+    if case.transport is Transport.UNIX:
+        addresses = [str(lab.directory)] * 2
+    elif case.transport is Transport.LOOPBACK:
+        addresses = [LOOPBACK] * 2
+    else:
+        addresses = [str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST)]
+    alone = case.transport in (Transport.UNIX, Transport.LOOPBACK)
+    here, there = ([address, port] for address, port in zip(addresses, ports, strict=True))
+    return lab[SERVER_HOST if alone else CLIENT_HOST], here, there
+
+
+def _environment(lab: Lab, case: Case) -> Mapping[str, str]:
+    path = _ON_RINGS.get(case.transport)
+    if path is None:
+        return {}
+    spin = _SPIN_US.get(case.mode)
+    wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory / path)
+    return wrapped if spin is None else wrapped | {"IVC_SPIN_US": spin}
+
+
+@contextlib.contextmanager
+def _serving(lab: Lab, arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[int]:
+    command = [str(PROGRAM), "server", *arguments]
+    server = lab[SERVER_HOST].popen(command, env=env, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         if server.stdout.readline() != "ready\n":
             raise LabError(f"the ping-pong server does not start (status {server.wait()})")
-        command = [str(PROGRAM), "client", *here, *there, *ways, "--cpu", str(client_cpu)]
-        command += ["--count", str(settings.count), "--size", str(settings.size)]
-        command += ["--numbered"] if settings.numbered else []
-        return _client_report(lab, command, env)
+        yield server.pid
     finally:
         stop(server)
 
 
-def _client_report(lab: Lab, command: Sequence[str], env: Mapping[str, str]) -> JsonObject:
-    client = lab[CLIENT_HOST].popen(command, env=env, stdout=subprocess.PIPE)
+def _report(host: Host, command: Sequence[str], env: Mapping[str, str]) -> JsonObject:
+    client = host.popen(command, env=env, stdout=subprocess.PIPE)
     try:
         output, _ = client.communicate(timeout=_PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
-        raise LabError("the ping-pong client does not end") from None
+        raise LabError(f"does not end within {_PATIENCE_SECONDS:.0f} s: {command}") from None
     finally:
         stop(client)
     if client.returncode != 0:
-        raise LabError(f"the ping-pong client fails (status {client.returncode})")
+        raise LabError(f"fails (status {client.returncode}): {command}")
     report = json.loads(output)
     assert isinstance(report, dict)
     return report
 
 
-def _figures(wait: str, side: Side, results: Sequence[JsonObject]) -> Figures:
-    return Figures(
-        wait=wait,
-        side=side,
-        p50=statistics.median(result["rtt_us"]["p50"] for result in results),
-        p99=statistics.median(result["rtt_us"]["p99"] for result in results),
-        lost=sum(result["lost"] for result in results),
-        strange=sum(result["strange"] for result in results),
+def _received_bytes(pid: int) -> int:
+    """Of eth0 where process `pid` runs."""
+    text = Path(f"/proc/{pid}/net/dev").read_text()
+    line = re.search(r"^ *eth0:(.*)$", text, re.MULTILINE)
+    return int(line[1].split()[0]) if line else 0
+
+
+def _run(case: Case, report: JsonObject, received_bytes: int | None) -> Run:
+    rtt = report["rtt_us"] if case.pattern in (Pattern.PING_PONG, Pattern.PACED) else {}
+    wired = case.transport is Transport.VETH or case.transport in _ON_RINGS
+    return Run(
+        p50_us=rtt.get("p50"),
+        p90_us=rtt.get("p90"),
+        p99_us=rtt.get("p99"),
+        msgs_per_s=report["msgs_per_s"],
+        cpu_us_per_msg=report["cpu_us_per_msg"],
+        sent=report["sent"],
+        lost=report["lost"],
+        strange=report["strange"],
+        wire=received_bytes / (report["sent"] * case.size)
+        if wired and received_bytes is not None
+        else None,
     )
-
-
-def ratio(figures: Sequence[Figures], wait: str, side: Side) -> float:
-    """How many times faster `side` is than the native run, by the median of p50."""
-    p50 = {one.side: one.p50 for one in figures if one.wait == wait}
-    return p50[Side.NATIVE] / p50[side]
-
-
-def main() -> int:
-    """Measure and print a table; 0 if nothing was lost or strange."""
-    parser = argparse.ArgumentParser(prog="pingpong.py", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--wait", action="append", choices=WAITS)
-    parser.add_argument("--side", action="append", type=Side, choices=list(Side))
-    parser.add_argument("--numbered", action="store_true")
-    parser.add_argument("--tcp", action="store_true")
-    parser.add_argument("--path", choices=("direct", "relay"), default="direct")
-    options = parser.parse_args()
-    settings = Settings(
-        rounds=options.rounds,
-        count=options.count,
-        size=options.size,
-        waits=tuple(options.wait or WAITS),
-        sides=tuple(options.side or Side),
-        numbered=options.numbered,
-        tcp=options.tcp,
-        path=options.path,
-    )
-    with ended_by_signals():
-        figures = measure(settings)
-    print(
-        f"{'wait':10}{'side':10}{'p50 us':>10}{'p99 us':>10}{'ratio':>8}{'lost':>6}{'strange':>9}"
-    )
-    for one in figures:
-        times = (
-            f"{ratio(figures, one.wait, one.side):.2f}" if Side.NATIVE in settings.sides else "-"
-        )
-        print(
-            f"{one.wait:10}{one.side:10}{one.p50:10.2f}{one.p99:10.2f}"
-            f"{times:>8}{one.lost:6}{one.strange:9}"
-        )
-    return 1 if any(one.lost or one.strange for one in figures) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -41,14 +41,15 @@ def wrapper_environment(library: Path, run_dir: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_controller(
-    lab: Lab, path: str, folder: Path, promote: str = ""
+    lab: Lab, path: str, folder: Path, promote: str = "", ring: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
     """A controller in dom0, from files as a user has them; ready inside the `with` block.
 
     `path` is what it does by default: direct, relay or network; `promote` says when TCP
-    goes over rings. Its run directory is `folder`. Raises LabError if it does not get ready.
+    goes over rings; `ring` is the size of those for datagrams, as a mapping has it. Its run
+    directory is `folder`. Raises LabError if it does not get ready.
     """
-    configurations, mapping = _write_configuration(lab, folder, promote)
+    configurations, mapping = _write_configuration(lab, folder, promote, ring)
     with _started(lab, folder, [*configurations, "--mapping", mapping, "--path", path]) as process:
         yield process
 
@@ -85,15 +86,15 @@ def _started(lab: Lab, folder: Path, arguments: Sequence[str]) -> Iterator[subpr
         stop(process)
 
 
-def _write_configuration(lab: Lab, folder: Path, promote: str) -> tuple[list[str], str]:
+def _write_configuration(lab: Lab, folder: Path, promote: str, ring: str) -> tuple[list[str], str]:
     """One vsomeip file a node and a mapping of the nodes to the laboratory's hosts."""
     files = []
-    places = {}
+    places: dict[str, Sequence[str]] = {}
     for host in lab.hosts:
         file = folder / f"{host.name}.json"
         file.write_text(vsomeip_file(host.name, host.address))
         files.append(str(file))
-        places[host.name] = (_place(host),)
+        places[host.name] = (_place(host), *([f'ring = "{ring}"'] if ring else []))
     path = folder / "mapping.toml"
     path.write_text(mapping_file(places, promote))
     return files, str(path)

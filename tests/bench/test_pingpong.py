@@ -3,67 +3,98 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import statistics
+from collections.abc import Iterator
 
 import pytest
 
-from bench.pingpong import WAITS, Figures, Settings, Side, measure, ratio
+from bench.cases import WAITS, Case, Mode, Pattern, Transport, on, veth
+from bench.pingpong import Run, ground, run_once
+from bench.report import wrong
+from bench.rounds import Effort, Series, measure
+from ivc.lab.hosts import Lab
 
 SPINNING_GAIN = 15.0
 NOT_WORSE = 1.0
+ROUNDS = 5
+EFFORT = Effort(round_trips=600, idle_seconds=0)
+
+
+def ping_pong(protocol: str, wait: str) -> Case:
+    return veth(protocol, Pattern.PING_PONG, wait=wait)
+
+
+def carried_by(case: Case) -> tuple[Case, ...]:
+    return (case, *(on(case, Transport.IVC, mode) for mode in (Mode.ADAPTIVE, Mode.BLOCK)))
+
+
+def gain(series: Series, case: Case, mode: Mode) -> float:
+    """How many times faster IVC is, by the medians of p50."""
+    native, rings = (
+        statistics.median(run.p50_us or 0.0 for run in series[one])
+        for one in (case, on(case, Transport.IVC, mode))
+    )
+    return native / rings
 
 
 @pytest.fixture(scope="module")
-def figures() -> list[Figures]:
-    return measure(Settings(count=1500))
+def series() -> Series:
+    cases = [one for wait in WAITS for one in carried_by(ping_pong("udp", wait))]
+    return measure(cases, ROUNDS, EFFORT).series
 
 
-def test_every_message_comes_back_once(figures: list[Figures]) -> None:
-    assert [(one.lost, one.strange) for one in figures] == [(0, 0)] * len(figures)
-
-
-@pytest.mark.parametrize("wait", WAITS)
-def test_spinning_is_fifteen_times_faster(figures: list[Figures], wait: str) -> None:
-    assert ratio(figures, wait, Side.SPINNING) >= SPINNING_GAIN
+def test_every_message_comes_back_once(series: Series) -> None:
+    assert wrong(series) == []
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_without_spinning_it_is_no_slower(figures: list[Figures], wait: str) -> None:
-    assert ratio(figures, wait, Side.BLOCKING) >= NOT_WORSE
+def test_spinning_is_fifteen_times_faster(series: Series, wait: str) -> None:
+    assert gain(series, ping_pong("udp", wait), Mode.ADAPTIVE) >= SPINNING_GAIN
 
 
-def test_damage_of_any_size_would_show() -> None:
-    settings = Settings(rounds=1, count=2000, size=9000, numbered=True, sides=(Side.SPINNING,))
-    assert [(one.lost, one.strange) for one in measure(settings)] == [(0, 0)] * len(WAITS)
+@pytest.mark.parametrize("wait", WAITS)
+def test_without_spinning_it_is_no_slower(series: Series, wait: str) -> None:
+    assert gain(series, ping_pong("udp", wait), Mode.BLOCK) >= NOT_WORSE
 
 
 TCP_GAIN = 10.0
 
 
 def test_a_connection_gains_as_much() -> None:
-    figures = measure(Settings(count=3000, waits=("blocking", "epoll-et"), tcp=True))
-    assert [(one.lost, one.strange) for one in figures] == [(0, 0)] * len(figures)
-    for wait in ("blocking", "epoll-et"):
-        assert ratio(figures, wait, Side.SPINNING) >= TCP_GAIN
-        assert ratio(figures, wait, Side.BLOCKING) >= NOT_WORSE
+    case = ping_pong("tcp", "epoll-et")
+    series = measure(carried_by(case), ROUNDS, EFFORT).series
+    assert wrong(series) == []
+    assert gain(series, case, Mode.ADAPTIVE) >= TCP_GAIN
+    assert gain(series, case, Mode.BLOCK) >= NOT_WORSE
 
 
-def test_damage_to_a_connections_bytes_would_show() -> None:
-    settings = Settings(
-        rounds=1, count=2000, size=60000, numbered=True, sides=(Side.SPINNING,), tcp=True
-    )
-    assert [(one.lost, one.strange) for one in measure(settings)] == [(0, 0)] * len(WAITS)
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with ground() as lab:
+        yield lab
+
+
+@pytest.mark.parametrize(("protocol", "size"), [("udp", 9000), ("tcp", 60000)])
+def test_damage_of_any_size_would_show(lab: Lab, protocol: str, size: int) -> None:
+    for wait in WAITS:
+        case = veth(protocol, Pattern.PING_PONG, wait=wait, size=size)
+        run = run_once(lab, on(case, Transport.IVC, Mode.ADAPTIVE), 2000, numbered=True)
+        assert (run.lost, run.strange) == (0, 0), wait
 
 
 RELAY_AT_MOST = 4.0  # two hops are some 2.2 where each of the three processes has a CPU
 
 
-def test_the_relay_costs_little_more_than_two_hops() -> None:
+def test_the_relay_costs_little_more_than_two_hops(lab: Lab) -> None:
     """Both ends and the relay sleep. By epoll: blocking receives are at times too quick to."""
-    settings = Settings(count=3000, waits=("epoll",), sides=(Side.BLOCKING,))
-    times = {}
-    for path in ("direct", "relay"):
-        (figure,) = measure(replace(settings, path=path))
-        assert (figure.lost, figure.strange) == (0, 0)
-        times[path] = figure.p50
-    assert times["relay"] <= RELAY_AT_MOST * times["direct"], times
+    ways = [
+        on(ping_pong("udp", "epoll"), transport, Mode.BLOCK)
+        for transport in (Transport.IVC, Transport.RELAY)
+    ]
+    runs: dict[Case, list[Run]] = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way in ways:
+            runs[way].append(run_once(lab, way, 1000))
+    assert wrong(runs) == []
+    direct, relay = (statistics.median(run.p50_us or 0.0 for run in runs[way]) for way in ways)
+    assert relay <= RELAY_AT_MOST * direct

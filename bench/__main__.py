@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IVC beside what else carries messages, all in one run: times, rates, processor time.
+
+The same client and server go over veth and bridge, loopback, AF_UNIX, and over IVC through
+unmodified sockets; a program of its own drives the bare ring. Every round runs each case once, in
+turn, each side on its own processor. Then what was wanted, and whether it was met. Exit status: 0
+also when targets are missed; 1 when anything was lost or damaged that must not be.
+docs/performance.md explains the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.cases import Pattern, Transport, cases
+from bench.instructions import count_all
+from bench.report import as_json, as_text, wrong
+from bench.rounds import Effort, measure
+from ivc.errors import IvcError
+from ivc.lab.hosts import (
+    LabError,
+    Mode,
+    available_mode,
+    ended_by_signals,
+    enter_user_namespace,
+    why_no_namespaces,
+)
+
+_ROUNDS, _QUICK_ROUNDS = 7, 3
+_QUICK = Effort(
+    round_trips=1000, paced=40, messages=10_000, bytes=32 << 20, idle_seconds=0.5, seconds=45
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit status."""
+    options = _options(arguments)
+    try:
+        _need_namespaces(sys.argv[1:] if arguments is None else arguments)
+        if options.json:
+            options.json.touch()  # what cannot be written is better told before than after
+        with ended_by_signals():
+            return _bench(options)
+    except KeyboardInterrupt:
+        _say("interrupted; everything is removed")
+        return 130
+    except (IvcError, OSError) as error:
+        _say(f"error: {error}")
+        return 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="build.py bench", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer cases, 3 rounds, all within a minute"
+    )
+    parser.add_argument("--json", type=Path, metavar="F", help="also write all figures to a file")
+    parser.add_argument("--rounds", type=int, metavar="N", help="7, with --quick 3")
+    parser.add_argument(
+        "--transport", action="append", type=Transport, choices=list(Transport), help="only these"
+    )
+    parser.add_argument(
+        "--pattern", action="append", type=Pattern, choices=list(Pattern), help="only these"
+    )
+    options = parser.parse_args(arguments)
+    if options.rounds is None:
+        options.rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
+    if options.rounds < 1:
+        parser.error(f"--rounds: found {options.rounds}, expected at least 1")
+    return options
+
+
+def _need_namespaces(arguments: Sequence[str]) -> None:
+    mode = available_mode()
+    if mode is Mode.LOOPBACK:
+        raise LabError(
+            f"no network namespaces, so no veth and bridge to compare with ({why_no_namespaces()})"
+            ": run it as root"
+        )
+    if mode is Mode.USER:
+        enter_user_namespace([sys.executable, "-m", "bench", *arguments])
+
+
+def _bench(options: argparse.Namespace) -> int:
+    chosen = [
+        case
+        for case in cases(options.quick)
+        if (not options.transport or case.transport in options.transport)
+        and (not options.pattern or case.pattern in options.pattern)
+    ]
+    effort = _QUICK if options.quick else Effort()
+    measured = measure(chosen, options.rounds, effort, _say)
+    if shutil.which("valgrind") and not options.transport and not options.pattern:
+        measured = replace(measured, instructions=count_all())
+    print(as_text(measured), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(measured), indent=1) + "\n")
+    bad = wrong(measured.series)
+    for line in bad:
+        _say(f"not good: {line}")
+    return 1 if bad else 0
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

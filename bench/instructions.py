@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions the wrapper adds to a call, counted by callgrind: the same on any machine's mood.
+
+    .venv/bin/python -m bench.instructions [--write]
+
+prints what `sendto` and `recvfrom` of 64 bytes take more than natively, and what
+bench/instructions.json has; --write puts it there. They depend a little on the compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.pingpong import ROOT
+from ivc.lab.control import LOOPBACK, running_loopback, wrapper_environment, wrapper_library
+from ivc.lab.hosts import Host, Lab, LabError, ended_by_signals, stop
+
+PROGRAM = ROOT / "build" / "calls"
+KEPT = ROOT / "bench" / "instructions.json"
+TOLERANCE = 0.1
+"""Of what is kept; and a few more, for the small ones."""
+_FEW = 8
+_COUNT = 100
+_NODE = "self"
+_OTHER_ADDRESS = "10.77.0.1"  # of no node: sockets there do not match
+# One pattern: with two options callgrind counts nothing in the one it dumps after.
+_COLLECT = ("--toggle-collect=counted_*", "--dump-after=counted_sends")
+_PATIENCE_SECONDS = 60.0
+
+Counts = dict[str, float]
+
+
+def count_all() -> Counts:
+    """By name, as "udp ring send". Raises LabError when a part does not run."""
+    counts: Counts = {}
+    with (
+        Lab({_NODE: f"{_OTHER_ADDRESS}/24"}) as lab,
+        running_loopback(lab, _NODE, lab.directory, "eager"),
+    ):
+        wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
+        alone = wrapped | {"IVC_RUN_DIR": str(lab.directory / "none")}
+        sides = {
+            "ring": (LOOPBACK, wrapped),
+            "unmatched": (_OTHER_ADDRESS, wrapped),
+            "without controller": (_OTHER_ADDRESS, alone),
+        }
+        for protocol in ("udp", "tcp"):
+            native = _count(lab, protocol, LOOPBACK, {})
+            for side, (address, env) in sides.items():
+                for call, own in _count(lab, protocol, address, env).items():
+                    counts[f"{protocol} {side} {call}"] = round(own - native[call], 1)
+    return counts
+
+
+def kept() -> Counts:
+    """What the repository has."""
+    found = json.loads(KEPT.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def differs(counted: float, expected: float) -> bool:
+    """More than the tolerance, either way: what has become less is to be written down, too."""
+    return abs(counted - expected) > max(_FEW, TOLERANCE * expected)
+
+
+def _count(lab: Lab, protocol: str, address: str, env: Mapping[str, str]) -> Counts:
+    out = lab.directory / "callgrind"
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *_COLLECT]
+    _run(lab[_NODE], [*command, str(PROGRAM), address, protocol, str(_COUNT)], env)
+    return {
+        "send": _total(Path(f"{out}.1").read_text()) / _COUNT,
+        "receive": _total(out.read_text()) / _COUNT,
+    }
+
+
+def _total(text: str) -> int:
+    """Of one dump; see "totals" in valgrind's description of the format."""
+    found = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
+    if not found or found[1] == "0":
+        raise LabError("callgrind's output has no total")
+    return int(found[1])
+
+
+def _run(host: Host, command: list[str], env: Mapping[str, str]) -> None:
+    process = host.popen(command, env=env, stderr=subprocess.PIPE)
+    try:
+        _, errors = process.communicate(timeout=_PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"does not end within {_PATIENCE_SECONDS:.0f} s: {command}") from None
+    finally:
+        stop(process)
+    if process.returncode != 0:
+        raise LabError(f"fails (status {process.returncode}): {command}\n{errors.strip()}")
+
+
+def main() -> int:
+    """Count and print; 0 if nothing differs."""
+    parser = argparse.ArgumentParser(prog="instructions.py", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="keep what is counted now")
+    options = parser.parse_args()
+    with ended_by_signals():
+        counts = count_all()
+    if options.write:
+        KEPT.write_text(json.dumps(counts, indent=4) + "\n")
+    before = kept()
+    for name, counted in counts.items():
+        mark = "  differs" if differs(counted, before.get(name, 0.0)) else ""
+        print(f"{name:32}{counted:8.1f}{before.get(name, 0.0):8.1f}{mark}")
+    return int(any(differs(counted, before.get(name, 0.0)) for name, counted in counts.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the wrapper adds to a call, in instructions, is what bench/instructions.json says."""
+
+from __future__ import annotations
+
+import pytest
+from valgrind import valgrind
+
+from bench.instructions import Counts, count_all, differs, kept
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    valgrind()
+    return count_all()
+
+
+@pytest.mark.parametrize("name", kept())
+def test_a_call_takes_as_many_instructions_as_it_did(counts: Counts, name: str) -> None:
+    found, expected = counts[name], kept()[name]
+    assert not differs(found, expected), (
+        f"{name}: found {found} instructions, expected {expected}; if it is meant: "
+        "python -m bench.instructions --write"
+    )
+
+
+def test_all_that_is_counted_is_kept(counts: Counts) -> None:
+    assert set(counts) == set(kept())
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(115.0, 100.0), (85.0, 100.0), (12.0, 3.0)])
+def test_more_than_the_tolerance_differs_either_way(counted: float, expected: float) -> None:
+    assert differs(counted, expected)
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(109.0, 100.0), (91.0, 100.0), (10.0, 3.0)])
+def test_less_does_not(counted: float, expected: float) -> None:
+    assert not differs(counted, expected)
