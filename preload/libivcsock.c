@@ -725,14 +725,12 @@ static ssize_t recv_one(struct sock *s, int fd, void *buf, size_t len, int flags
 
 /* A tracked socket may be matched while a thread sleeps in the kernel: that
  * thread must be known, for it would not hear a bell. */
-static struct sock *enter_native(int fd)
+static inline void enter_native(struct sock *s)
 {
-    struct sock *s = ivc_sock(fd);
     if (s) {
         look_for_controller();
         atomic_fetch_add(&s->native_waits, 1);
     }
-    return s;
 }
 
 static void leave_native(struct sock *s)
@@ -744,10 +742,10 @@ static void leave_native(struct sock *s)
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
                         socklen_t *alen)
 {
-    struct sock *s = ivc_matched(fd);
-    if (s)
+    struct sock *s = ivc_sock(fd);
+    if (is_matched(s))
         return recv_one(s, fd, buf, len, flags, addr, alen);
-    s = enter_native(fd);
+    enter_native(s);
     ssize_t n = real(recvfrom)(fd, buf, len, flags, addr, alen);
     leave_native(s);
     return n;
@@ -755,10 +753,10 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockadd
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
-    struct sock *s = ivc_matched(fd);
-    if (s)
+    struct sock *s = ivc_sock(fd);
+    if (is_matched(s))
         return recv_one(s, fd, buf, len, flags, NULL, NULL);
-    s = enter_native(fd);
+    enter_native(s);
     ssize_t n = real(recv)(fd, buf, len, flags);
     leave_native(s);
     return n;
@@ -766,10 +764,10 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
-    struct sock *s = ivc_matched(fd);
-    if (s && msg && msg->msg_iovlen <= IOV_MAX)
+    struct sock *s = ivc_sock(fd);
+    if (is_matched(s) && msg && msg->msg_iovlen <= IOV_MAX)
         return result(recv_any(s, fd, msg, flags));
-    s = enter_native(fd);
+    enter_native(s);
     ssize_t n = real(recvmsg)(fd, msg, flags);
     leave_native(s);
     if (n >= 0)
@@ -802,10 +800,10 @@ static int recv_many(struct sock *s, int fd, struct mmsghdr *vec, unsigned n, in
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, struct timespec *timeout)
 {
-    struct sock *s = ivc_matched(fd);
-    if (s)
+    struct sock *s = ivc_sock(fd);
+    if (is_matched(s))
         return recv_many(s, fd, vec, n, flags, timeout);
-    s = enter_native(fd);
+    enter_native(s);
     int r = real(recvmmsg)(fd, vec, n, flags, timeout);
     leave_native(s);
     return r;
@@ -813,10 +811,10 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, struct t
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
-    struct sock *s = ivc_matched(fd);
-    if (s && len)
+    struct sock *s = ivc_sock(fd);
+    if (is_matched(s) && len)
         return recv_one(s, fd, buf, len, 0, NULL, NULL);
-    s = enter_native(fd);
+    enter_native(s);
     ssize_t n = real(read)(fd, buf, len);
     leave_native(s);
     return n;
@@ -824,12 +822,12 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
-    struct sock *s = ivc_matched(fd);
-    if (s && something(iov, n)) {
+    struct sock *s = ivc_sock(fd);
+    if (is_matched(s) && something(iov, n)) {
         struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
         return result(recv_any(s, fd, &msg, 0));
     }
-    s = enter_native(fd);
+    enter_native(s);
     ssize_t r = real(readv)(fd, iov, n);
     leave_native(s);
     return r;

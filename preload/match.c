@@ -29,7 +29,7 @@ static char run_dir[108 - 16] = RUN_DIR_DEFAULT;
 static bool ask_xen;
 static _Atomic uint64_t next_try;
 static struct ivc_slab table_slab = {.size = sizeof(struct table)};
-static struct table *_Atomic current;
+struct table *_Atomic ivc_match_table;
 
 const char *match_run_path(const char *name, char *buffer, size_t size)
 {
@@ -66,7 +66,7 @@ static bool check_table(const struct table_text *text, struct table *out)
 /* Which host are we on? The first to have a table. */
 static int newest(struct table_text *out)
 {
-    struct table *old = atomic_load(&current);
+    struct table *old = atomic_load(&ivc_match_table);
     if (old)
         return ivc_host->table(old->serial, out);
     int found = ivc_host_linux.table(0, out);
@@ -89,7 +89,7 @@ bool match_load(void)
         fresh = slot && check_table(&text, slot);
         if (fresh) {
             /* release: pairs with the acquire in table() */
-            atomic_store_explicit(&current, slot, memory_order_release);
+            atomic_store_explicit(&ivc_match_table, slot, memory_order_release);
         } else {
             munmap((void *)(uintptr_t)text.map, text.size);
             if (slot)
@@ -102,12 +102,7 @@ bool match_load(void)
 
 static const struct table *table(void)
 {
-    return atomic_load_explicit(&current, memory_order_acquire);
-}
-
-bool match_present(void)
-{
-    return table() != NULL;
+    return atomic_load_explicit(&ivc_match_table, memory_order_acquire);
 }
 
 void match_init(void)

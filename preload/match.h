@@ -6,6 +6,7 @@
 #ifndef IVC_MATCH_H
 #define IVC_MATCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,7 +30,13 @@ bool match_load(void);
 /* Look for a table again if there is none, at most once a second. */
 bool match_retry(void);
 
-bool match_present(void);
+struct table;
+extern struct table *_Atomic ivc_match_table; /* the newest; NULL: none yet */
+
+static inline bool match_present(void)
+{
+    return atomic_load_explicit(&ivc_match_table, memory_order_relaxed) != NULL;
+}
 
 /* Does the plan have TCP on rings at all? */
 bool match_has_streams(void);

@@ -256,11 +256,16 @@ static inline bool sock_matched(const struct sock *s)
     return atomic_load_explicit(&s->state, memory_order_acquire) == SOCK_MATCHED;
 }
 
-/* The record of a matched datagram socket, else NULL: the question hot calls ask. */
+static inline bool is_matched(const struct sock *s)
+{
+    return s && sock_matched(s);
+}
+
+/* The record of a matched socket, else NULL: the question hot calls ask. */
 static inline struct sock *ivc_matched(int fd)
 {
     struct sock *s = ivc_sock(fd);
-    return s && sock_matched(s) ? s : NULL;
+    return is_matched(s) ? s : NULL;
 }
 
 /* Life of a record. All leave errno alone. */
