@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _need_namespaces(sys.argv[1:] if arguments is None else arguments)
         if options.json:
-            options.json.touch()  # what cannot be written is better told before than after
+            _need_folder(options.json)
         with ended_by_signals():
             return _bench(options)
     except KeyboardInterrupt:
@@ -85,6 +86,12 @@ def _need_namespaces(arguments: Sequence[str]) -> None:
         )
     if mode is Mode.USER:
         enter_user_namespace([sys.executable, "-m", "bench", *arguments])
+
+
+def _need_folder(file: Path) -> None:
+    """What cannot be written is better told before than after."""
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise LabError(f"--json: cannot write {file}: expected a file in a folder that is there")
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -187,15 +187,15 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Pa
 
 
 @pytest.fixture
-def running() -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "bench", "--quick"]
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "bench", "--quick", "--json", str(tmp_path / "f.json")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     yield process
     process.kill()
     process.wait()
 
 
-def test_ctrl_c_leaves_nothing_behind(running: subprocess.Popen[str]) -> None:
+def test_ctrl_c_leaves_nothing_behind(running: subprocess.Popen[str], tmp_path: Path) -> None:
     assert running.stderr is not None
     assert "round 1" in running.stderr.readline()
     time.sleep(0.5)
@@ -203,6 +203,6 @@ def test_ctrl_c_leaves_nothing_behind(running: subprocess.Popen[str]) -> None:
     assert running.wait(20) == 130
     mine = f"{PREFIX}-{running.pid}-"
     left = [*Path("/run/netns").glob(f"{mine}*"), *Path(gettempdir()).glob(f"{mine}*")]
-    assert left == []
+    assert [*left, *tmp_path.iterdir()] == []
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert [command for command in commands if mine.encode() in command] == []
