@@ -269,13 +269,17 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
     uint8_t header[IVC_SOMEIP_HEADER];
     const struct iovec iov = {header, sizeof(header)};
 
-    if (back == NULL || back->last.kind == 0) {
+    if (back == NULL) {
         return false;
     }
+    const struct ivc_ctrl *line = back->tx->own;
+    const struct ivc_record record = {.kind = IVC_RECORD_DGRAM,
+                                      .src_ip = line->src_ip,
+                                      .dst_ip = line->dst_ip,
+                                      .src_port = line->src_port,
+                                      .dst_port = line->dst_port,
+                                      .kseq = back->kseq};
     make_answer(header, part);
-    struct ivc_record record = back->last;
-    record.flags = 0;
-    record.stamp = 0;
     if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
         return false;
     }
@@ -340,7 +344,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     }
     if (rc == 0) {
         flow->full_since = 0;
-        flow->last = *record;
+        flow->kseq = record->kseq;
     } else if (last ? gone : is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
@@ -495,7 +499,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
 
     if (rc == 0) {
         flow->full_since = 0;
-        flow->last = held->record;
+        flow->kseq = held->record.kseq;
         if (ivc_tx_publish(flow->tx)) {
             ivc_bell_ring(&flow->rung);
         }

@@ -65,12 +65,12 @@ struct ivc_relayed {
     _Atomic uint64_t answered;   /* denied requests that got an answer, */
     _Atomic uint64_t unanswered; /* and those that should have got one */
     /* the loop's */
-    struct ivc_record last; /* written to the second ring; kind 0: none yet */
     uint64_t full_since; /* ns; 0: there is room */
     uint64_t asked_key;
     uint8_t asked_header[16]; /* IVC_SOMEIP_HEADER */
     uint32_t state;
     uint32_t why; /* enum ivc_relay_result of the call */
+    uint32_t kseq; /* of what was written to the second ring last */
     bool to_clear; /* `heard` has rung, and still says so */
     bool hurried;  /* nothing more is held of it */
     bool holds;    /* it is among those of which something is held */
@@ -131,7 +131,7 @@ struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_
 /*
  * Requests denied on a flow are answered on `back`, which leads to their sender; NULL: not.
  * Before `back` is removed nobody may be left who answers on it. An answer follows what `back`
- * has passed on last, as if the service had sent it next; before the first there is none.
+ * has passed on last, as if the service had sent it next.
  */
 void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
                          struct ivc_relayed *back);

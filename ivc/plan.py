@@ -36,6 +36,7 @@ from ivc.network.ways import (
     candidates,
     concerned,
     first_match,
+    may_answer,
     may_match,
     outlook,
     sd_endpoints,
@@ -250,6 +251,11 @@ class Plan:
         if rule is not None:
             return rule.action, rule.answer
         return Action.DENY if self.path is Path.DENIED else Action(self.path.value), None
+
+    def answers(self, source: Endpoint, destination: Endpoint) -> bool:
+        """Whether requests from `source` to `destination` may be denied with an answer."""
+        way = self.way(source, destination)
+        return way is not None and may_answer(self.rules, way)
 
     def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
         """As for datagrams, but for what is not carried, or not so, for TCP."""

@@ -134,6 +134,10 @@ class DataCommunicationController:
         """The same about a TCP connection between two ends; it holds for both ways."""
         return self.plan.decide(_endpoint(one, Protocol.TCP), _endpoint(other, Protocol.TCP))
 
+    def answers(self, source: Address, destination: Address) -> bool:
+        """Whether what is denied of these datagrams may have to be answered."""
+        return self.plan.answers(_endpoint(source), _endpoint(destination))
+
     @staticmethod
     def on_rings(decision: Decision) -> bool:
         """Whether the decision is for rings at all."""

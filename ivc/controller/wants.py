@@ -5,6 +5,9 @@ A WANT is remembered until its socket ends. `Wants.settle` compares what each to
 have with what it has, closes and opens flows accordingly, and sends ROUTE when the answer is
 another than last time. Everything that happens (sockets, memberships, flows, a new plan) only
 touches wants; nothing else decides.
+
+Denied calls are answered on the flow that leads back. A service that never sends would have none:
+then its socket wants it without having asked, and the calls' own flow waits until it is there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +37,8 @@ LASTING: Final = frozenset({Reason.POISONED})
 class Want:
     """One socket's wish to send to one destination.
 
-    `barred` are receivers a flow to could not be made or kept, and why.
+    `barred` are receivers a flow to could not be made or kept, and why. What `answers` leads back
+    to who is denied something; `awaited` are the wants that open no flow before it has its own.
     """
 
     socket: Socket
@@ -43,6 +47,13 @@ class Want:
     flows: dict[FlowSpec, Flow] = field(default_factory=dict)
     barred: dict[Socket, Reason] = field(default_factory=dict)
     announced: tuple[Reason, int] | None = None
+    answers: bool = False
+    awaited: dict["Want", None] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a flow of it is being set up."""
+        return any(flow.state in _PENDING for flow in self.flows.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +162,41 @@ class Wants:
             if spec not in wanted:
                 table.close(flow, _why_closed(flow, verdict))
         for spec in wanted:
-            if spec not in want.flows:
+            if not self._awaits_way_back(want, spec) and spec not in want.flows:
                 self._open(want, spec, table)
         self._touched.pop(want, None)  # our own doing: nothing new in it
         self._announce(want, verdict)
+        if not want.pending:
+            self._wake(want)
+
+    def _awaits_way_back(self, want: Want, spec: FlowSpec) -> bool:
+        """Whether what is denied on a flow may have to be answered, and the way for that is still
+        to come. Who is a way back does not wait: the other way may be one for it."""
+        if spec.destination.is_multicast or not self._dcc.answers(spec.source, spec.destination):
+            return False
+        back = self._way_back(spec)
+        if want.answers or not (back in self._touched or back.pending):
+            return False
+        back.awaited[want] = None
+        return True
+
+    def _way_back(self, spec: FlowSpec) -> Want:
+        wants = self._wants.setdefault(spec.receiver, {})
+        back = wants.get(spec.source)
+        if back is None:
+            self._make_room(spec.receiver)
+            back = wants[spec.source] = Want(spec.receiver, spec.destination, spec.source)
+        if not back.answers:
+            back.answers = True
+            self._touched[back] = None
+        return back
+
+    def _wake(self, want: Want) -> None:
+        """Whoever waited for it goes on, with it or without it."""
+        for other in want.awaited:
+            if self._wants.get(other.socket, {}).get(other.destination) is other:
+                self._touched[other] = None
+        want.awaited.clear()
 
     def _open(self, want: Want, spec: FlowSpec, table: FlowTable) -> None:
         try:
@@ -248,10 +290,13 @@ class Wants:
             return
         for wants in mine:
             for want in wants.values():
-                if not want.flows:
+                if not want.flows and not want.awaited:
                     del wants[want.destination]
                     self._touched.pop(want, None)
                     return
+
+
+_PENDING: Final = frozenset({State.ATTACHING, State.LINKING})
 
 
 def _why_closed(flow: Flow, verdict: Verdict) -> Reason:

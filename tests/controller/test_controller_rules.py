@@ -13,6 +13,7 @@ from fakewrapper import FakeWrapper
 from ivc import someip
 from ivc.controller import data_communication
 from ivc.controller.client import reload
+from ivc.controller.protocol import Message, Role, Type
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
 from ivc.shm.layout import RecordFlag
@@ -143,26 +144,96 @@ def test_what_the_kernel_has_too_is_not_split(field: Field, flags: RecordFlag) -
     assert not server.has(1)
 
 
-def test_a_denied_request_is_answered_in_the_name_of_the_service(field: Field) -> None:
-    lab = field.start(DENY_METHOD + 'answer = "E_NOT_REACHABLE"\n')
+ANSWER_METHOD = DENY_METHOD + 'answer = "E_NOT_REACHABLE"\n'
+ANSWER = replace(someip.peek(BAD), message_type=0x81, return_code=0x05)
+
+
+def test_the_first_denied_request_is_answered_in_the_name_of_the_service(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
     server = serve(lab)
     client = call(lab)
-    client.send(SERVER, BAD)  # nothing has come back yet: there is no way for the answer
-    client.send(SERVER, REQUEST)
-    assert server.receive(1)[1] == REQUEST
-    server.want(1, SERVER, CLIENT)
-    server.await_active(CLIENT)
-    server.send(CLIENT, REQUEST)
-    assert client.receive(1)[1] == REQUEST
-    client.send(SERVER, BAD)
+    client.send(SERVER, BAD)  # the service has never sent anything
     record, answer = client.receive(1)
-    request = someip.peek(BAD)
-    assert someip.peek(answer) == replace(request, message_type=0x81, return_code=0x05)
+    assert someip.peek(answer) == ANSWER
     assert (record.src_ip, record.src_port) == (0x0A000002, 30509)
-    there, back = lab.status()["flows"]
-    assert (there["answered"], there["unanswered"], back["path"]) == (1, 1, "relay")
+    assert (record.dst_ip, record.dst_port) == (0x0A000001, 40000)
+    flows = {flow["from"]: flow for flow in lab.status()["flows"]}
+    there, back = flows[CLIENT], flows[SERVER]
+    assert (there["answered"], there["unanswered"], back["path"]) == (1, 0, "relay")
     server.close()
     lab.await_status(lambda s: not s["flows"])
+
+
+def test_a_service_that_sends_later_goes_on_by_the_flow_its_answers_took(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    assert someip.peek(client.receive(1)[1]) == ANSWER
+    server.want(1, SERVER, CLIENT)
+    server.await_route(CLIENT, Reason.NONE, complete=True)
+    assert server.send(CLIENT, REQUEST) == 1
+    assert client.receive(1)[1] == REQUEST
+    assert len(lab.status()["flows"]) == 2
+
+
+def test_no_call_goes_by_ring_before_the_way_of_its_answer_is_there(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    serve(lab)
+    client = lab.wrapper(1, polite=False)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    client.await_route(SERVER, Reason.PENDING)
+    client.await_message(Type.ATTACH_RX)
+    assert [flow["from"] for flow in lab.status()["flows"]] == [SERVER]
+
+
+def test_calls_go_by_ring_all_the_same_if_no_way_back_can_be_made(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    client = lab.wrapper(1, polite=False)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    back = client.await_message(Type.ATTACH_RX)
+    client.polite = True
+    client.tell(Message(Type.DROPPED, flow=back.flow, flags=Role.RECEIVER, reason=Reason.RESOURCES))
+    client.await_active(SERVER)
+    client.send(SERVER, BAD)
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    (there,) = lab.status()["flows"]
+    assert (there["answered"], there["unanswered"]) == (0, 1)
+
+
+def test_a_way_back_on_the_network_holds_no_call_up(field: Field) -> None:
+    lab = field.start(f'{ANSWER_METHOD}[[rule]]\nfrom = "b"\naction = "network"\n')
+    serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    lab.await_status(lambda s: [flow["unanswered"] for flow in s["flows"]] == [1])
+
+
+def test_ways_that_are_each_others_wait_for_neither(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD.replace('from = "a"\n', ""))
+    server = serve(lab)
+    client = call(lab)
+    server.want(1, SERVER, CLIENT)
+    server.await_active(CLIENT)
+    for sender, receiver, to in ((client, client, SERVER), (server, server, CLIENT)):
+        sender.send(to, BAD)
+        assert someip.peek(receiver.receive(1)[1]) == ANSWER
+
+
+def test_a_reload_that_brings_answers_brings_their_way(field: Field) -> None:
+    lab = field.start(DENY_METHOD)
+    serve(lab)
+    client = call(lab)
+    field.reload(ANSWER_METHOD)
+    client.until(
+        lambda: [flow["state"] for flow in lab.status()["flows"]] == ["active"] * 2, "a way back"
+    )
+    client.send(SERVER, BAD)
+    assert someip.peek(client.receive(1)[1]) == ANSWER
 
 
 def test_a_reload_applies_other_rules_to_flows_that_stay(field: Field) -> None:

@@ -11,7 +11,16 @@ from dataclasses import replace
 
 import pytest
 from remote import Remote
-from wrapper_lab import FIRST_PORT, GROUPS, PORTS, Mode, Net, configure, start_controller
+from wrapper_lab import (
+    FIRST_PORT,
+    GROUPS,
+    PORTS,
+    RING_BYTES,
+    Mode,
+    Net,
+    configure,
+    start_controller,
+)
 
 from ivc import someip
 from ivc.lab.hosts import Lab, stop
@@ -77,6 +86,55 @@ def test_a_denied_call_does_not_arrive_and_its_caller_is_told(ruled: Net) -> Non
         "messages": 49,
         "passed": False,
     }
+
+
+def sessions(receiver: Remote) -> set[int]:
+    """Those of all that lies there; nothing comes twice."""
+    found: list[int] = []
+    while True:
+        try:
+            found.append(someip.peek(receiver.recv(65535, socket.MSG_DONTWAIT)).session_id)
+        except BlockingIOError:
+            assert len(set(found)) == len(found)
+            return set(found)
+
+
+def denied_until_answered(net: Net) -> tuple[Remote, Remote, tuple[str, int]]:
+    """A client whose denied calls are answered by now, though the service has sent nothing."""
+    (server, address), client = net.server(), net.client()
+    sent, answered, arrived = set(range(1, 300)), set[int](), set[int]()
+    for session in sent:
+        client.sendto(replace(DENIED, session_id=session).build(0), address)
+        time.sleep(0.001)
+        answered |= sessions(client)
+        arrived |= sessions(server)  # who makes no call takes part in nothing
+    deadline = time.monotonic() + 3
+    while not (max(sent) in answered | arrived or time.monotonic() > deadline):
+        answered |= sessions(client)
+        arrived |= sessions(server)
+    assert answered | arrived == sent  # what went by the kernel before there was a flow arrived
+    assert len(answered & arrived) <= 1  # what went both ways
+    assert max(sent) in answered
+    return client, server, address
+
+
+def test_calls_are_answered_from_the_first_that_is_denied_on(ruled: Net) -> None:
+    client, _, address = denied_until_answered(ruled)
+    there = "{}:{}".format(*address)
+    (flow,) = (flow for flow in ruled.status()["flows"] if flow["to"] == there)
+    assert flow["answered"] > 0 and flow["unanswered"] == 0
+    assert ruled.counters(client)["net"] == 0
+
+
+def test_answers_before_it_first_sends_do_not_disturb_the_order_of_a_service(ruled: Net) -> None:
+    """What is too large for rings goes by the kernel; what comes after it must not overtake it."""
+    client, server, _ = denied_until_answered(ruled)
+    there = tuple(client.getsockname())
+    sent = [bytes([number]) * (RING_BYTES // 2 if number < 3 else 100) for number in range(1, 9)]
+    for data in sent:
+        server.sendto(data, there)
+    assert [soon(client)[0] for _ in sent] == sent
+    assert ruled.counters(server)["tx_ring"] > 0
 
 
 def test_the_service_itself_is_not_denied_it(ruled: Net) -> None:
