@@ -22,6 +22,9 @@
  * IVC_RELAY_HELD_MOST bytes the record stays where it is as if there were no room. While what is
  * due finds no room in the second ring, what comes after it waits, with the same patience.
  *
+ * Copies are sent by a socket of the loop's own that never makes it wait: what the kernel does not
+ * take at once is counted, and no more. They are of what goes on, after faults, and go at once.
+ *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
  */
@@ -126,7 +129,7 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
  * The entry, which stays where it is until ivc_relay_clear, or NULL: the table is full.
  */
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint16_t action, uint16_t answer, uint64_t faults);
+                                  uint16_t action, uint64_t detail, uint64_t faults);
 
 /*
  * Requests denied on a flow are answered on `back`, which leads to their sender; NULL: not.

@@ -29,6 +29,7 @@ PATHS: Final = {
     Action.NETWORK: Path.NETWORK,
     Action.DENY: Path.DENIED,
     Action.AUDIT: Path.RELAY,
+    Action.MIRROR: Path.RELAY,
 }
 _NOTHING: Final[Instances] = frozenset()
 _CALLS: Final = {MessageType.REQUEST, MessageType.REQUEST_NO_RETURN}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules in a running controller: what passes, what is denied and counted, what a reload does."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from controller_lab import REQUEST, Lab, running_lab
-from fakewrapper import FakeWrapper
+from fakewrapper import PATIENCE_S, FakeWrapper
 
 from ivc import someip
 from ivc.controller import data_communication
 from ivc.controller.client import reload
 from ivc.controller.protocol import Message, Role, Type
+from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
 from ivc.shm.layout import RecordFlag
@@ -260,7 +262,7 @@ def test_a_reload_applies_other_rules_to_flows_that_stay(field: Field) -> None:
 def test_what_was_denied_is_remembered_when_the_table_is_begun_anew(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_communication, "DENIALS_MAX", 1000)
+    monkeypatch.setattr(data_communication, "DEEDS_MAX", 1000)
     lab = field.start('[[rule]]\nservice = 0x1234\nprotocol = "udp"\naction = "deny"\n')
     serve(lab)
     client = call(lab)
@@ -286,6 +288,36 @@ def test_audited_messages_pass_and_are_counted(field: Field) -> None:
     assert server.receive(1)[1] == BAD + REQUEST
     (audited,) = lab.status()["relay"]["denied"]
     assert (audited["method"], audited["messages"], audited["passed"]) == (0x666, 1, True)
+
+
+@pytest.fixture
+def logger() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        one.settimeout(PATIENCE_S)
+        yield one
+
+
+def test_mirrored_messages_pass_and_are_copied_and_counted(
+    field: Field, logger: socket.socket
+) -> None:
+    nodes = '[nodes.logger]\nexternal = true\naddress = "127.0.0.1"\n'
+    to = f'action = "mirror"\ncopy_to = "127.0.0.1:{logger.getsockname()[1]}"\n'
+    lab = field.start(nodes + "[[rule]]\nservice = 0x1234\nmethod = 0x0666\n" + to)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD + REQUEST + BAD)
+    assert server.receive(1)[1] == BAD + REQUEST + BAD
+    assert [logger.recv(65535) for _ in range(2)] == [BAD, BAD]
+    status = lab.status()
+    ids = {"from": "a", "to": "b", "service": 0x1234, "method": 0x666}
+    assert status["relay"]["copied"] == [{**ids, "messages": 2, "sent": True}]
+    assert status["relay"]["denied"] == []
+    kinds = {kind["method"]: kind for kind in status["relay"]["kinds"]}
+    assert [(kinds[m]["copied"], kinds[m]["uncopied"]) for m in (0x666, 0x421)] == [(2, 0), (0, 0)]
+    lines = [line.split() for line in render_status(status).splitlines()]
+    assert lines[-2][:2] == ["copied", "from"]
+    assert lines[-1] == ["a", "b", "0x1234", "0x0666", "2"]
 
 
 def test_what_was_audited_stays_so_when_it_is_denied(field: Field) -> None:
