@@ -12,9 +12,11 @@ from controller_lab import REQUEST, Lab, running_lab
 from fakewrapper import PATIENCE_S, FakeWrapper
 
 from ivc import someip
-from ivc.controller import data_communication
+from ivc.controller import data_communication, wants
 from ivc.controller.client import reload
+from ivc.controller.flows import Flow, FlowSpec
 from ivc.controller.protocol import Message, Role, Type
+from ivc.controller.quota import Refused
 from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
@@ -224,6 +226,65 @@ def test_ways_that_are_each_others_wait_for_neither(field: Field) -> None:
     for sender, receiver, to in ((client, client, SERVER), (server, server, CLIENT)):
         sender.send(to, BAD)
         assert someip.peek(receiver.receive(1)[1]) == ANSWER
+
+
+def destinations(lab: Lab, local: str) -> list[str]:
+    (one,) = (one for one in lab.status()["sockets"] if one["local"] == local)
+    return [each["to"] for each in one["destinations"]]
+
+
+def test_a_way_back_nobody_asked_for_goes_with_whom_it_was_for(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    clients = [call(lab, source=f"10.0.0.1:{port}") for port in (40000, 40001)]
+    server.want(1, SERVER, "10.0.0.1:40001")
+    server.await_message(Type.ROUTE, lambda message: message.peer.port == 40001)
+    assert destinations(lab, SERVER) == ["10.0.0.1:40000", "10.0.0.1:40001"]
+    for client in clients:
+        client.close()
+    lab.await_status(lambda s: len(s["sockets"]) == 1)
+    assert destinations(lab, SERVER) == ["10.0.0.1:40001"]
+    server.close()
+    lab.await_status(lambda s: not s["sockets"])
+
+
+def test_others_cannot_make_a_process_forget_what_it_wants(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wants, "WANTS_MAX", 4)
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    own = [f"10.0.0.3:{port}" for port in (1, 2)]
+    for to in own:
+        server.want(1, SERVER, to)
+    for port in range(40000, 40004):
+        call(lab, source=f"10.0.0.1:{port}")
+    assert destinations(lab, SERVER) == own
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])
+def test_calls_wait_for_no_way_back_there_is_no_memory_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    lab = field.start(ANSWER_METHOD.replace('from = "a"\n', "") if both else ANSWER_METHOD)
+    server = serve(lab)
+    table = lab.service._dispatcher.flows
+    opened = table.open
+
+    def refuse(spec: FlowSpec) -> Flow:
+        if both or spec.sender.local.port == 30509:
+            raise Refused(Reason.QUOTA)
+        return opened(spec)
+
+    monkeypatch.setattr(table, "open", refuse)
+    client = lab.wrapper(1)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    server.want(1, SERVER, CLIENT)
+    if both:
+        client.await_route(SERVER, Reason.QUOTA)
+    else:
+        client.await_active(SERVER)
 
 
 def test_a_reload_that_brings_answers_brings_their_way(field: Field) -> None:
