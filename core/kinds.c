@@ -71,7 +71,7 @@ struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint32_t way, uint64_t 
 }
 
 struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t key,
-                               uint16_t action, uint16_t answer)
+                               uint16_t action, uint64_t detail)
 {
     struct ivc_kind *kind = slot_of(kinds, way, key);
 
@@ -84,7 +84,7 @@ struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t k
         kind->way = way;
     }
     kind->action = action;
-    kind->answer = answer;
+    kind->detail = detail;
     return kind;
 }
 
@@ -101,6 +101,8 @@ static void clear(struct ivc_kinds *kinds, struct ivc_kind *kind)
     ivc_count(&kinds->cleared.bytes, kind->bytes);
     ivc_count(&kinds->cleared.denied, kind->denied);
     ivc_count(&kinds->cleared.audited, kind->audited);
+    ivc_count(&kinds->cleared.copied, kind->copied);
+    ivc_count(&kinds->cleared.uncopied, kind->uncopied);
     memset(kind, 0, sizeof(*kind));
 }
 

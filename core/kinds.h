@@ -25,6 +25,7 @@ enum ivc_action {
     IVC_ACTION_RELAY = 1,
     IVC_ACTION_DENY = 2, /* count it, and no more */
     IVC_ACTION_AUDIT = 3, /* count it, and pass it on */
+    IVC_ACTION_MIRROR = 4, /* pass it on, and send a copy of it */
 };
 
 /* Counted by one thread; whoever else reads the counts sees them a little late. */
@@ -32,12 +33,16 @@ struct ivc_kind {
     uint64_t key;    /* ivc_someip_key; 0: what is no SOME/IP message */
     uint32_t way;    /* the controller's number of the way; 0: no entry */
     uint16_t action; /* enum ivc_action */
-    uint16_t answer; /* the return code requests are answered with if they are denied; 0: none */
+    uint16_t reserved;
+    uint64_t detail; /* of DENY: the return code requests are answered with, 0: none;
+                        of MIRROR: the endpoint copies go to, address << 16 | port */
     uint64_t faults; /* a bit for each that may act on it (core/faults.h) */
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;
     _Atomic uint64_t denied;  /* of the messages */
     _Atomic uint64_t audited; /* of the others, and passed on */
+    _Atomic uint64_t copied;   /* of those, too: a copy was sent, */
+    _Atomic uint64_t uncopied; /* or could not be */
 };
 
 struct ivc_kinds {
@@ -65,7 +70,7 @@ struct ivc_kind *ivc_kinds_find(struct ivc_kinds *kinds, uint32_t way, uint64_t 
 
 /* Decide on a kind, new or not; NULL if the table is full. The entry stays where it is. */
 struct ivc_kind *ivc_kinds_put(struct ivc_kinds *kinds, uint32_t way, uint64_t key,
-                               uint16_t action, uint16_t answer);
+                               uint16_t action, uint64_t detail);
 
 /* Ask again about each kind; counts go on. */
 void ivc_kinds_ask_again(struct ivc_kinds *kinds);

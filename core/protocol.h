@@ -33,6 +33,9 @@
  * offer. MAPPED confirms: the end has looked again, it is still ESTABLISHED, and
  * its counts are the kernel's; else DROPPED says why not. ROUTE tells either end
  * what became of it.
+ *
+ * A flow may come without a WANT, and a ROUTE with it: who is denied what it asks of a
+ * socket is answered by ring, even if that socket itself never sends.
  */
 #ifndef IVC_PROTOCOL_H
 #define IVC_PROTOCOL_H

@@ -11,6 +11,7 @@
 #include "relay.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,12 +70,14 @@ struct ivc_relay {
     _Atomic uint32_t callers; /* who wants the mutex besides the loop */
     bool stop;
     int epoll;
+    int copies; /* the socket they are sent by */
     struct ivc_bell wake;  /* ends the loop's sleep */
     struct ivc_bell calls; /* the controller's */
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
     size_t count;
     bool dropped;    /* one of the parts is */
+    bool mirrored;   /* one of the parts is */
     uint64_t faults; /* which act on one of the parts */
     struct ivc_fault armed[IVC_FAULTS_MOST];
     struct ivc_fault before[IVC_FAULTS_MOST]; /* as they were before the datagram at hand */
@@ -164,7 +168,7 @@ static void move_all(struct ivc_relay *relay, enum state from, enum state to)
 /* Denied, and its sender shall be told. Key 0 is of what has no header to answer to. */
 static bool is_answered(const struct ivc_kind *kind)
 {
-    return kind->action == IVC_ACTION_DENY && kind->answer != 0 && kind->key != 0 &&
+    return kind->action == IVC_ACTION_DENY && kind->detail != 0 && kind->key != 0 &&
            (kind->key & 0xff) == SOMEIP_REQUEST;
 }
 
@@ -174,7 +178,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     size_t at = 0;
 
     relay->count = 0;
-    relay->dropped = false;
+    relay->dropped = relay->mirrored = false;
     relay->faults = 0;
     do {
         uint64_t key;
@@ -193,6 +197,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
         *part = (struct part){
             .kind = kind, .size = size, .dropped = kind->action == IVC_ACTION_DENY};
         relay->dropped |= part->dropped;
+        relay->mirrored |= kind->action == IVC_ACTION_MIRROR;
         relay->faults |= kind->faults;
         if (is_answered(kind)) {
             memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
@@ -261,7 +266,7 @@ static void make_answer(uint8_t *header, const struct part *part)
     header[12] = (uint8_t)(key >> 8);
     header[13] = part->interface;
     header[14] = SOMEIP_ERROR;
-    header[15] = (uint8_t)part->kind->answer;
+    header[15] = (uint8_t)part->kind->detail;
 }
 
 static bool write_answer(const struct part *part, struct ivc_relayed *back)
@@ -269,13 +274,17 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
     uint8_t header[IVC_SOMEIP_HEADER];
     const struct iovec iov = {header, sizeof(header)};
 
-    if (back == NULL || back->last.kind == 0) {
+    if (back == NULL) {
         return false;
     }
+    const struct ivc_ctrl *line = back->tx->own;
+    const struct ivc_record record = {.kind = IVC_RECORD_DGRAM,
+                                      .src_ip = line->src_ip,
+                                      .dst_ip = line->dst_ip,
+                                      .src_port = line->src_port,
+                                      .dst_port = line->dst_port,
+                                      .kseq = back->kseq};
     make_answer(header, part);
-    struct ivc_record record = back->last;
-    record.flags = 0;
-    record.stamp = 0;
     if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
         return false;
     }
@@ -294,6 +303,38 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
         if (is_answered(part->kind)) {
             ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
         }
+    }
+}
+
+/* ---- copies of what is mirrored ------------------------------------------------ */
+
+static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, size_t size)
+{
+    const struct sockaddr_in to = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)kind->detail),
+                                   .sin_addr.s_addr = htonl((uint32_t)(kind->detail >> 16))};
+    bool sent = sendto(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
+                       (const struct sockaddr *)&to, sizeof(to)) >= 0;
+
+    ivc_count(sent ? &kind->copied : &kind->uncopied, 1);
+}
+
+/* Of the datagram at hand, when it has been passed on: what was dropped is not in the copy any
+ * more. */
+static void send_copies(struct ivc_relay *relay)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; relay->mirrored && i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (part->dropped) {
+            continue;
+        }
+        if (part->kind->action == IVC_ACTION_MIRROR) {
+            send_copy(relay->copies, part->kind, relay->copy + at, part->size);
+        }
+        at += part->size;
     }
 }
 
@@ -340,7 +381,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     }
     if (rc == 0) {
         flow->full_since = 0;
-        flow->last = *record;
+        flow->kseq = record->kseq;
     } else if (last ? gone : is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
@@ -495,7 +536,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
 
     if (rc == 0) {
         flow->full_since = 0;
-        flow->last = held->record;
+        flow->kseq = held->record.kseq;
         if (ivc_tx_publish(flow->tx)) {
             ivc_bell_ring(&flow->rung);
         }
@@ -604,6 +645,7 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     if (result == IVC_RELAY_MORE) {
         count_record(relay, flow, record->length);
         answer_denied(relay, flow);
+        send_copies(relay);
     }
     return result;
 }
@@ -790,7 +832,8 @@ struct ivc_relay *ivc_relay_make(uint64_t seed)
     ivc_kinds_init(&relay->kinds, seed);
     relay->wake.fd = relay->calls.fd = -1;
     relay->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (relay->epoll < 0 || ivc_bell_open(&relay->wake) != 0 ||
+    relay->copies = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (relay->epoll < 0 || relay->copies < 0 || ivc_bell_open(&relay->wake) != 0 ||
         ivc_bell_open(&relay->calls) != 0 || watch(relay, &relay->wake, NULL) != 0) {
         ivc_relay_free(relay);
         return NULL;
@@ -808,7 +851,7 @@ void ivc_relay_free(struct ivc_relay *relay)
             let_go(relay, flow, flow->held);
         }
     }
-    const int fds[] = {relay->epoll, relay->wake.fd, relay->calls.fd};
+    const int fds[] = {relay->epoll, relay->copies, relay->wake.fd, relay->calls.fd};
     for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
         if (fds[i] >= 0) {
             close(fds[i]);
@@ -899,10 +942,10 @@ static void resume(struct ivc_relay *relay, enum state state, uint32_t way, uint
 }
 
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint16_t action, uint16_t answer, uint64_t faults)
+                                  uint16_t action, uint64_t detail, uint64_t faults)
 {
     enter(relay);
-    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action, answer);
+    struct ivc_kind *kind = ivc_kinds_put(&relay->kinds, way, key, action, detail);
     if (kind != NULL) {
         kind->faults = faults;
         resume(relay, ASKED, way, key);

@@ -22,6 +22,9 @@
  * IVC_RELAY_HELD_MOST bytes the record stays where it is as if there were no room. While what is
  * due finds no room in the second ring, what comes after it waits, with the same patience.
  *
+ * Copies are sent by a socket of the loop's own that never makes it wait: what the kernel does not
+ * take at once is counted, and no more. They are of what goes on, after faults, and go at once.
+ *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
  */
@@ -65,12 +68,12 @@ struct ivc_relayed {
     _Atomic uint64_t answered;   /* denied requests that got an answer, */
     _Atomic uint64_t unanswered; /* and those that should have got one */
     /* the loop's */
-    struct ivc_record last; /* written to the second ring; kind 0: none yet */
     uint64_t full_since; /* ns; 0: there is room */
     uint64_t asked_key;
     uint8_t asked_header[16]; /* IVC_SOMEIP_HEADER */
     uint32_t state;
     uint32_t why; /* enum ivc_relay_result of the call */
+    uint32_t kseq; /* of what was written to the second ring last */
     bool to_clear; /* `heard` has rung, and still says so */
     bool hurried;  /* nothing more is held of it */
     bool holds;    /* it is among those of which something is held */
@@ -126,12 +129,12 @@ bool ivc_relay_next(struct ivc_relay *relay, struct ivc_relay_call *call);
  * The entry, which stays where it is until ivc_relay_clear, or NULL: the table is full.
  */
 struct ivc_kind *ivc_relay_decide(struct ivc_relay *relay, uint32_t way, uint64_t key,
-                                  uint16_t action, uint16_t answer, uint64_t faults);
+                                  uint16_t action, uint64_t detail, uint64_t faults);
 
 /*
  * Requests denied on a flow are answered on `back`, which leads to their sender; NULL: not.
  * Before `back` is removed nobody may be left who answers on it. An answer follows what `back`
- * has passed on last, as if the service had sent it next; before the first there is none.
+ * has passed on last, as if the service had sent it next.
  */
 void ivc_relay_answer_on(struct ivc_relay *relay, struct ivc_relayed *flow,
                          struct ivc_relayed *back);

@@ -36,6 +36,7 @@ from ivc.network.ways import (
     candidates,
     concerned,
     first_match,
+    may_answer,
     may_match,
     outlook,
     sd_endpoints,
@@ -241,15 +242,22 @@ class Plan:
             return None
         return self._offers.way((sender.name, receiver.name), source, destination)
 
-    def judge(self, way: Way | None, header: Header | None) -> tuple[Action, ReturnCode | None]:
+    def judge(
+        self, way: Way | None, header: Header | None
+    ) -> tuple[Action, ReturnCode | Endpoint | None]:
         """What becomes of a message of a flow the relay has; None: of what is no message.
 
-        And what it is to be answered with if it is denied.
+        And what it is to be answered with if it is denied, or where its copy goes.
         """
         rule = first_match(self.rules, way, header) if way is not None else None
         if rule is not None:
-            return rule.action, rule.answer
+            return rule.action, rule.copy_to if rule.action is Action.MIRROR else rule.answer
         return Action.DENY if self.path is Path.DENIED else Action(self.path.value), None
+
+    def answers(self, source: Endpoint, destination: Endpoint) -> bool:
+        """Whether requests from `source` to `destination` may be denied with an answer."""
+        way = self.way(source, destination)
+        return way is not None and may_answer(self.rules, way)
 
     def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
         """As for datagrams, but for what is not carried, or not so, for TCP."""

@@ -106,6 +106,7 @@ def _rule(rule: "Rule") -> dict[str, Any]:
         "protocol": rule.protocol,
         "action": rule.action.value,
         "answer": rule.answer.name if rule.answer is not None else None,
+        "copy_to": str(rule.copy_to) if rule.copy_to is not None else None,
     }
 
 
@@ -195,8 +196,8 @@ def _pair_row(pair: "PlannedPair") -> tuple[str, ...]:
 def _rules_table(plan: "Plan") -> str:
     rows = []
     for rule in plan.rules:
-        *matched, action, answer = _rule(rule).values()
-        words = f"{action}, {answer}" if answer else action
+        *matched, action, answer, copy_to = _rule(rule).values()
+        words = ", ".join(filter(None, (action, answer, copy_to)))
         rows.append([*(str(cell or "any") for cell in matched), words])
     head = ("rule", "from", "to", "service", "instance", "method", "client", "type", "protocol")
     return _table((*head, "action"), rows)

@@ -197,6 +197,7 @@ static bool hold_expired(struct sock *s, struct rx_flow *f, uint64_t now)
 static void pass_fence(struct rx_flow *f, const struct ivc_record *r)
 {
     f->synced = true;
+    f->fenced = f->fenced || (r->flags & IVC_RECORD_FENCE);
     f->kseq = r->kseq;
     f->hold_since = 0;
 }
@@ -230,6 +231,9 @@ static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, str
             return HEAD_HELD;
         f->settle_until = 0;
     }
+    /* What came before the fence was a relay's, in the sender's name: it said nothing of roads. */
+    if (__builtin_expect((r->flags & IVC_RECORD_FENCE) && !f->fenced, 0))
+        f->synced = false;
     if (__builtin_expect(f->synced && (int32_t)(r->kseq - f->kseq) <= 0, 1)) {
         f->hold_since = 0; /* what it waited for has come: the next wait is a new one */
         return HEAD_READY;

@@ -84,7 +84,8 @@ struct rx_flow {
     bool relay;           /* comes from the controller */
     bool attached;        /* PEER has come: part of the socket's list of rings */
     bool ack_pending;     /* a thread sleeps in the kernel without our bell */
-    bool synced;          /* the fence has been passed */
+    bool synced;          /* the roads are one: the fence has been passed, or there was none */
+    bool fenced;          /* it has been passed */
     bool closing;         /* sender has left: remove when drained */
     bool let_go;          /* and the controller was told that we hold nothing of its */
     uint32_t kseq;        /* kernel datagrams of this flow received so far */

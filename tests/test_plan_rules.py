@@ -31,13 +31,14 @@ def test_a_rule_for_nodes_is_for_one_way_only() -> None:
     assert path(plan, DISCOVERY) is Path.NETWORK
 
 
-@pytest.mark.parametrize("action", [Action.DIRECT, Action.RELAY, Action.NETWORK, Action.DENY])
+@pytest.mark.parametrize("action", Action)
 def test_a_rule_for_a_service_is_for_flows_of_its_endpoint(action: Action) -> None:
-    plan = planned(Rule(1, action, service=0x1234), path=Path.RELAY)
-    expected = {"deny": Path.DENIED}.get(action.value) or Path(action.value)
+    plan = planned(Rule(1, action, service=0x1234))
+    looked_into = {Action.DENY: Path.DENIED, Action.AUDIT: Path.RELAY, Action.MIRROR: Path.RELAY}
+    expected = looked_into.get(action) or Path(action.value)
     assert path(plan, CALL) is path(plan, ANSWER) is expected
-    assert path(plan, DISCOVERY) is Path.RELAY
-    assert path(plan, (udp(CAM, 40000), udp(HMI, 30510))) is Path.RELAY
+    assert path(plan, DISCOVERY) is Path.DIRECT
+    assert path(plan, (udp(CAM, 40000), udp(HMI, 30510))) is Path.DIRECT
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,17 @@ def test_a_message_goes_by_the_first_rule_that_matches_or_the_default() -> None:
     assert plan.judge(None, Header(0x1234, 1)) == (Action.NETWORK, None)
 
 
+def test_a_mirrored_message_goes_by_no_later_rule_and_its_copy_where_its_own_says() -> None:
+    copies = [udp(HMI, 30600), udp(CAM, 30600)]
+    mirrors = [Rule(n, Action.MIRROR, method=n, copy_to=to) for n, to in enumerate(copies, 1)]
+    plan = planned(*mirrors, Rule(3, Action.DENY))
+    way = plan.way(*CALL)
+    assert [plan.judge(way, Header(0x1234, n)) for n in (1, 2)] == [
+        (Action.MIRROR, to) for to in copies
+    ]
+    assert plan.judge(way, Header(0x1234, 3)) == (Action.DENY, None)
+
+
 def test_pairs_say_what_all_their_flows_do_and_count_hops() -> None:
     plan = planned(Rule(1, Action.DENY, source="hmi", destination="adas"))
     free, denied = planned().pairs[1], plan.pairs[1]
@@ -158,6 +170,7 @@ def test_plan_shows_rules_and_where_they_have_a_say() -> None:
         "protocol": "udp",
         "action": "deny",
         "answer": None,
+        "copy_to": None,
     }
     assert [(way["from"], way["to"], way["protocol"]) for way in document["ways"]] == [
         ("hmi", "adas", "tcp"),
@@ -170,6 +183,13 @@ def test_plan_shows_rules_and_where_they_have_a_say() -> None:
     lines = [line.split() for line in plan.render_table().splitlines()]
     assert ["1", "hmi", "any", "0x1234", "any", "0x0001", "any", "any", "udp", "deny"] in lines
     assert ["hmi", ">", "adas", "udp", "0x1234.0x0001", "relay", "NONE", "1", "2"] in lines
+
+
+def test_plan_shows_where_copies_go() -> None:
+    plan = planned(Rule(1, Action.MIRROR, method=1, copy_to=udp(CAM, 30600)))
+    (rule,) = json.loads(plan.to_json())["rules"]
+    assert rule["copy_to"] == str(udp(CAM, 30600))
+    assert f"mirror, {udp(CAM, 30600)}" in plan.render_table()
 
 
 def test_plans_differ_by_their_rules() -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -26,32 +27,41 @@ from ivc.network import Endpoint, Path, Protocol
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
 from ivc.shm.layout import RECORD_ALIGN, RegionState
-from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result
+from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
 
 log = logging.getLogger(__name__)
 
 
-DENIALS_MAX: Final = 1024
-"""Denials remembered of kinds that had to be forgotten; beyond it only the nodes are."""
+DEEDS_MAX: Final = 1024
+"""Deeds remembered of kinds that had to be forgotten; beyond it only the nodes are."""
 
 HURRY_S: Final = 0.1
 """How long a flow that ends may take to deliver what faults hold back; the loop gives up sooner if
 the receiver takes nothing."""
 
 
+class Done(StrEnum):
+    """What is told of messages rules have done it to; UNCOPIED: a copy could not be sent."""
+
+    DENIED = "denied"
+    AUDITED = "audited"
+    COPIED = "copied"
+    UNCOPIED = "uncopied"
+
+
 @dataclass(frozen=True, slots=True)
-class Denial:
-    """What was denied on which way, or only audited: it `passed`.
+class Deed:
+    """What was done to which messages on which way.
 
     No ids: no SOME/IP message, or too many to remember.
     """
 
+    done: Done
     source: str | None
     destination: str | None
     service: int | None
     method: int | None
-    passed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +76,16 @@ class Kind:
     counts: Counts
 
     @property
-    def denials(self) -> Counter[Denial]:
-        """How many of its messages were denied and audited."""
+    def deeds(self) -> Counter[Deed]:
+        """What was done to how many of its messages."""
         way, header = self.way, self.header
-        denial = Denial(
+        name = (
             way.source if way is not None else None,
             way.destination if way is not None else None,
             header.service_id if header is not None else None,
             header.method_id if header is not None else None,
         )
-        counts = {denial: self.counts.denied, replace(denial, passed=True): self.counts.audited}
+        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in Done}
         return +Counter(counts)
 
 
@@ -115,7 +125,7 @@ class DataCommunicationController:
         self._events = events
         self._numbers = itertools.count(1)
         self._ways: dict[Way | None, int] = {}
-        self._denials: Counter[Denial] = Counter()
+        self._deeds: Counter[Deed] = Counter()
         self._relays: dict[int, Relay] = {}
         self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
@@ -133,6 +143,10 @@ class DataCommunicationController:
     def decide_stream(self, one: Address, other: Address) -> Decision:
         """The same about a TCP connection between two ends; it holds for both ways."""
         return self.plan.decide(_endpoint(one, Protocol.TCP), _endpoint(other, Protocol.TCP))
+
+    def answers(self, source: Address, destination: Address) -> bool:
+        """Whether what is denied of these datagrams may have to be answered."""
+        return self.plan.answers(_endpoint(source), _endpoint(destination))
 
     @staticmethod
     def on_rings(decision: Decision) -> bool:
@@ -222,10 +236,12 @@ class DataCommunicationController:
         """What becomes of messages of a kind on relayed flows; None: of what is no message.
 
         Here nothing has another way any more: what is not denied is passed on. With it the return
-        code that denied requests are answered with, or 0.
+        code that denied requests are answered with, where copies of mirrored messages go, or 0.
         """
-        action, answer = self.plan.judge(way, header)
-        return _ACTIONS.get(action, Action.RELAY), answer or 0
+        action, detail = self.plan.judge(way, header)
+        if isinstance(detail, Endpoint):
+            return Action.MIRROR, copy_to(int(detail.address), detail.port)
+        return _ACTIONS.get(action, Action.RELAY), detail or 0
 
     # ---- faults; `replan` makes them act, or no longer
 
@@ -252,11 +268,11 @@ class DataCommunicationController:
         )
 
     @property
-    def denials(self) -> Counter[Denial]:
-        """How many messages were denied and audited, ever."""
-        counted = Counter(self._denials)
+    def deeds(self) -> Counter[Deed]:
+        """What rules have done to how many messages, ever."""
+        counted = Counter(self._deeds)
         for kind in self.kinds.values():
-            counted.update(kind.denials)
+            counted.update(kind.deeds)
         return counted
 
     @property
@@ -294,12 +310,12 @@ class DataCommunicationController:
         self.kinds[call.way, call.key] = Kind(way, header, counts)
 
     def _forget(self, loop: Loop) -> None:
-        """Begin the table anew, but for what was denied."""
+        """Begin the table anew, but for what was denied, audited and copied."""
         for kind in self.kinds.values():
-            for denial, messages in kind.denials.items():
-                few = denial in self._denials or len(self._denials) < DENIALS_MAX
-                name = denial if few else replace(denial, service=None, method=None)
-                self._denials[name] += messages
+            for deed, messages in kind.deeds.items():
+                few = deed in self._deeds or len(self._deeds) < DEEDS_MAX
+                name = deed if few else replace(deed, service=None, method=None)
+                self._deeds[name] += messages
         loop.clear()
         self.kinds.clear()
 

@@ -5,9 +5,10 @@ The pages are written by the processes themselves: their numbers are shown, neve
 """
 
 import os
+from collections import Counter
 from typing import Any, Final
 
-from ivc.controller.data_communication import DataCommunicationController, Kind
+from ivc.controller.data_communication import DataCommunicationController, Deed, Done, Kind
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.faultview import describe_fault
 from ivc.controller.flows import Flow, State
@@ -42,6 +43,7 @@ def build_status(
     dispatcher: Dispatcher, dcc: DataCommunicationController, quiescence: Quiescence
 ) -> Document:
     """The document. Keys are stable; new ones may be added."""
+    deeds = dcc.deeds
     return {
         "controller": {"pid": os.getpid(), "path": dcc.plan.path.value},
         "nodes": _nodes(dispatcher, dcc),
@@ -56,19 +58,28 @@ def build_status(
             "dropped_full": dcc.dropped,
             "kinds": [_kind(kind) for kind in dcc.kinds.values()],
             "forgotten": _counts(dcc.forgotten),
-            "denied": [
-                {
-                    "from": denial.source,
-                    "to": denial.destination,
-                    "service": denial.service,
-                    "method": denial.method,
-                    "messages": messages,
-                    "passed": denial.passed,
-                }
-                for denial, messages in dcc.denials.items()
-            ],
+            "denied": _deeds(
+                deeds, {Done.DENIED: {"passed": False}, Done.AUDITED: {"passed": True}}
+            ),
+            "copied": _deeds(deeds, {Done.COPIED: {"sent": True}, Done.UNCOPIED: {"sent": False}}),
         },
     }
+
+
+def _deeds(deeds: Counter[Deed], told: dict[Done, Document]) -> list[Document]:
+    """What rules have done of some kinds, with a word for each."""
+    return [
+        {
+            "from": deed.source,
+            "to": deed.destination,
+            "service": deed.service,
+            "method": deed.method,
+            "messages": messages,
+            **told[deed.done],
+        }
+        for deed, messages in deeds.items()
+        if deed.done in told
+    ]
 
 
 def _processes(dispatcher: Dispatcher) -> list[Process]:
@@ -241,6 +252,8 @@ def _kind(kind: Kind) -> Document:
         **_counts(kind.counts),
         "denied": kind.counts.denied,
         "audited": kind.counts.audited,
+        "copied": kind.counts.copied,
+        "uncopied": kind.counts.uncopied,
     }
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The status document as tables for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ivc.controller.faultview import fault_line
@@ -24,7 +24,8 @@ def render_status(document: dict[str, Any]) -> str:
         _table(
             ("flow", "from", "to", "path", "state", "ring bytes"), map(_flow, document["flows"])
         ),
-        *_denied(document["relay"]["denied"]),
+        *_deeds(document["relay"]["denied"], "passed", {False: "denied", True: "audited"}),
+        *_deeds(document["relay"]["copied"], "sent", {True: "copied", False: "not copied"}),
     ]
     return "\n".join(parts)
 
@@ -67,13 +68,13 @@ def _flow(flow: dict[str, Any]) -> Sequence[object]:
     )
 
 
-def _denied(denials: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """What rules have kept from going on, if anything, and what they have audited."""
+def _deeds(deeds: Sequence[dict[str, Any]], by: str, titles: Mapping[bool, str]) -> Iterable[str]:
+    """What rules have done, if anything: a table for each value of the key `by`."""
     keys = ("from", "to", "service", "method", "messages")
-    for title, passed in (("denied from", False), ("audited from", True)):
-        rows = [[_hex(key, one[key]) for key in keys] for one in denials if one["passed"] is passed]
+    for value, title in titles.items():
+        rows = [[_hex(key, one[key]) for key in keys] for one in deeds if one[by] is value]
         if rows:
-            yield _table((title, *keys[1:]), rows)
+            yield _table((f"{title} from", *keys[1:]), rows)
 
 
 def _hex(key: str, value: object) -> str:

@@ -5,6 +5,9 @@ A WANT is remembered until its socket ends. `Wants.settle` compares what each to
 have with what it has, closes and opens flows accordingly, and sends ROUTE when the answer is
 another than last time. Everything that happens (sockets, memberships, flows, a new plan) only
 touches wants; nothing else decides.
+
+Denied calls are answered on the flow that leads back. A service that never sends would have none:
+then its socket wants it without having asked, and the calls' own flow waits until it is there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +19,13 @@ from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.flows import Flow, FlowSpec, FlowTable, State
 from ivc.controller.protocol import ROUTE_COMPLETE, Address, Message, Type
 from ivc.controller.quota import Refused
-from ivc.controller.registry import Registry, Socket
+from ivc.controller.registry import Process, Registry, Socket
 from ivc.plan import Decision
 from ivc.reasons import Reason
 
 WANTS_MAX: Final = 4096
-"""Destinations remembered per process; beyond it the oldest one without flows is forgotten."""
+"""Destinations remembered per process; beyond it the oldest one without flows is forgotten. Those
+nobody there has asked for may take half: it is others who decide how many they are."""
 
 PASSING: Final = frozenset({Reason.QUOTA, Reason.RESOURCES})
 """Refusals that may be over without any message telling us."""
@@ -34,7 +38,10 @@ LASTING: Final = frozenset({Reason.POISONED})
 class Want:
     """One socket's wish to send to one destination.
 
-    `barred` are receivers a flow to could not be made or kept, and why.
+    `barred` are receivers a flow to could not be made or kept, and why. `back` is the want whose
+    flow leads back with answers to what is denied, and `serves` are those it is that for; if its
+    socket has not `asked`, it is there for their sake alone. Who `waits` is looked at again when
+    its way back is there, or cannot be had.
     """
 
     socket: Socket
@@ -43,6 +50,15 @@ class Want:
     flows: dict[FlowSpec, Flow] = field(default_factory=dict)
     barred: dict[Socket, Reason] = field(default_factory=dict)
     announced: tuple[Reason, int] | None = None
+    asked: bool = False
+    waits: bool = False
+    back: "Want | None" = None
+    serves: dict["Want", None] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a flow of it is being set up."""
+        return any(flow.state in _PENDING for flow in self.flows.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +94,16 @@ class Wants:
         if want is None:
             self._make_room(socket)
             want = wants[destination] = Want(socket, source, destination)
-        want.source = source
+        want.source, want.asked = source, True
         want.barred.clear()
         want.announced = None
         self._touched[want] = None
 
     def remove(self, socket: Socket) -> None:
         """A sending socket is gone; its flows must be closed already. Idempotent."""
-        for want in self._wants.pop(socket, {}).values():
-            self._touched.pop(want, None)
+        while wants := self._wants.get(socket):
+            self._forget(next(iter(wants.values())))
+        self._wants.pop(socket, None)
 
     def touch(self, concerned: Callable[[Want], bool]) -> None:
         """Look again at the wants `concerned` says yes to."""
@@ -150,11 +167,56 @@ class Wants:
         for spec, flow in list(want.flows.items()):
             if spec not in wanted:
                 table.close(flow, _why_closed(flow, verdict))
+        want.waits = False
         for spec in wanted:
-            if spec not in want.flows:
+            want.waits = self._awaits_way_back(want, spec)
+            if not want.waits and spec not in want.flows:
                 self._open(want, spec, table)
         self._touched.pop(want, None)  # our own doing: nothing new in it
         self._announce(want, verdict)
+        if not want.pending:
+            self._touched.update((other, None) for other in want.serves if other.waits)
+
+    def _awaits_way_back(self, want: Want, spec: FlowSpec) -> bool:
+        """Whether what is denied on a flow may have to be answered, and the way for that is still
+        to come. Who is a way back does not wait: the other may be one for it."""
+        unicast = spec.relay and not spec.destination.is_multicast
+        if not (unicast and self._dcc.answers(spec.source, spec.destination)):
+            return False
+        back = self._way_back(want, spec)
+        if back is None or want.serves:
+            return False
+        return back in self._touched or back.pending
+
+    def _way_back(self, want: Want, spec: FlowSpec) -> Want | None:
+        """The want that leads back, made if need be; None: the process has too many already."""
+        wants = self._wants.setdefault(spec.receiver, {})
+        back = wants.get(spec.source)
+        if back is None:
+            if sum(map(len, self._all_of(spec.receiver.process))) >= WANTS_MAX // 2:
+                return None
+            back = wants[spec.source] = Want(spec.receiver, spec.destination, spec.source)
+        if want.back is not back:
+            self._part(want)
+            want.back, back.serves[want] = back, None
+            self._touched[back] = None
+        return back
+
+    def _part(self, want: Want) -> None:
+        """A want has its way back no more, which is forgotten if nobody else is for it."""
+        back, want.back = want.back, None
+        if back is None:
+            return
+        del back.serves[want]
+        if not (back.serves or back.asked or back.flows):
+            self._forget(back)
+
+    def _forget(self, want: Want) -> None:
+        del self._wants[want.socket][want.destination]
+        self._touched.pop(want, None)
+        self._part(want)
+        for other in want.serves:
+            other.back = None
 
     def _open(self, want: Want, spec: FlowSpec, table: FlowTable) -> None:
         try:
@@ -243,15 +305,20 @@ class Wants:
 
     def _make_room(self, socket: Socket) -> None:
         """Forget the oldest want without flows if the process has too many."""
-        mine = [self._wants.get(each, {}) for each in socket.process.sockets.values()]
+        mine = self._all_of(socket.process)
         if sum(map(len, mine)) < WANTS_MAX:
             return
         for wants in mine:
             for want in wants.values():
-                if not want.flows:
-                    del wants[want.destination]
-                    self._touched.pop(want, None)
+                if not want.flows and not want.serves:
+                    self._forget(want)
                     return
+
+    def _all_of(self, process: Process) -> list[dict[Address, Want]]:
+        return [self._wants.get(each, {}) for each in process.sockets.values()]
+
+
+_PENDING: Final = frozenset({State.ATTACHING, State.LINKING})
 
 
 def _why_closed(flow: Flow, verdict: Verdict) -> Reason:

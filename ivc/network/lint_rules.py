@@ -19,6 +19,7 @@ def lint_rules(linked: Linked, report: Report) -> None:
         return
     for rule in rules:
         _check_service(rule, linked, report)
+        _check_copies(rule, linked, report)
     if not report.has_errors:
         _check_ways(rules, linked, report)
 
@@ -42,6 +43,21 @@ def _check_service(rule: Rule, linked: Linked, report: Report) -> None:
     instances = {one.instance for one in services if one.service == rule.service}
     if rule.instance is not None and rule.instance not in instances:
         _report_unknown("instance", rule.instance, instances, _place(rule, linked), report)
+
+
+def _check_copies(rule: Rule, linked: Linked, report: Report) -> None:
+    """To an address nobody has they would go in silence."""
+    known = {node.address: node.name for node in linked.network.nodes}
+    if rule.copy_to is None or rule.copy_to.address in known:
+        return
+    named = ", ".join(f"{known[each]} at {each}" for each in sorted(known))
+    report.error(
+        _place(rule, linked).at("copy_to"),
+        "copy-node",
+        f"copies to {rule.copy_to.address}, the address of no node",
+        f"one of those there are: {named}",
+        "correct the address, or map who gets them (external = true for a node outside)",
+    )
 
 
 def _report_unknown(

@@ -10,8 +10,9 @@ method = 0x0421                # a method or an event
 client = 0x0100
 type = "REQUEST"               # REQUEST | REQUEST_NO_RETURN | NOTIFICATION | RESPONSE | ERROR
 protocol = "udp"               # udp | tcp
-action = "deny"                # direct | relay | network | deny | audit
+action = "deny"                # direct | relay | network | deny | audit | mirror
 answer = "E_NOT_REACHABLE"     # with deny: the return code of the error a request gets
+copy_to = "10.77.0.9:30600"    # with mirror: where copies go by UDP; an address of a node
 """
 
 from collections.abc import Collection
@@ -22,7 +23,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final, TypeVar
 
 from ivc.network import fields
-from ivc.network.model import Protocol
+from ivc.network.model import Endpoint, Protocol
 from ivc.network.values import Report, Scalar, Table, Value, describe
 from ivc.someip import MessageType, ReturnCode
 
@@ -35,13 +36,15 @@ class Action(StrEnum):
     NETWORK = "network"
     DENY = "deny"
     AUDIT = "audit"
+    MIRROR = "mirror"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule, the `number`-th from 1. What it matches by is anything where it is None.
 
-    `answer` is what requests get that it denies; None: nothing.
+    `answer` is what requests get that it denies; None: nothing. `copy_to` is where copies go of
+    what it mirrors.
     """
 
     number: int
@@ -55,6 +58,7 @@ class Rule:
     type: MessageType | None = None
     protocol: Protocol | None = None
     answer: ReturnCode | None = None
+    copy_to: Endpoint | None = None
 
     @property
     def by_message(self) -> bool:
@@ -66,9 +70,8 @@ class Rule:
         return all(getattr(self, name) in {None, getattr(other, name)} for name in _MATCHED)
 
 
-_MATCHED: Final = tuple(
-    member.name for member in members(Rule) if member.name not in {"number", "action", "answer"}
-)
+_DONE: Final = {"number", "action", "answer", "copy_to"}
+_MATCHED: Final = tuple(member.name for member in members(Rule) if member.name not in _DONE)
 _KEYS: Final = frozenset(
     {
         "from",
@@ -81,6 +84,7 @@ _KEYS: Final = frozenset(
         "protocol",
         "action",
         "answer",
+        "copy_to",
     }
 )
 _TYPES: Final = {kind.name: kind for kind in MessageType if "ACK" not in kind.name}
@@ -113,6 +117,8 @@ def _rule(number: int, table: Table, nodes: Collection[str], report: Report) -> 
         rule[key] = fields.optional(table, key, fields.identifier, report)
     if rule["action"] is None:
         return None
+    if rule["action"] is Action.MIRROR:
+        rule["copy_to"] = fields.required(table, "copy_to", _copy_to, '"10.77.0.9:30600"', report)
     found = Rule(number, **rule)
     _check(found, table, report)
     return found
@@ -146,9 +152,7 @@ def _named(
 
 
 def _action(value: Value, report: Report) -> Action | None:
-    mirror = isinstance(value, Scalar) and value.text == "mirror"
-    fix = "messages cannot be mirrored yet; remove the rule" if mirror else "write one of these"
-    return _named(value, _ACTIONS, "bad-action", fix, report)
+    return _named(value, _ACTIONS, "bad-action", "write one of these", report)
 
 
 def _type(value: Value, report: Report) -> MessageType | None:
@@ -162,6 +166,24 @@ def _protocol(value: Value, report: Report) -> Protocol | None:
 
 def _answer(value: Value, report: Report) -> ReturnCode | None:
     return _named(value, _ANSWERS, "bad-return-code", "write the name of a return code", report)
+
+
+def _copy_to(value: Value, report: Report) -> Endpoint | None:
+    """ADDRESS:PORT of a host; whose it is is for `ivc.network.lint_rules`."""
+    written = value.text if isinstance(value, Scalar) else ""
+    host, colon, port = written.partition(":")
+    if not colon or "/" in port:
+        report.error(
+            value.place,
+            "bad-copy",
+            describe(value),
+            '"ADDRESS:PORT" of a UDP socket',
+            'write one such as "10.77.0.9:30600"; copies are sent as datagrams, nothing else',
+        )
+        return None
+    address = fields.unicast(Scalar(host, False, value.place), report)
+    number = fields.port(Scalar(port, False, value.place), report)
+    return Endpoint(address, number) if address is not None and number is not None else None
 
 
 def _check(rule: Rule, table: Table, report: Report) -> None:
@@ -184,6 +206,14 @@ def _check(rule: Rule, table: Table, report: Report) -> None:
             "answer beside deny, for any type or REQUEST",
             "remove answer",
         )
+    if "copy_to" in table.items and rule.action is not Action.MIRROR:
+        report.error(
+            table.items["copy_to"].place,
+            "no-copy",
+            f'"copy_to" beside "{rule.action.value}"',
+            "copy_to beside mirror",
+            'write action = "mirror", or remove copy_to',
+        )
     if rule.action is Action.NETWORK and rule.by_message:
         report.error(
             table.items["action"].place,
@@ -203,4 +233,4 @@ def _check(rule: Rule, table: Table, report: Report) -> None:
         )
 
 
-_UNSEEN_IN_TCP: Final = frozenset({Action.RELAY, Action.DENY, Action.AUDIT})
+_UNSEEN_IN_TCP: Final = frozenset({Action.RELAY, Action.DENY, Action.AUDIT, Action.MIRROR})

@@ -29,6 +29,7 @@ PATHS: Final = {
     Action.NETWORK: Path.NETWORK,
     Action.DENY: Path.DENIED,
     Action.AUDIT: Path.RELAY,
+    Action.MIRROR: Path.RELAY,
 }
 _NOTHING: Final[Instances] = frozenset()
 _CALLS: Final = {MessageType.REQUEST, MessageType.REQUEST_NO_RETURN}
@@ -90,6 +91,12 @@ def candidates(rules: Sequence[Rule], way: Way) -> list[Rule]:
     return found
 
 
+def may_answer(rules: Sequence[Rule], way: Way) -> bool:
+    """Whether requests that go this way may be denied with an answer."""
+    some = any(rule.answer for rule in rules)
+    return some and any(rule.answer for rule in candidates(rules, way))
+
+
 def concerned(rules: Sequence[Rule], ways: Iterable[Way]) -> Iterable[Way]:
     """The ways with services rules are about: few of many, where each rule names one."""
     named = {rule.service for rule in rules}
@@ -104,10 +111,7 @@ def outlook(rules: Sequence[Rule], default: Path, way: Way) -> Path:
     Where requests may be denied with an answer, the relay has the way back too: to give it.
     """
     path = _outlook(rules, default, way)
-    if path is not Path.DIRECT or not any(rule.answer for rule in rules):
-        return path
-    answers = any(rule.answer for rule in candidates(rules, way.back))
-    return Path.RELAY if answers else path
+    return Path.RELAY if path is Path.DIRECT and may_answer(rules, way.back) else path
 
 
 def _outlook(rules: Sequence[Rule], default: Path, way: Way) -> Path:

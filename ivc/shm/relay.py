@@ -24,6 +24,12 @@ class Action(IntEnum):
     RELAY = lib.IVC_ACTION_RELAY
     DENY = lib.IVC_ACTION_DENY
     AUDIT = lib.IVC_ACTION_AUDIT
+    MIRROR = lib.IVC_ACTION_MIRROR
+
+
+def copy_to(ip: int, port: int) -> int:
+    """An endpoint as the detail of MIRROR."""
+    return ip << 16 | port
 
 
 class Effect(IntEnum):
@@ -105,6 +111,16 @@ class Counts:
     def audited(self) -> int:
         """How many of the others were of a kind to be told of."""
         return int(self._kind.audited)
+
+    @property
+    def copied(self) -> int:
+        """Of how many of the others a copy was sent."""
+        return int(self._kind.copied)
+
+    @property
+    def uncopied(self) -> int:
+        """Of how many one should have been, and the kernel did not take it."""
+        return int(self._kind.uncopied)
 
     @property
     def bytes(self) -> int:
@@ -208,14 +224,15 @@ class Loop:
         )
 
     def decide(
-        self, way: int, key: int, action: Action, answer: int = 0, faults: int = 0
+        self, way: int, key: int, action: Action, detail: int = 0, faults: int = 0
     ) -> Counts | None:
         """Decide on a kind; flows that waited for it go on. None: the table is full.
 
-        `answer` is the return code denied requests are answered with; 0: they are not. `faults`
-        has a bit for each place of a fault that acts on it, see `set_fault`.
+        `detail` is the return code denied requests are answered with (0: they are not), or the
+        endpoint copies of what is mirrored go to, see `copy_to`. `faults` has a bit for each place
+        of a fault that acts on it, see `set_fault`.
         """
-        kind = lib.ivc_relay_decide(self._relay, way, key, action, answer, faults)
+        kind = lib.ivc_relay_decide(self._relay, way, key, action, detail, faults)
         return Counts(kind) if kind else None
 
     def answer_on(self, relayed: Relayed, back: Relayed | None) -> None:

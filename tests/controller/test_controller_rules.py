@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules in a running controller: what passes, what is denied and counted, what a reload does."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import pytest
 from controller_lab import REQUEST, Lab, running_lab
-from fakewrapper import FakeWrapper
+from fakewrapper import PATIENCE_S, FakeWrapper
 
 from ivc import someip
-from ivc.controller import data_communication
+from ivc.controller import data_communication, wants
 from ivc.controller.client import reload
+from ivc.controller.flows import Flow, FlowSpec
+from ivc.controller.protocol import Message, Role, Type
+from ivc.controller.quota import Refused
+from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
 from ivc.shm.layout import RecordFlag
@@ -143,26 +148,155 @@ def test_what_the_kernel_has_too_is_not_split(field: Field, flags: RecordFlag) -
     assert not server.has(1)
 
 
-def test_a_denied_request_is_answered_in_the_name_of_the_service(field: Field) -> None:
-    lab = field.start(DENY_METHOD + 'answer = "E_NOT_REACHABLE"\n')
+ANSWER_METHOD = DENY_METHOD + 'answer = "E_NOT_REACHABLE"\n'
+ANSWER = replace(someip.peek(BAD), message_type=0x81, return_code=0x05)
+
+
+def test_the_first_denied_request_is_answered_in_the_name_of_the_service(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
     server = serve(lab)
     client = call(lab)
-    client.send(SERVER, BAD)  # nothing has come back yet: there is no way for the answer
-    client.send(SERVER, REQUEST)
-    assert server.receive(1)[1] == REQUEST
-    server.want(1, SERVER, CLIENT)
-    server.await_active(CLIENT)
-    server.send(CLIENT, REQUEST)
-    assert client.receive(1)[1] == REQUEST
-    client.send(SERVER, BAD)
+    client.send(SERVER, BAD)  # the service has never sent anything
     record, answer = client.receive(1)
-    request = someip.peek(BAD)
-    assert someip.peek(answer) == replace(request, message_type=0x81, return_code=0x05)
+    assert someip.peek(answer) == ANSWER
     assert (record.src_ip, record.src_port) == (0x0A000002, 30509)
-    there, back = lab.status()["flows"]
-    assert (there["answered"], there["unanswered"], back["path"]) == (1, 1, "relay")
+    assert (record.dst_ip, record.dst_port) == (0x0A000001, 40000)
+    flows = {flow["from"]: flow for flow in lab.status()["flows"]}
+    there, back = flows[CLIENT], flows[SERVER]
+    assert (there["answered"], there["unanswered"], back["path"]) == (1, 0, "relay")
     server.close()
     lab.await_status(lambda s: not s["flows"])
+
+
+def test_a_service_that_sends_later_goes_on_by_the_flow_its_answers_took(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    assert someip.peek(client.receive(1)[1]) == ANSWER
+    server.want(1, SERVER, CLIENT)
+    server.await_route(CLIENT, Reason.NONE, complete=True)
+    assert server.send(CLIENT, REQUEST) == 1
+    assert client.receive(1)[1] == REQUEST
+    assert len(lab.status()["flows"]) == 2
+
+
+def test_no_call_goes_by_ring_before_the_way_of_its_answer_is_there(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    serve(lab)
+    client = lab.wrapper(1, polite=False)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    client.await_route(SERVER, Reason.PENDING)
+    client.await_message(Type.ATTACH_RX)
+    assert [flow["from"] for flow in lab.status()["flows"]] == [SERVER]
+
+
+def test_calls_go_by_ring_all_the_same_if_no_way_back_can_be_made(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    client = lab.wrapper(1, polite=False)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    back = client.await_message(Type.ATTACH_RX)
+    client.polite = True
+    client.tell(Message(Type.DROPPED, flow=back.flow, flags=Role.RECEIVER, reason=Reason.RESOURCES))
+    client.await_active(SERVER)
+    client.send(SERVER, BAD)
+    client.send(SERVER, REQUEST)
+    assert server.receive(1)[1] == REQUEST
+    (there,) = lab.status()["flows"]
+    assert (there["answered"], there["unanswered"]) == (0, 1)
+
+
+def test_a_way_back_on_the_network_holds_no_call_up(field: Field) -> None:
+    lab = field.start(f'{ANSWER_METHOD}[[rule]]\nfrom = "b"\naction = "network"\n')
+    serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD)
+    lab.await_status(lambda s: [flow["unanswered"] for flow in s["flows"]] == [1])
+
+
+def test_ways_that_are_each_others_wait_for_neither(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD.replace('from = "a"\n', ""))
+    server = serve(lab)
+    client = call(lab)
+    server.want(1, SERVER, CLIENT)
+    server.await_active(CLIENT)
+    for sender, receiver, to in ((client, client, SERVER), (server, server, CLIENT)):
+        sender.send(to, BAD)
+        assert someip.peek(receiver.receive(1)[1]) == ANSWER
+
+
+def destinations(lab: Lab, local: str) -> list[str]:
+    (one,) = (one for one in lab.status()["sockets"] if one["local"] == local)
+    return [each["to"] for each in one["destinations"]]
+
+
+def test_a_way_back_nobody_asked_for_goes_with_whom_it_was_for(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    clients = [call(lab, source=f"10.0.0.1:{port}") for port in (40000, 40001)]
+    server.want(1, SERVER, "10.0.0.1:40001")
+    server.await_message(Type.ROUTE, lambda message: message.peer.port == 40001)
+    assert destinations(lab, SERVER) == ["10.0.0.1:40000", "10.0.0.1:40001"]
+    for client in clients:
+        client.close()
+    lab.await_status(lambda s: len(s["sockets"]) == 1)
+    assert destinations(lab, SERVER) == ["10.0.0.1:40001"]
+    server.close()
+    lab.await_status(lambda s: not s["sockets"])
+
+
+def test_others_cannot_make_a_process_forget_what_it_wants(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wants, "WANTS_MAX", 4)
+    lab = field.start(ANSWER_METHOD)
+    server = serve(lab)
+    own = [f"10.0.0.3:{port}" for port in (1, 2)]
+    for to in own:
+        server.want(1, SERVER, to)
+    for port in range(40000, 40004):
+        call(lab, source=f"10.0.0.1:{port}")
+    assert destinations(lab, SERVER) == own
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])
+def test_calls_wait_for_no_way_back_there_is_no_memory_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    lab = field.start(ANSWER_METHOD.replace('from = "a"\n', "") if both else ANSWER_METHOD)
+    server = serve(lab)
+    table = lab.service._dispatcher.flows
+    opened = table.open
+
+    def refuse(spec: FlowSpec) -> Flow:
+        if both or spec.sender.local.port == 30509:
+            raise Refused(Reason.QUOTA)
+        return opened(spec)
+
+    monkeypatch.setattr(table, "open", refuse)
+    client = lab.wrapper(1)
+    client.bind(1, CLIENT)
+    client.want(1, CLIENT, SERVER)
+    server.want(1, SERVER, CLIENT)
+    if both:
+        client.await_route(SERVER, Reason.QUOTA)
+    else:
+        client.await_active(SERVER)
+
+
+def test_a_reload_that_brings_answers_brings_their_way(field: Field) -> None:
+    lab = field.start(DENY_METHOD)
+    serve(lab)
+    client = call(lab)
+    field.reload(ANSWER_METHOD)
+    client.until(
+        lambda: [flow["state"] for flow in lab.status()["flows"]] == ["active"] * 2, "a way back"
+    )
+    client.send(SERVER, BAD)
+    assert someip.peek(client.receive(1)[1]) == ANSWER
 
 
 def test_a_reload_applies_other_rules_to_flows_that_stay(field: Field) -> None:
@@ -189,7 +323,7 @@ def test_a_reload_applies_other_rules_to_flows_that_stay(field: Field) -> None:
 def test_what_was_denied_is_remembered_when_the_table_is_begun_anew(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_communication, "DENIALS_MAX", 1000)
+    monkeypatch.setattr(data_communication, "DEEDS_MAX", 1000)
     lab = field.start('[[rule]]\nservice = 0x1234\nprotocol = "udp"\naction = "deny"\n')
     serve(lab)
     client = call(lab)
@@ -215,6 +349,36 @@ def test_audited_messages_pass_and_are_counted(field: Field) -> None:
     assert server.receive(1)[1] == BAD + REQUEST
     (audited,) = lab.status()["relay"]["denied"]
     assert (audited["method"], audited["messages"], audited["passed"]) == (0x666, 1, True)
+
+
+@pytest.fixture
+def logger() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        one.settimeout(PATIENCE_S)
+        yield one
+
+
+def test_mirrored_messages_pass_and_are_copied_and_counted(
+    field: Field, logger: socket.socket
+) -> None:
+    nodes = '[nodes.logger]\nexternal = true\naddress = "127.0.0.1"\n'
+    to = f'action = "mirror"\ncopy_to = "127.0.0.1:{logger.getsockname()[1]}"\n'
+    lab = field.start(nodes + "[[rule]]\nservice = 0x1234\nmethod = 0x0666\n" + to)
+    server = serve(lab)
+    client = call(lab)
+    client.send(SERVER, BAD + REQUEST + BAD)
+    assert server.receive(1)[1] == BAD + REQUEST + BAD
+    assert [logger.recv(65535) for _ in range(2)] == [BAD, BAD]
+    status = lab.status()
+    ids = {"from": "a", "to": "b", "service": 0x1234, "method": 0x666}
+    assert status["relay"]["copied"] == [{**ids, "messages": 2, "sent": True}]
+    assert status["relay"]["denied"] == []
+    kinds = {kind["method"]: kind for kind in status["relay"]["kinds"]}
+    assert [(kinds[m]["copied"], kinds[m]["uncopied"]) for m in (0x666, 0x421)] == [(2, 0), (0, 0)]
+    lines = [line.split() for line in render_status(status).splitlines()]
+    assert lines[-2][:2] == ["copied", "from"]
+    assert lines[-1] == ["a", "b", "0x1234", "0x0666", "2"]
 
 
 def test_what_was_audited_stays_so_when_it_is_denied(field: Field) -> None:

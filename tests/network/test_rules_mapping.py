@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`[[rule]]` in a mapping: how it reads, and every slip that is found."""
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from network_project import Project
 
 from ivc.errors import Finding, Severity
-from ivc.network import Action, Protocol, Rule
+from ivc.network import Action, Endpoint, Protocol, Rule
 from ivc.someip import MessageType, ReturnCode
+
+MIRROR = 'action = "mirror"\ncopy_to = '
 
 
 def with_rules(project: Project, *rules: str) -> Project:
@@ -53,11 +56,33 @@ def test_what_is_left_out_is_any_and_the_order_is_the_files(project: Project) ->
     assert loaded.findings == ()
 
 
+@pytest.mark.parametrize("address", ["10.77.0.1", "10.77.0.9"], ids=["inside", "external"])
+def test_copies_go_to_any_port_of_any_node(project: Project, address: str) -> None:
+    project.mapping += '[nodes.tcu]\nexternal = true\naddress = "10.77.0.9"\n'
+    loaded = with_rules(project, f'method = 1\n{MIRROR}"{address}:30600"').load()
+    copy_to = Endpoint(IPv4Address(address), 30600)
+    assert loaded.mapping.rules == (Rule(1, Action.MIRROR, method=1, copy_to=copy_to),)
+    assert loaded.findings == ()
+
+
 @pytest.mark.parametrize(
     ("rule", "code", "pointer", "words"),
     [
         ('action = "denied"', "bad-action", "/action", "direct | relay | network | deny"),
-        ('action = "mirror"', "bad-action", "/action", "cannot be mirrored yet"),
+        ('action = "copy"', "bad-action", "/action", "deny | audit | mirror"),
+        ('action = "mirror"', "missing", "/copy_to", 'no "copy_to"'),
+        (f'{MIRROR}"10.77.0.1"', "bad-copy", "/copy_to", "ADDRESS:PORT"),
+        (f"{MIRROR}30600", "bad-copy", "/copy_to", "ADDRESS:PORT"),
+        (f"{MIRROR}[]", "bad-copy", "/copy_to", "ADDRESS:PORT"),
+        (f'{MIRROR}"10.77.0.1:30600/tcp"', "bad-copy", "/copy_to", "sent as datagrams"),
+        (f'{MIRROR}"hmi:30600"', "bad-address", "/copy_to", "an IPv4 address"),
+        (f'{MIRROR}"224.0.0.9:30600"', "bad-address", "/copy_to", "a unicast address"),
+        (f'{MIRROR}"10.77.0.1:0"', "bad-port", "/copy_to", "from 1 to 65534"),
+        (f'{MIRROR}"10.77.0.1:"', "bad-port", "/copy_to", "from 1 to 65534"),
+        (f'{MIRROR}"10.77.0.9:30600"', "copy-node", "/copy_to", "hmi at 10.77.0.1"),
+        (f'protocol = "tcp"\n{MIRROR}"10.77.0.1:1"', "tcp-rule", "/action", "not relayed"),
+        ('action = "audit"\ncopy_to = "10.77.0.1:1"', "no-copy", "/copy_to", "beside mirror"),
+        (f'{MIRROR}"10.77.0.1:1"\nanswer = "E_NOT_OK"', "no-answer", "/answer", "beside deny"),
         ('from = "hmi"', "missing", "/action", 'no "action"'),
         ('from = "hmmi"\naction = "deny"', "rule-node", "/from", 'write "hmi"?'),
         ('to = "van"\naction = "deny"', "rule-node", "/to", "map the node"),

@@ -63,6 +63,7 @@ HOSTS: dict[str, Any] = {
         {"from": "hmi", "to": "adas", "service": 4660, "instance": "0x0001", "action": "network"},
         {"method": "0x0421", "client": 1, "type": "REQUEST", "protocol": "udp", "action": "deny"},
         {"method": 2, "type": "REQUEST", "answer": "E_NOT_REACHABLE", "action": "deny"},
+        {"method": 3, "action": "mirror", "copy_to": "10.77.0.9:30600"},
         {"protocol": "tcp", "action": "direct"},
     ],
 }
@@ -138,6 +139,7 @@ RUBBISH: list[Any] = [
         "10.77.0.1",
         "10.77.0.256",
     ),
+    *("10.77.0.1:30509", "10.77.0.1:0", "10.77.0.1:65535", "10.77.0.256:1", ":1", "mirror"),
     *("10.77.0.1:0/udp", "10.77.0.1:30509/udp", "10.77.0.1:30509/sctp", "224.1.1.1:65536/udp"),
     *("1-2", "0-1", "70000", "0x1.0x2", "1.2", "local", "netns:a", "netns:../a", "direct", "fast"),
     *("10.77.0.1/24", "10.77.0.1/33", "sixteen-letters-", "a/b", "all", "lo"),

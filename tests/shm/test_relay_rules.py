@@ -2,13 +2,15 @@
 """The C loop does with each message what the plan's rules say of it, whatever was asked before."""
 
 from contextlib import closing
+from ipaddress import IPv4Address
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_relay import Desk, Way, key_of, kinds_of, left_of
+from relay_logger import Logger
+from test_relay import Desk, Way, error, key_of, kinds_of, left_of
 
 from ivc import someip
-from ivc.network import Action, Mapping, Network, Path, Rule
+from ivc.network import Action, Endpoint, Mapping, Network, Path, Rule
 from ivc.network.ways import Way as Planned
 from ivc.plan import Plan, build_plan
 from ivc.shm import relay
@@ -26,9 +28,13 @@ headers = st.builds(
     ids,
     ids,
     st.integers(0, 3),
-    message_type=types | types.map(lambda kind: kind | someip.TP_FLAG),
+    message_type=st.just(someip.MessageType.REQUEST)
+    | types
+    | types.map(lambda kind: kind | someip.TP_FLAG),
 )
 parts = headers.map(lambda header: header.build(4) + bytes(4)) | st.binary(max_size=3)
+loggers = st.builds(Endpoint, st.just(IPv4Address("127.0.0.1")), st.integers(0, 1))
+"""By their number: which port each has is not known yet."""
 datagrams = st.lists(parts, min_size=1, max_size=4).map(b"".join)
 
 
@@ -36,7 +42,7 @@ datagrams = st.lists(parts, min_size=1, max_size=4).map(b"".join)
 def plans(draw: st.DrawFn) -> Plan:
     rules = []
     for number in range(1, draw(st.integers(0, 4)) + 1):
-        action = draw(st.sampled_from([Action.RELAY, Action.DENY, Action.AUDIT]))
+        action = draw(st.sampled_from([Action.RELAY, Action.DENY, Action.AUDIT, Action.MIRROR]))
         answers = st.none() | st.just(someip.ReturnCode.E_NOT_READY)
         rules.append(
             Rule(
@@ -48,17 +54,19 @@ def plans(draw: st.DrawFn) -> Plan:
                 client=draw(st.none() | ids),
                 type=draw(st.none() | types),
                 answer=draw(answers) if action is Action.DENY else None,
+                copy_to=draw(loggers) if action is Action.MIRROR else None,
             )
         )
     default = draw(st.sampled_from([Path.RELAY, Path.DENIED]))
     return build_plan(Network((), ()), Mapping((), default, rules=tuple(rules)))
 
 
-def decision(plan: Plan, way: Planned, key: int) -> tuple[Action, int]:
+def decision(
+    plan: Plan, way: Planned, key: int
+) -> tuple[Action, someip.ReturnCode | Endpoint | None]:
     """Python's word on a kind, as it is read from its key."""
     kind = someip.Header(key >> 48, key >> 32 & 0xFFFF, key >> 16 & 0xFFFF, message_type=key & 0xFF)
-    action, answer = plan.judge(way, kind if key else None)
-    return action, answer or 0
+    return plan.judge(way, kind if key else None)
 
 
 class Judge(Desk):
@@ -66,13 +74,16 @@ class Judge(Desk):
 
     plan: Plan
     ways: list[Planned]
+    loggers: list[Logger]
 
     def answer(self, call: relay.Call) -> None:
         header = someip.parse_header(call.header)[0] if call.key else None
         assert header is None or key_of(header) == call.key
-        action, answer = self.plan.judge(self.ways[call.way - 1], header)
+        action, detail = self.plan.judge(self.ways[call.way - 1], header)
         done = relay.Action[action.name]
-        assert self.loop.decide(call.way, call.key, done, answer or 0) is not None
+        if isinstance(detail, Endpoint):
+            detail = self.loggers[detail.port].detail
+        assert self.loop.decide(call.way, call.key, done, detail or 0) is not None
 
 
 @settings(max_examples=settings.default.max_examples // 4)  # plans are slow to draw
@@ -80,9 +91,10 @@ class Judge(Desk):
 def test_messages_of_every_way_go_where_rules_say(
     plan: Plan, sent: list[tuple[int, bytes]]
 ) -> None:
-    with closing(Loop()) as loop:
+    with closing(Loop()) as loop, Logger() as one, Logger() as other:
         judge = Judge(loop)
-        judge.plan, judge.ways = plan, [*WAYS, *BACK]
+        judge.plan, judge.ways, judge.loggers = plan, [*WAYS, *BACK], [one, other]
+        copies: list[tuple[int, bytes]] = []
         for index, way in enumerate(WAYS):
             there, back = Way(way=index + 1), Way(way=index + 3)
             loop.answer_on(there.relayed, back.relayed)
@@ -98,11 +110,19 @@ def test_messages_of_every_way_go_where_rules_say(
                 for number, payload in enumerate(payloads)
                 for left in left_of(number, payload, is_denied)
             ]
-            asked = [
-                data
+            assert back.received() == [
+                error(data, code)
                 for payload in payloads
                 for key, data in kinds_of(payload)
-                if key and key & 0xFF == 0 and is_denied(key) and decision(plan, way, key)[1]
+                if key and key & 0xFF == 0 and is_denied(key)
+                if (code := decision(plan, way, key)[1])
             ]
-            assert there.relayed.unanswered == len(asked)  # nothing has come back yet
-            assert back.received() == []
+            assert there.relayed.unanswered == 0
+            copies += [
+                (to.port, data)
+                for payload in payloads
+                for key, data in kinds_of(payload)
+                if isinstance(to := decision(plan, way, key)[1], Endpoint)
+            ]
+        for number, logger in enumerate(judge.loggers):
+            assert logger.received() == [data for to, data in copies if to == number]
