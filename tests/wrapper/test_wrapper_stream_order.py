@@ -283,3 +283,20 @@ def test_a_transfer_outlives_its_controller(wrapper_hosts: Lab) -> None:
         until(lambda: not receiving.pending(5), 60)
         assert (sending.join(), receiving.join()) == (total, "")
         net.promote(ends)
+
+
+def test_a_peek_goes_on_from_an_old_ring_to_a_new_one(wrapper_hosts: Lab) -> None:
+    with mortal_net(wrapper_hosts, "peeked") as (net, controller):
+        ends, others = net.connect(), net.connect()
+        for sock in (others.client, others.server):
+            sock.start.recv(1)  # asleep a program hears of controllers
+        ends.client.send(b"by the old ring, ")
+        controller.kill()
+        controller.start()
+        until(lambda: active_flows(net) == 4, 10)
+        before = net.counters(ends.client)["tx_ring_bytes"]
+        ends.client.send(b"by the new")
+        assert net.counters(ends.client)["tx_ring_bytes"] == before + 10
+        for flags in (socket.MSG_PEEK, 0):
+            got = ends.server.recv(27, flags | socket.MSG_WAITALL)
+            assert got == b"by the old ring, by the new"
