@@ -136,8 +136,15 @@ static void leave_rx(struct rx_flow *f, uint32_t reason)
 
 void flow_freeze_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
 {
-    unlink_rx(s, f);
+    if (s->stream)
+        stream_freeze_family(s->stream, f);
     ivc_rx_freeze(&f->ring, s->stream ? s->stream->offset : 0);
+    flow_forget_rx(s, f, reason);
+}
+
+void flow_forget_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
+{
+    unlink_rx(s, f);
     if (s->stream)
         s->stream->offset = 0;
     leave_rx(f, reason);
@@ -387,8 +394,10 @@ static void peer_rx(struct sock *s, struct rx_flow *f, void *arg)
     }
     for (unsigned i = 0; i < TWIN_SLOTS; i++)
         f->owed.slot[i].length = f->early.slot[i].length = UINT32_MAX;
-    if (s->stream)
+    if (s->stream) {
         f->ring.kind = IVC_RECORD_STREAM;
+        stream_begin_family(s->stream, f);
+    }
     f->attached = true;
     ivc_rx_set_state(&f->ring, IVC_REGION_OPEN);
     /* Threads asleep with our bell are woken by the first record only if the

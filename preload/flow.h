@@ -27,6 +27,9 @@ bool flow_give_back(struct sock *s, struct tx_flow *f);
 /* Read no more of a flow; its sender gives the rest to the kernel. rx lock held. */
 void flow_freeze_rx(struct sock *s, struct rx_flow *f, uint32_t reason);
 
+/* The same where another process has frozen it. rx lock held. */
+void flow_forget_rx(struct sock *s, struct rx_flow *f, uint32_t reason);
+
 /* Its group has been left: what has been published so far is still delivered. rx lock held. */
 void flow_leave_rx(struct sock *s, struct rx_flow *f, uint32_t reason);
 

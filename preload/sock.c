@@ -624,11 +624,11 @@ void sock_retire(struct sock *s, uint32_t reason)
 
 /* Rings whose sender can do without: not a relay's, nor a group's whose other members would get it
  * twice, nor where the kernel still owes the second copy of what has been read. */
-static bool can_freeze(const struct sock *s, const struct rx_flow *f)
+static bool can_freeze(const struct sock *s, struct rx_flow *f)
 {
     return f->attached && !f->relay && !f->closing && !f->owed.count &&
            !ip_is_multicast(f->dst.ip) && ivc_rx_peer_state(&f->ring) == IVC_REGION_OPEN &&
-           (!s->stream || (f == s->rx_flows && !f->next));
+           (!s->stream || (f == s->rx_flows && !f->next && stream_catch_up(s->stream, f)));
 }
 
 void sock_hand_over(struct sock *s, uint32_t reason)

@@ -43,8 +43,8 @@ void stream_forget(struct sock *s)
     struct stream *st = s->stream;
     if (st->family)
         munmap(st->family, sizeof(struct family));
-    if (st->stash)
-        munmap(st->stash, st->stash_size);
+    if (st->peek_room)
+        munmap(st->peek_room, st->peek_size);
     s->stream = NULL;
     ivc_slab_put(&stream_slab, st);
 }
@@ -339,6 +339,52 @@ void stream_store_family(struct stream *st, const struct rx_flow *f)
     shared->offset = st->offset;
     shared->seq = f->ring.seq;
     atomic_store_explicit(&shared->head, f->ring.head, memory_order_release);
+}
+
+void stream_begin_family(struct stream *st, const struct rx_flow *f)
+{
+    struct family *shared = st->family;
+    if (shared && shared->flow == f->id)
+        shared->flow = 0;
+    if (shared && atomic_load_explicit(&shared->frozen, memory_order_relaxed) == f->id)
+        atomic_store_explicit(&shared->frozen, 0, memory_order_relaxed);
+}
+
+/* What another process of the family has read meanwhile. */
+static void adopt(struct stream *st, struct rx_flow *f)
+{
+    const struct family *shared = st->family;
+    uint64_t head = atomic_load_explicit(&shared->head, memory_order_acquire);
+    if (shared->flow != f->id || head < f->ring.head || head - f->ring.head > f->ring.size)
+        return;
+    if (head > f->ring.tail) { /* ready() looks at the peer's tail only from the end of ours */
+        uint64_t before = f->ring.head;
+        f->ring.head = f->ring.tail;
+        bool seen = ivc_rx_ready(&f->ring) && !f->ring.poisoned && head <= f->ring.tail;
+        f->ring.head = before;
+        if (!seen)
+            return;
+    }
+    f->ring.head = head;
+    f->ring.seq = shared->seq;
+    st->offset = shared->offset;
+    st->krx = shared->krx;
+}
+
+bool stream_catch_up(struct stream *st, struct rx_flow *f)
+{
+    if (!st->family)
+        return true;
+    adopt(st, f);
+    /* acquire: pairs with the release in stream_freeze_family; the counts before it are adopted */
+    return atomic_load_explicit(&st->family->frozen, memory_order_acquire) != f->id;
+}
+
+void stream_freeze_family(struct stream *st, const struct rx_flow *f)
+{
+    /* release: pairs with the acquire in stream_catch_up, and before the sender is told */
+    if (st->family)
+        atomic_store_explicit(&st->family->frozen, f->id, memory_order_release);
 }
 
 void stream_make_family(struct sock *s)

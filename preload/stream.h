@@ -24,6 +24,7 @@ struct family {
     _Atomic uint64_t head;
     uint64_t krx;
     uint32_t flow, offset, seq;
+    _Atomic uint32_t frozen; /* the flow whose rest one of them has left to its sender; 0: none */
 };
 
 struct stream {
@@ -56,11 +57,11 @@ struct stream {
     /* receiving, rx lock */
     uint64_t krx;      /* bytes taken from the kernel */
     uint32_t offset;   /* bytes taken of the record at the head */
-    int error;         /* found by a peek, not yet reported; positive errno */
+    int error;         /* found behind bytes taken, not yet reported; positive errno */
     uint64_t released; /* head of the ring when its sender was last looked after */
     struct family *family; /* shared memory, after a fork */
-    uint8_t *stash;    /* bytes shown to MSG_PEEK */
-    size_t stash_size, stash_at, stash_end;
+    uint8_t *peek_room; /* for copies of what the kernel has */
+    size_t peek_size;
 };
 
 /* Life. */
@@ -79,6 +80,11 @@ void stream_update(struct sock *s);              /* tx lock held: on_ring anew *
 void stream_make_family(struct sock *s);         /* for what its rings hold still */
 void stream_count_in(struct stream *st, uint64_t krx);                /* rx lock held */
 void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
+/* A new flow may have a number that one of an earlier controller's had. rx lock held. */
+void stream_begin_family(struct stream *st, const struct rx_flow *f);
+/* What others have read of it meanwhile is read. False: its rest is the sender's to deliver. */
+bool stream_catch_up(struct stream *st, struct rx_flow *f); /* rx lock held */
+void stream_freeze_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
 
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
  * role is held. */
@@ -126,7 +132,7 @@ static inline bool stream_on_ring(const struct sock *s)
 /* Something of it is not with the kernel, or does not go there. */
 static inline bool stream_holds(const struct sock *s)
 {
-    return stream_on_ring(s) || s->stream->stash_at != s->stream->stash_end || s->stream->error;
+    return stream_on_ring(s) || s->stream->error;
 }
 
 /* The flow it sends on, if any; tx lock held. */

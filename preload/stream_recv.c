@@ -51,27 +51,6 @@ static void advance(struct cursor *c, size_t n)
 
 /* ---- the ring --------------------------------------------------------------------- */
 
-/* What another process of the family has read meanwhile. */
-static void adopt(struct stream *st, struct rx_flow *f)
-{
-    const struct family *shared = st->family;
-    uint64_t head = atomic_load_explicit(&shared->head, memory_order_acquire);
-    if (shared->flow != f->id || head < f->ring.head || head - f->ring.head > f->ring.size)
-        return;
-    if (head > f->ring.tail) { /* ready() looks at the peer's tail only from the end of ours */
-        uint64_t before = f->ring.head;
-        f->ring.head = f->ring.tail;
-        bool seen = ivc_rx_ready(&f->ring) && !f->ring.poisoned && head <= f->ring.tail;
-        f->ring.head = before;
-        if (!seen)
-            return;
-    }
-    f->ring.head = head;
-    f->ring.seq = shared->seq;
-    st->offset = shared->offset;
-    st->krx = shared->krx;
-}
-
 /* The ring to read from: the oldest, without those that are finished. */
 static struct rx_flow *current(struct sock *s)
 {
@@ -80,8 +59,10 @@ static struct rx_flow *current(struct sock *s)
         for (struct rx_flow *f = s->rx_flows; f; f = f->next)
             if (f->attached)
                 oldest = f;
-        if (oldest && s->stream->family)
-            adopt(s->stream, oldest);
+        if (oldest && s->stream->family && !stream_catch_up(s->stream, oldest)) {
+            flow_forget_rx(s, oldest, IVC_REASON_HANDED_ON);
+            continue;
+        }
         if (!oldest || s->stream->offset || ivc_rx_ready(&oldest->ring))
             return oldest;
         bool left = oldest->closing || ivc_rx_peer_state(&oldest->ring) == IVC_REGION_CLOSED;
@@ -163,7 +144,7 @@ static ssize_t kernel_read(struct sock *s, int fd, struct cursor *c, size_t most
 /* Bytes the kernel has; 0 = none, and it has come to the end or to an error; -EAGAIN = none now.
  * An error stays where it is: until a receive has nothing else to tell, it is also for a send, for
  * SO_ERROR and for poll. */
-static ssize_t kernel_queued(struct sock *s, int fd)
+static ssize_t kernel_queued(struct sock *s, int fd, bool *ended)
 {
     struct pollfd look = {.fd = fd, .events = POLLIN | POLLRDHUP};
     const struct timespec zero = {0};
@@ -176,7 +157,8 @@ static ssize_t kernel_queued(struct sock *s, int fd)
     s->kernel_maybe = any;
     if (!any)
         return -EAGAIN;
-    if (queued == 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+    *ended = (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    if (queued == 0 && *ended)
         return 0;
     return queued > 0 ? queued : 1; /* before an urgent byte nothing is counted */
 }
@@ -257,7 +239,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
         } else if (fresh(s, look, ringed == f ? f : NULL)) {
             break;
         } else {
-            n = kernel_queued(s, fd);
+            n = kernel_queued(s, fd, &(bool){false});
             /* What the kernel had was written after every record before it was published. */
             if (f && ivc_rx_ready(&f->ring))
                 continue;
@@ -277,55 +259,134 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
 
 /* ---- peeking --------------------------------------------------------------------------- */
 
-static size_t stashed(const struct stream *st)
+/* A way through what is unread that leaves it there, for whoever reads next, here or elsewhere: of
+ * a ring's state and of the kernel's bytes it has copies. */
+struct view {
+    struct rx_flow *f;  /* the ring it has come to */
+    struct ivc_rx ring; /* where it is in it */
+    uint32_t offset;    /* bytes seen of the record there */
+    uint64_t krx;       /* place in what came by the kernel */
+    bool asked;         /* the kernel; before the ring is looked at again, as in take() */
+    bool ended;         /* and it has nothing behind these: */
+    const uint8_t *kernel;
+    size_t left;
+};
+
+static struct ivc_rx copy_of(const struct ivc_rx *ring)
 {
-    return st->stash_end - st->stash_at;
+    struct ivc_rx copy = *ring;
+    copy.published = copy.head; /* it must not publish */
+    return copy;
 }
 
-#define STASH_STEP ((size_t)64 * 1024)
-#define STASH_MOST ((size_t)16 * 1024 * 1024)
-
-static bool stash_room(struct stream *st, size_t size)
+/* A copy goes on behind the record just peeked. */
+static void step_over(struct ivc_rx *copy, const struct ivc_record *r)
 {
-    size = (size + STASH_STEP - 1) & ~(STASH_STEP - 1);
-    if (size > STASH_MOST)
-        return false;
-    if (size > st->stash_size) {
-        void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (map == MAP_FAILED)
-            return false;
-        if (st->stash) {
-            memcpy(map, st->stash + st->stash_at, stashed(st));
-            munmap(st->stash, st->stash_size);
-        }
-        st->stash = map;
-        st->stash_size = size;
-    } else {
-        memmove(st->stash, st->stash + st->stash_at, stashed(st));
+    copy->head += sizeof(*r) + ((r->length + IVC_RECORD_ALIGN - 1) & ~(IVC_RECORD_ALIGN - 1u));
+    copy->published = copy->head;
+    copy->seq++;
+}
+
+static struct rx_flow *newer_than(const struct sock *s, const struct rx_flow *old)
+{
+    struct rx_flow *found = NULL;
+    for (struct rx_flow *f = s->rx_flows; f && f != old; f = f->next)
+        if (f->attached)
+            found = f;
+    return found;
+}
+
+/* The record the view has come to, as ivc_rx_peek(). */
+static int view_record(const struct sock *s, struct view *v, struct ivc_record *r)
+{
+    for (;;) {
+        if (v->ring.head - v->f->ring.head >= v->ring.size)
+            return 0; /* all a ring can hold, whatever its sender says */
+        int head = ivc_rx_peek(&v->ring, r);
+        if (head)
+            return head;
+        bool left = v->f->closing || ivc_rx_peer_state(&v->ring) == IVC_REGION_CLOSED;
+        struct rx_flow *next = left ? newer_than(s, v->f) : NULL;
+        if (!next)
+            return 0;
+        if (ivc_rx_ready(&v->ring))
+            continue; /* state first, then the tail once more */
+        v->f = next;
+        v->ring = copy_of(&next->ring);
     }
-    st->stash_end = stashed(st);
-    st->stash_at = 0;
+}
+
+static void show_record(struct view *v, const struct ivc_record *r, struct cursor *c)
+{
+    while (c->left && v->offset < r->length) {
+        struct iovec piece = span(c, r->length - v->offset);
+        (void)ivc_rx_copy_from(&v->ring, r, v->offset, &piece, 1);
+        v->offset += (uint32_t)piece.iov_len;
+        advance(c, piece.iov_len);
+    }
+    if (v->offset == r->length) {
+        step_over(&v->ring, r);
+        v->offset = 0;
+    }
+}
+
+/* At most `most` of the kernel's bytes. False: there are none. */
+static bool show_kernel(struct view *v, struct cursor *c, size_t most)
+{
+    if (most > v->left)
+        most = v->left;
+    for (size_t n = most; c->left && n;) {
+        struct iovec piece = span(c, n);
+        memcpy(piece.iov_base, v->kernel, piece.iov_len);
+        advance(c, piece.iov_len);
+        v->kernel += piece.iov_len;
+        v->left -= piece.iov_len;
+        v->krx += piece.iov_len;
+        n -= piece.iov_len;
+    }
+    return most > 0;
+}
+
+#define PEEK_STEP ((size_t)64 * 1024)
+#define PEEK_MOST ((size_t)16 * 1024 * 1024)
+
+static bool make_peek_room(struct stream *st, size_t size)
+{
+    size = (size + PEEK_STEP - 1) & ~(PEEK_STEP - 1);
+    if (size <= st->peek_size)
+        return true;
+    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return false;
+    if (st->peek_room)
+        munmap(st->peek_room, st->peek_size);
+    st->peek_room = map;
+    st->peek_size = size;
     return true;
 }
 
-static void copy_stashed(struct stream *st, struct cursor *c)
+static void ask_kernel(struct sock *s, int fd, struct view *v, size_t most)
 {
-    size_t at = st->stash_at;
-    while (c->left && at < st->stash_end) {
-        struct iovec piece = span(c, st->stash_end - at);
-        if (!c->discard)
-            memcpy(piece.iov_base, st->stash + at, piece.iov_len);
-        at += piece.iov_len;
-        advance(c, piece.iov_len);
-    }
+    struct stream *st = s->stream;
+    ssize_t queued = kernel_queued(s, fd, &v->ended);
+    v->asked = true;
+    most = most < PEEK_MOST ? most : PEEK_MOST;
+    if (queued <= 0 || !make_peek_room(st, most < (size_t)queued ? most : (size_t)queued))
+        return;
+    int saved = errno;
+    ssize_t n = real(recv)(fd, st->peek_room, most < st->peek_size ? most : st->peek_size,
+                           MSG_PEEK | MSG_DONTWAIT);
+    errno = saved;
+    v->kernel = st->peek_room;
+    v->left = n > 0 ? (size_t)n : 0;
 }
 
-/* Without rings nothing has to be kept: whoever gets the descriptor next finds it in the kernel. */
+/* Nothing is on rings: the kernel shows it, and tells of an end or an error. */
 static ssize_t kernel_peek(int fd, struct cursor *c)
 {
     struct msghdr msg = {.msg_iov = (struct iovec *)c->iov, .msg_iovlen = c->count};
     int saved = errno;
-    ssize_t n = real(recvmsg)(fd, &msg, MSG_PEEK | MSG_DONTWAIT | (c->discard ? MSG_TRUNC : 0));
+    ssize_t n = real(recvmsg)(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0) {
         n = -errno;
         errno = saved;
@@ -336,37 +397,42 @@ static ssize_t kernel_peek(int fd, struct cursor *c)
     return n;
 }
 
-/* Show up to c->left bytes; they stay. */
-static ssize_t peek(struct sock *s, int fd, struct cursor *c, bool look)
+/* There was nothing to show. */
+static ssize_t peek_end(struct stream *st, int fd, struct cursor *c, bool ended)
 {
-    struct stream *st = s->stream;
-    size_t want = c->left < STASH_MOST ? c->left : STASH_MOST;
-    ssize_t n = -EAGAIN;
-    if (!stashed(st) && !st->error && !s->rx_flows)
-        return kernel_peek(fd, c);
-    if (stashed(st) < want) {
-        if (!stash_room(st, want))
-            return -ENOMEM;
-        struct iovec iov = {st->stash + st->stash_end, want - st->stash_end};
-        struct cursor into = cursor_of(&iov, 1);
-        n = take(s, fd, &into, look);
-        st->stash_end += into.got;
-        c->end = into.end;
-    }
-    copy_stashed(st, c);
-    return c->got ? (ssize_t)c->got : n;
+    int error = st->error;
+    st->error = 0;
+    if (error)
+        return -error;
+    return ended ? kernel_peek(fd, c) : -EAGAIN;
 }
 
-static ssize_t take_all(struct sock *s, int fd, struct cursor *c, bool look)
+/* Show up to c->left bytes; they stay. */
+static ssize_t peek(struct sock *s, int fd, struct cursor *c)
 {
     struct stream *st = s->stream;
-    if (stashed(st)) {
-        copy_stashed(st, c);
-        st->stash_at += c->got;
-        if (!c->left)
-            return (ssize_t)c->got;
+    struct rx_flow *f = s->rx_flows ? current(s) : NULL;
+    if (!f)
+        return peek_end(st, fd, c, true);
+    struct view v = {.f = f, .ring = copy_of(&f->ring), .offset = st->offset, .krx = st->krx};
+    while (c->left) {
+        struct ivc_record r;
+        int head = view_record(s, &v, &r);
+        int32_t gap = head > 0 ? (int32_t)(r.kseq - (uint32_t)v.krx) : INT32_MAX;
+        if (head < 0 || (head > 0 && r.length == 0)) {
+            if (c->got == 0)
+                return poison(s, v.f);
+            break; /* whoever comes to it reports it */
+        }
+        if (gap <= 0)
+            show_record(&v, &r, c);
+        else if (!v.asked)
+            ask_kernel(s, fd, &v, c->left);
+        else if (!show_kernel(&v, c, (size_t)gap))
+            break;
     }
-    return take(s, fd, c, look);
+    c->end = v.ended;
+    return c->got ? (ssize_t)c->got : peek_end(st, fd, c, v.ended);
 }
 
 /* ---- recvmsg ------------------------------------------------------------------------------ */
@@ -379,11 +445,10 @@ static bool satisfied(const struct cursor *c, int flags, bool block)
 static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, bool look)
 {
     if (!(flags & MSG_PEEK))
-        return take_all(s, fd, c, look);
+        return take(s, fd, c, look);
     /* What a peek has shown counts once. */
     struct cursor anew = cursor_of(c->iov, c->count);
-    anew.discard = c->discard;
-    ssize_t n = peek(s, fd, &anew, look);
+    ssize_t n = peek(s, fd, &anew);
     *c = anew;
     return n;
 }
@@ -437,8 +502,7 @@ static bool idle(const struct sock *s)
 {
     const struct stream *st = s->stream;
     const struct rx_flow *f = s->rx_flows;
-    return f && !f->next && f->attached && ivc_rx_idle(&f->ring) && !st->family && !stashed(st) &&
-           !st->error;
+    return f && !f->next && f->attached && ivc_rx_idle(&f->ring) && !st->family && !st->error;
 }
 
 bool stream_readable(struct sock *s, bool kernel)
@@ -449,7 +513,7 @@ bool stream_readable(struct sock *s, bool kernel)
         return false;
     if (kernel)
         s->kernel_maybe = true;
-    if (stashed(st) || st->error)
+    if (st->error)
         return true;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     int head = f ? ivc_rx_peek(&f->ring, &r) : 0;
@@ -473,7 +537,7 @@ bool stream_arm_in(struct sock *s)
         return true;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
-    if (stashed(st) || st->error)
+    if (st->error)
         return false;
     if (!f || ivc_rx_arm(&f->ring))
         return true;
@@ -486,19 +550,16 @@ int stream_held(struct sock *s)
     if (!ivc_lock(&s->rx_lock))
         return 0;
     struct stream *st = s->stream;
-    uint64_t held = stashed(st);
+    uint64_t held = 0;
     for (struct rx_flow *f = s->rx_flows; f; f = f->next) {
         struct ivc_record r;
         if (!f->attached || !ivc_rx_ready(&f->ring))
             continue;
-        struct ivc_rx look = f->ring;
-        while (look.head - f->ring.head < look.size && !look.poisoned) {
-            look.published = look.head; /* a copy: it must not publish */
-            if (ivc_rx_peek(&look, &r) != 1) /* looks for a newer tail at the end of the one known */
-                break;
+        struct ivc_rx look = copy_of(&f->ring);
+        /* looks for a newer tail at the end of the one known */
+        while (look.head - f->ring.head < look.size && ivc_rx_peek(&look, &r) == 1) {
             held += r.length;
-            look.head += sizeof(r) + ((r.length + IVC_RECORD_ALIGN - 1) & ~(IVC_RECORD_ALIGN - 1u));
-            look.seq++;
+            step_over(&look, &r);
         }
     }
     held -= st->offset < held ? st->offset : 0;

@@ -148,6 +148,8 @@ class Agent:
 def main() -> None:
     """Serve until standard input ends."""
     agent = Agent()
+    if "successor" in sys.argv:  # the call that made us one has no other answer
+        print(json.dumps({"result": None}), flush=True)
     for line in sys.stdin.buffer:
         print(json.dumps(agent.handle(json.loads(line))), flush=True)
 

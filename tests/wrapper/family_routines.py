@@ -7,6 +7,8 @@ import os
 import select
 import socket
 import struct
+import subprocess
+import sys
 import time
 
 
@@ -118,6 +120,53 @@ def read_at_once(descriptor: int) -> bytes:
     """What the kernel has: this number is no socket of the wrapper's."""
     os.set_blocking(descriptor, False)
     return os.read(descriptor, 100)
+
+
+def read_exactly(descriptor: int, size: int) -> bytes:
+    """As read_at_once(), but waiting for so much, two seconds at most."""
+    data, poll = b"", select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(data) < size and poll.poll(2000):
+        data += os.read(descriptor, size - len(data))
+    return data
+
+
+def child_reads(sock: socket.socket) -> bytes:
+    """What a child gets of it; the parent waits."""
+    result, say = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(say, sock.recv(100, socket.MSG_DONTWAIT))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(say)
+    data = os.read(result, 100)
+    os.close(result)
+    return data
+
+
+_READER = """
+import os, select, sys
+poll = select.poll()
+poll.register(int(sys.argv[1]), select.POLLIN)
+if poll.poll(2000):
+    os.write(1, os.read(int(sys.argv[1]), 100))
+"""
+
+
+def child_becomes_a_reader(sock: socket.socket) -> subprocess.Popen[bytes]:
+    """Forked, not vforked: a program that writes down what it reads of the connection at once."""
+    sock.set_inheritable(True)
+    command = [sys.executable, "-S", "-c", _READER, str(sock.fileno())]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, close_fds=False, preexec_fn=lambda: None
+    )
+
+
+def output(process: subprocess.Popen[bytes]) -> bytes:
+    return process.communicate(timeout=5)[0]
 
 
 def splice(sock: socket.socket, data: bytes) -> int:

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
+import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agents import Agents, Run
 from remote import Agent, Remote, until
-from wrapper_lab import Address
+from wrapper_lab import FIRST_PORT, PORTS, Address, configure, start_controller
 
 from ivc.controller.client import read_status
+from ivc.lab.hosts import Lab, stop
 
 DONTROUTE = socket.MSG_DONTROUTE
 """A flag no ring honours and no network minds: the send that has it goes through the kernel."""
@@ -103,3 +109,37 @@ def stream_socket(agent: Agent) -> Remote:
     made = agent.call("socket", "socket", (socket.AF_INET, socket.SOCK_STREAM))
     assert isinstance(made, Remote)
     return made
+
+
+class MortalController:
+    """A controller that is killed and started anew."""
+
+    def __init__(self, lab: Lab, folder: Path, command: list[str]) -> None:
+        self._lab, self._folder, self._command = lab, folder, command
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._process = start_controller(self._lab, self._folder, self._command)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        stop(self._process)
+
+
+@contextlib.contextmanager
+def mortal_net(lab: Lab, name: str) -> Iterator[tuple[StreamNet, MortalController]]:
+    """A laboratory with agents and a controller of its own."""
+    folder, command = configure(lab, "direct", [lab["left"], lab["right"]], "eager", name)
+    controller = MortalController(lab, folder, command)
+    net = StreamNet(Way.EAGER, lab, folder, itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS)))
+    try:
+        yield net, controller
+    finally:
+        net.close()
+        controller.stop()

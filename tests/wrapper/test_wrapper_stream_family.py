@@ -86,3 +86,52 @@ def test_what_was_peeked_off_the_rings_is_there_for_who_gets_the_descriptor(
     descriptor = routines(ends.server).pass_on(ends.server)
     assert routines(ends.server).read_at_once(descriptor) == b"hello"
     stream_nets[way].reset()
+
+
+def test_what_was_peeked_is_there_for_who_gets_the_descriptor(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    ends.client.send(b"hello")
+    assert ends.server.recv(5, socket.MSG_PEEK | socket.MSG_WAITALL) == b"hello"
+    descriptor = routines(ends.server).pass_on(ends.server)
+    ends.client.send(b", world")
+    assert routines(ends.server).read_exactly(descriptor, 12) == b"hello, world"
+
+
+def test_what_was_peeked_before_a_fork_is_read_once(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    ends.client.send(b"for the child")
+    assert ends.server.recv(13, socket.MSG_PEEK | socket.MSG_WAITALL) == b"for the child"
+    assert routines(ends.server).child_reads(ends.server) == b"for the child"
+    ends.client.send(b"for the parent")
+    assert ends.server.recv(100) == b"for the parent"
+
+
+def test_a_peek_shows_what_came_by_either_path_in_order(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    for number, flags in enumerate((0, DONTROUTE, DONTROUTE, 0, 0, DONTROUTE, 0)):
+        ends.client.send(b"%d" % number * 500, flags)
+    whole = b"".join(b"%d" % number * 500 for number in range(7))
+    peek = socket.MSG_PEEK | socket.MSG_WAITALL
+    for size in (3500, 700, 1, 3500):
+        assert ends.server.recv(size, peek) == whole[:size]
+    assert ends.server.recv(700, socket.MSG_WAITALL) == whole[:700]
+    assert ends.server.recv(2800, peek) == whole[700:]
+    ends.client.close()
+    assert ends.server.recv(9999, peek) == whole[700:]
+    assert ends.server.recv(9999, socket.MSG_WAITALL) == whole[700:]
+    assert ends.server.recv(1, socket.MSG_PEEK) == b""
+
+
+def test_what_a_child_takes_to_another_program_its_parent_does_not_read(
+    stream_net: StreamNet,
+) -> None:
+    ends = stream_net.connect()
+    ends.client.send(b"for the child")
+    child = routines(ends.server).child_becomes_a_reader(ends.server)
+    ends.client.send(b"!")
+    got = routines(ends.server).output(child)
+    ends.client.send(b" rest")
+    got += ends.server.recv(100)
+    while not got.endswith(b" rest"):
+        got += ends.server.recv(100)
+    assert got == b"for the child! rest"

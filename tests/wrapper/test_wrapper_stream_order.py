@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from remote import Remote, until
-from stream_lab import DONTROUTE, Ends, StreamNet, Way
-from wrapper_lab import FIRST_PORT, PORTS, configure, start_controller
+from remote import Job, Remote, until
+from stream_lab import DONTROUTE, Ends, StreamNet, Way, mortal_net
 
 from ivc.controller.client import read_status
-from ivc.lab.hosts import Lab, stop
+from ivc.lab.hosts import Lab
 
 LONG = 1 << 30 if os.environ.get("IVC_FULL") else 64 << 20
 ROADS = ("rx_ring_bytes", "rx_net_bytes", "tx_ring_bytes", "tx_net_bytes")
+LONG_S = 900 if os.environ.get("IVC_FULL") else 60
+UNREAD = 50_000
+"""What the other end has by ring when it becomes another program, in part read."""
+KILLS = 10 if os.environ.get("IVC_FULL") else 2
 MEGABYTES = 40 if os.environ.get("IVC_FULL") else 3
 
 
@@ -62,30 +67,81 @@ def test_both_ways_by_ring_alone(stream_net: StreamNet, how: str) -> None:
 
 
 @pytest.mark.timeout(1500)
-def test_a_long_transfer_with_many_changes_of_path(stream_nets: dict[Way, StreamNet]) -> None:
-    """Both ways at once; each end changes its path a thousand times and more."""
-    net = stream_nets[Way.EAGER]
-    ends = net.connect()
-    before = [net.counters(sock) for sock in (ends.client, ends.server)]
-    sending, receiving = [], []
-    for number, (sender, receiver) in enumerate(
-        ((ends.client, ends.server), (ends.server, ends.client))
-    ):
-        out, into = (sock.agent.module("routines").start for sock in (sender, receiver))
-        receiving.append(into.checksum_in(receiver, LONG, number))
-        sending.append(out.checksum_out(sender, LONG, number, [0, 0, DONTROUTE]))
-    until(lambda: not any(job.pending(1) for job in receiving), 1200)
-    for job in sending:
-        digest, changes = job.join()
-        assert changes > 1000
-        assert receiving[sending.index(job)].join() == digest
-    for sock, then in zip((ends.client, ends.server), before, strict=True):
-        now = net.counters(sock)
-        moved = {road: now[road] - then[road] for road in ROADS}
-        # Where a reader gets no processor for a while the kernel carries more than its third.
-        assert min(moved["rx_net_bytes"], moved["tx_net_bytes"]) > LONG // 4, moved
-        assert min(moved["rx_ring_bytes"], moved["tx_ring_bytes"]) > LONG // 8, moved
-    net.reset()
+def test_a_long_transfer_while_paths_controllers_and_programs_change(wrapper_hosts: Lab) -> None:
+    """Both ways at once. Each end changes its path a thousand times and more, the controller is
+    killed and a new one started, and one end becomes another program, which goes on."""
+    seed = random.randrange(1 << 31)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    first = [dice.randrange(LONG * 7 // 10, LONG * 8 // 10) for _ in range(2)]
+    with mortal_net(wrapper_hosts, "changing") as (net, controller):
+        ends = net.connect()
+        left, right = routines(ends.client), routines(ends.server)
+        before = [net.counters(sock) for sock in (ends.client, ends.server)]
+        out = left.start.checksum_out(ends.client, first[0], seed, 0)
+        back = right.start.checksum_out(ends.server, first[1], seed + 1, 0)
+        there = right.start.checksum_in(ends.server, first[0], 0)
+        here = left.start.checksum_in(ends.client, LONG, 0)
+        for _ in range(KILLS):
+            time.sleep(dice.random() * 0.2)
+            assert out.pending(0) and back.pending(0)
+            controller.kill()
+            time.sleep(dice.random() * 0.2)
+            controller.start()
+            until(lambda: active_flows(net) == 2, 10)
+        left.hurry()
+        right.hurry()
+        (digest, changes), (digest_back, changes_back) = finished(out), finished(back)
+        assert finished(there) == digest
+        assert min(changes, changes_back) > 1000
+        expect_quarters(moved(net, ends.server, before[1]))
+
+        digest, ringed = left.send_by_ring(ends.client, UNREAD, digest)
+        assert ringed
+        part = dice.randrange(UNREAD)
+        digest_there = right.checksum_in(ends.server, part, finished(there))
+        successor = succeed(ends.server)
+        right.hurry()
+        rest = LONG - first[0] - UNREAD
+        out = left.start.checksum_out(ends.client, rest, seed + 2, digest)
+        there = right.start.checksum_in(successor, UNREAD - part + rest, digest_there)
+        back = right.start.checksum_out(successor, LONG - first[1], seed + 3, digest_back)
+        assert finished(there) == finished(out)[0]
+        assert finished(here) == finished(back)[0]
+        expect_quarters(moved(net, ends.client, before[0]))
+
+
+def routines(sock: Remote) -> Remote:
+    return sock.agent.module("routines")
+
+
+def finished(job: Job) -> Any:
+    until(lambda: not job.pending(1), LONG_S)
+    return job.join()
+
+
+def active_flows(net: StreamNet) -> int:
+    return [flow["state"] for flow in read_status(net.run_dir)["flows"]].count("active")
+
+
+def moved(net: StreamNet, sock: Remote, before: dict[str, int]) -> dict[str, int]:
+    """The bytes that went by each path, each way, as the wrapper has counted them."""
+    now = net.counters(sock)
+    return {road: now[road] - before[road] for road in ROADS}
+
+
+def expect_quarters(bytes_by: dict[str, int]) -> None:
+    print(bytes_by)
+    assert min(bytes_by.values()) >= LONG // 4
+
+
+def succeed(sock: Remote) -> Remote:
+    """Its program becomes another one, which is given the connection."""
+    number = sock.fileno()
+    routines(sock).become_another_program(sock)
+    made = sock.agent.call("socket", "socket", (socket.AF_INET, socket.SOCK_STREAM, 0, number))
+    assert isinstance(made, Remote)
+    return made
 
 
 # ---- any sequence of calls, against a model -----------------------------------------------
@@ -212,25 +268,35 @@ def test_many_connections_leave_nothing_behind(stream_nets: dict[Way, StreamNet]
 
 
 def test_a_transfer_outlives_its_controller(wrapper_hosts: Lab) -> None:
-    hosts = [wrapper_hosts["left"], wrapper_hosts["right"]]
-    folder, command = configure(wrapper_hosts, "direct", hosts, "eager", "mortal")
-    process = start_controller(wrapper_hosts, folder, command)
-    net = StreamNet(Way.EAGER, wrapper_hosts, folder, iter(range(FIRST_PORT, FIRST_PORT + PORTS)))
     total = 80 << 20
-    try:
+    with mortal_net(wrapper_hosts, "mortal") as (net, controller):
         ends = net.connect()
-        out, into = (sock.agent.module("routines") for sock in (ends.client, ends.server))
-        sending = out.start.stream_out(ends.client, total, 5, [0, 0, 0, DONTROUTE])
-        receiving = into.start.stream_in(ends.server, total, 5, "recv")
+        sending = routines(ends.client).start.stream_out(
+            ends.client, total, 5, [0, 0, 0, DONTROUTE]
+        )
+        receiving = routines(ends.server).start.stream_in(ends.server, total, 5, "recv")
         for _ in range(2):
             assert receiving.pending(0.2)
-            process.kill()
-            process.wait()
+            controller.kill()
             assert receiving.pending(0.2)
-            process = start_controller(wrapper_hosts, folder, command)
+            controller.start()
         until(lambda: not receiving.pending(5), 60)
         assert (sending.join(), receiving.join()) == (total, "")
         net.promote(ends)
-    finally:
-        net.close()
-        stop(process)
+
+
+def test_a_peek_goes_on_from_an_old_ring_to_a_new_one(wrapper_hosts: Lab) -> None:
+    with mortal_net(wrapper_hosts, "peeked") as (net, controller):
+        ends, others = net.connect(), net.connect()
+        for sock in (others.client, others.server):
+            sock.start.recv(1)  # asleep a program hears of controllers
+        ends.client.send(b"by the old ring, ")
+        controller.kill()
+        controller.start()
+        until(lambda: active_flows(net) == 4, 10)
+        before = net.counters(ends.client)["tx_ring_bytes"]
+        ends.client.send(b"by the new")
+        assert net.counters(ends.client)["tx_ring_bytes"] == before + 10
+        for flags in (socket.MSG_PEEK, 0):
+            got = ends.server.recv(27, flags | socket.MSG_WAITALL)
+            assert got == b"by the old ring, by the new"
