@@ -320,7 +320,8 @@ static void show_record(struct view *v, const struct ivc_record *r, struct curso
 {
     while (c->left && v->offset < r->length) {
         struct iovec piece = span(c, r->length - v->offset);
-        (void)ivc_rx_copy_from(&v->ring, r, v->offset, &piece, 1);
+        if (!c->discard)
+            (void)ivc_rx_copy_from(&v->ring, r, v->offset, &piece, 1);
         v->offset += (uint32_t)piece.iov_len;
         advance(c, piece.iov_len);
     }
@@ -337,7 +338,8 @@ static bool show_kernel(struct view *v, struct cursor *c, size_t most)
         most = v->left;
     for (size_t n = most; c->left && n;) {
         struct iovec piece = span(c, n);
-        memcpy(piece.iov_base, v->kernel, piece.iov_len);
+        if (!c->discard)
+            memcpy(piece.iov_base, v->kernel, piece.iov_len);
         advance(c, piece.iov_len);
         v->kernel += piece.iov_len;
         v->left -= piece.iov_len;
@@ -386,7 +388,7 @@ static ssize_t kernel_peek(int fd, struct cursor *c)
 {
     struct msghdr msg = {.msg_iov = (struct iovec *)c->iov, .msg_iovlen = c->count};
     int saved = errno;
-    ssize_t n = real(recvmsg)(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n = real(recvmsg)(fd, &msg, MSG_PEEK | MSG_DONTWAIT | (c->discard ? MSG_TRUNC : 0));
     if (n < 0) {
         n = -errno;
         errno = saved;
@@ -448,6 +450,7 @@ static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, bool
         return take(s, fd, c, look);
     /* What a peek has shown counts once. */
     struct cursor anew = cursor_of(c->iov, c->count);
+    anew.discard = c->discard;
     ssize_t n = peek(s, fd, &anew);
     *c = anew;
     return n;
@@ -458,7 +461,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
     struct cursor c = cursor_of(msg->msg_iov, msg->msg_iovlen);
     if ((flags & ~RECV_RING_FLAGS) || c.left == 0)
         return recv_native(fd, msg, flags);
-    c.discard = (flags & MSG_TRUNC) && !(flags & MSG_PEEK);
+    c.discard = (flags & MSG_TRUNC) != 0;
     bool block = !(flags & MSG_DONTWAIT) && !s->nonblock;
     struct wait wait = {.s = s, .fd = fd, .mark = signals_mark()};
     const uint32_t id = s->id;

@@ -109,6 +109,18 @@ def test_a_peek_leaves_what_it_shows(stream_net: StreamNet) -> None:
         ends.server.recv(1, socket.MSG_DONTWAIT)
 
 
+def test_a_peek_may_count_without_a_look(stream_net: StreamNet) -> None:
+    """MSG_TRUNC: nothing is copied, and the buffer need not be one."""
+    ends = stream_net.connect()
+    ends.client.send(b"by ring")
+    ends.client.send(b", by the kernel", DONTROUTE)
+    until(lambda: len(ends.server.recv(100, socket.MSG_PEEK)) == 22)
+    buffer = ends.server.agent.module("routines").buffer(100)
+    assert ends.server.recv_into(buffer, 100, socket.MSG_PEEK | socket.MSG_TRUNC) == 22
+    assert buffer.tobytes() == bytes(100)
+    assert ends.server.recv(100) == b"by ring, by the kernel"
+
+
 def test_waitall_waits_for_all(stream_net: StreamNet) -> None:
     ends = stream_net.connect()
     waiting = ends.server.start.recv(10, socket.MSG_WAITALL)
