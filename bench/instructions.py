@@ -4,7 +4,7 @@
     .venv/bin/python -m bench.instructions [--write]
 
 prints what `sendto` and `recvfrom` of 64 bytes take more than natively, and what
-bench/instructions.json has; --write puts it there. They depend a little on the compiler.
+bench/instructions.json has; --write puts it there. Those are of one compiler: see `compiler`.
 """
 
 from __future__ import annotations
@@ -58,11 +58,17 @@ def count_all() -> Counts:
     return counts
 
 
-def kept() -> Counts:
-    """What the repository has."""
+def kept() -> tuple[str, Counts]:
+    """What the repository has, and of which compiler."""
     found = json.loads(KEPT.read_text())
-    assert isinstance(found, dict)
-    return found
+    return found["compiler"], found["counts"]
+
+
+def compiler() -> str:
+    """What of a compiler counts depend on: another major version needs counts of its own."""
+    words = (subprocess.check_output(["gcc", f"-dump{what}"]) for what in ("machine", "version"))
+    machine, version = (word.decode().strip() for word in words)
+    return f"gcc {version.partition('.')[0]}, {machine}"
 
 
 def differs(counted: float, expected: float) -> bool:
@@ -108,8 +114,11 @@ def main() -> int:
     with ended_by_signals():
         counts = count_all()
     if options.write:
-        KEPT.write_text(json.dumps(counts, indent=4) + "\n")
-    before = kept()
+        found = {"compiler": compiler(), "counts": counts}
+        KEPT.write_text(json.dumps(found, indent=4) + "\n")
+    of, before = kept()
+    if of != compiler():
+        print(f"these are of {compiler()}, those kept of {of}")
     for name, counted in counts.items():
         mark = "  differs" if differs(counted, before.get(name, 0.0)) else ""
         print(f"{name:32}{counted:8.1f}{before.get(name, 0.0):8.1f}{mark}")
