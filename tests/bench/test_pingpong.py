@@ -16,8 +16,8 @@ from ivc.lab.hosts import Lab
 
 SPINNING_GAIN = 15.0
 NOT_WORSE = 1.0
-ROUNDS = 5
-EFFORT = Effort(round_trips=600, idle_seconds=0)
+ROUNDS = 7
+EFFORT = Effort(round_trips=500, idle_seconds=0)
 
 
 def ping_pong(protocol: str, wait: str) -> Case:
