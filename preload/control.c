@@ -20,7 +20,7 @@
 #define RETRY_MOST_NS (2 * IVC_NS_PER_S)
 #define MAIL_BATCH 64
 /* How often a process that only sends looks whether its controller lives. */
-#define SENDER_LOOK_NS (250 * IVC_NS_PER_MS)
+#define UNSLEPT_LOOK_NS (250 * IVC_NS_PER_MS)
 
 struct control_state ivc_control_state = {.fd = -1, .mail_fd = -1};
 
@@ -354,14 +354,14 @@ void control_read(void)
     ivc_unlock(&lock);
 }
 
-void control_poll_sending(void)
+void control_poll_unslept(void)
 {
     static _Atomic uint64_t looked;
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
     uint64_t now = (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
     bool welcomed = atomic_load_explicit(&ivc_control_state.sent, memory_order_relaxed) != NULL;
-    uint64_t pause = welcomed ? SENDER_LOOK_NS : 1; /* a tick of the coarse clock */
+    uint64_t pause = welcomed ? UNSLEPT_LOOK_NS : 1; /* a tick of the coarse clock */
     if (!control_has_mail() &&
         now - atomic_load_explicit(&looked, memory_order_relaxed) < pause)
         return;

@@ -62,9 +62,9 @@ static inline void control_poll(void)
         control_read();
 }
 
-/* The same for calls that never wait: looks into the socket itself now and then, so that a
- * process that only sends is welcomed, and hears that its controller has died. */
-void control_poll_sending(void);
+/* The same for calls that never wait, sends and vain receives: looks into the socket itself now and
+ * then, so that a process that makes no others is welcomed, and hears that its controller died. */
+void control_poll_unslept(void);
 
 static inline int control_mail_fd(void)
 {

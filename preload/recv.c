@@ -685,6 +685,8 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
             wait_spin_miss(); /* it was the kernel that ended the spin */
         if (pass_on)
             wait_pass_on(s);
+        if (n == -EAGAIN && !block)
+            control_poll_unslept();
         if (n != -EAGAIN || !block)
             return n;
         if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))

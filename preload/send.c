@@ -390,7 +390,7 @@ static size_t total_length(const struct msghdr *msg)
 ssize_t send_dgram(struct sock *s, int fd, const struct msghdr *msg, int flags)
 {
     struct outgoing o = {.s = s, .fd = fd, .msg = msg, .flags = flags, .kernel = true};
-    control_poll_sending();
+    control_poll_unslept();
     if (!destination(s, msg, &o.to) || !ivc_lock(&s->tx_lock))
         return kernel_send(&o);
     struct dest *d = sock_is(s, fd) ? find_dest(s, o.to) : NULL;

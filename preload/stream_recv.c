@@ -487,6 +487,8 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
         if (satisfied(&c, flags, block) || (n < 0 && n != -EAGAIN) || !block) {
             if (pass_on)
                 wait_pass_on(s);
+            if (!block && !c.got)
+                control_poll_unslept();
             return c.got ? (ssize_t)c.got : n;
         }
         if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))

@@ -492,7 +492,7 @@ static ssize_t send_all(struct outgoing *o)
     const uint32_t id = s->id;
     o->mark = signals_mark();
     o->block = !(o->flags & MSG_DONTWAIT) && !s->nonblock;
-    control_poll_sending();
+    control_poll_unslept();
     stream_call(s);
     wait_for_flow(s);
     for (bool waited = false;; waited = true) {

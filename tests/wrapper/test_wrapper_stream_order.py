@@ -285,6 +285,21 @@ def test_a_transfer_outlives_its_controller(wrapper_hosts: Lab) -> None:
         net.promote(ends)
 
 
+def test_programs_that_never_wait_hear_of_a_new_controller(wrapper_hosts: Lab) -> None:
+    with mortal_net(wrapper_hosts, "asked") as (net, controller):
+        ends = net.connect()
+        controller.kill()
+        controller.start()
+
+        def asked() -> bool:
+            for sock in (ends.client, ends.server):
+                with pytest.raises(BlockingIOError):
+                    sock.recv(1, socket.MSG_DONTWAIT)
+            return active_flows(net) == 2
+
+        until(asked, 10)
+
+
 def test_a_peek_goes_on_from_an_old_ring_to_a_new_one(wrapper_hosts: Lab) -> None:
     with mortal_net(wrapper_hosts, "peeked") as (net, controller):
         ends, others = net.connect(), net.connect()
