@@ -23,6 +23,7 @@ from ivc.network import Loaded, Path, load
 from ivc.network import commands as network
 from ivc.network.arguments import add_files
 from ivc.observe import graph_command as graph
+from ivc.observe import metrics_command as metrics
 from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
 
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_command(subparsers)
     network.add_commands(subparsers)
     controller.add_commands(subparsers)
+    metrics.add_command(subparsers)
     faults.add_commands(subparsers)
     ethernet.add_commands(subparsers)
     return parser
