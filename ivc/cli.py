@@ -22,6 +22,8 @@ from ivc.lab.xen.options import DESCRIPTION, add_options
 from ivc.network import Loaded, Path, load
 from ivc.network import commands as network
 from ivc.network.arguments import add_files
+from ivc.observe import graph_command as graph
+from ivc.observe import metrics_command as metrics
 from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
 
@@ -81,8 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ivc {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_commands(subparsers)
+    graph.add_command(subparsers)
     network.add_commands(subparsers)
     controller.add_commands(subparsers)
+    metrics.add_command(subparsers)
     faults.add_commands(subparsers)
     ethernet.add_commands(subparsers)
     return parser

@@ -3,16 +3,14 @@
 
 import argparse
 import json
-import os
 import sys
 from importlib import resources
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from ivc.errors import IvcError
-from ivc.network.files import display
 from ivc.network.load import Loaded, load
 from ivc.network.neutral import network_document, write_network
+from ivc.writing import write_whole
 
 _SCHEMAS: Final = ("mapping", "network")
 
@@ -55,7 +53,7 @@ def _import(arguments: argparse.Namespace) -> int:
     if output is None:
         sys.stdout.write(text)
     else:
-        _write(output, text)
+        write_whole(output, text)
     print(f"{_counts(loaded)}", file=sys.stderr)
     return 0
 
@@ -64,18 +62,6 @@ def _text(loaded: Loaded, as_json: bool) -> str:
     if as_json:
         return json.dumps(network_document(loaded.network, loaded.names), indent=2) + "\n"
     return write_network(loaded.network, loaded.names)
-
-
-def _write(output: Path, text: str) -> None:
-    """Write a whole file or none."""
-    beside = output.with_name(f"{output.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(output)
-    except (OSError, ValueError) as error:
-        beside.unlink(missing_ok=True)
-        why = (error.strerror if isinstance(error, OSError) else None) or "an impossible file name"
-        raise IvcError(f"cannot write {display(output)}: {why}; name another file") from None
 
 
 def _counts(loaded: Loaded) -> str:

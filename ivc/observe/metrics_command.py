@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ivc metrics`: a running controller's numbers for a monitoring system."""
+
+import argparse
+import sys
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import TypeAlias
+
+from ivc.controller.client import read_status
+from ivc.controller.commands import add_run_dir
+from ivc.controller.errors import NoController
+from ivc.errors import IvcError
+from ivc.observe.metrics import render_metrics
+from ivc.writing import write_whole
+
+_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_Where: TypeAlias = tuple[IPv4Address | IPv6Address, int]
+
+
+class Exposed(IvcError):
+    """It would be seen from outside, and nobody said it may."""
+
+    exit_code = 2
+
+
+def add_command(subparsers: _Subparsers) -> None:
+    """Add `metrics`."""
+    parser = subparsers.add_parser(
+        "metrics",
+        help="a running controller's numbers as OpenMetrics, printed, served or in a file",
+        description="Print what `ivc status` knows as OpenMetrics text, once, or serve it. "
+        "Exit code 5: no controller runs; a file, and who is served, is told so (ivc_up 0).",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--textfile",
+        type=Path,
+        metavar="FILE",
+        help="write it there, whole or not at all, as node_exporter reads it",
+    )
+    where.add_argument(
+        "--listen",
+        type=_address,
+        metavar="ADDRESS:PORT",
+        help="serve it at http://ADDRESS:PORT/metrics until interrupted; port 0: any that is free",
+    )
+    parser.add_argument("--public", action="store_true", help="let ADDRESS be one others can reach")
+    add_run_dir(parser)
+    parser.set_defaults(run=_metrics)
+
+
+def _metrics(arguments: argparse.Namespace) -> int:
+    if arguments.listen is not None:
+        return _serve(arguments.listen, arguments.public, arguments.run_dir)
+    if arguments.textfile is not None:
+        _write(arguments.textfile, arguments.run_dir)
+    else:
+        sys.stdout.write(render_metrics(read_status(arguments.run_dir)))
+    return 0
+
+
+def _write(output: Path, run_dir: Path) -> None:
+    """Also that there is no controller: an old file would look as if it still ran."""
+    try:
+        text = render_metrics(read_status(run_dir))
+    except NoController:
+        write_whole(output, render_metrics(None))
+        raise
+    write_whole(output, text)
+
+
+def _serve(where: _Where, public: bool, run_dir: Path) -> int:
+    from ivc.observe.exporter import Exporter  # http.server, which no other command needs
+
+    address, port = where
+    if not (public or address.is_loopback):
+        raise Exposed(
+            f"--listen {address}: found an address others can reach, expected one of this machine "
+            "alone, such as 127.0.0.1; add --public if everybody may read it"
+        )
+    _read(run_dir)  # what is not permitted is told now, not to whoever asks
+    with Exporter(address, port, lambda: _read(run_dir)) as exporter:
+        print(f"ivc metrics: {exporter.url}", file=sys.stderr, flush=True)
+        exporter.serve_forever()
+    return 0
+
+
+def _read(run_dir: Path) -> str:
+    with suppress(NoController):
+        return render_metrics(read_status(run_dir))
+    return render_metrics(None)
+
+
+def _address(text: str) -> _Where:
+    host, colon, port = text.rpartition(":")
+    try:
+        if not colon or not 0 <= int(port) <= 65535:
+            raise ValueError
+        return ip_address(host.removeprefix("[").removesuffix("]")), int(port)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected an IP address and a port, such as 127.0.0.1:9464"
+        ) from None
