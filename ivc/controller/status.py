@@ -7,6 +7,7 @@ The pages are written by the processes themselves: their numbers are shown, neve
 import os
 from typing import Any, Final
 
+from ivc import __version__
 from ivc.controller.data_communication import DataCommunicationController, Kind
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.faultview import describe_fault
@@ -16,7 +17,7 @@ from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
 from ivc.controller.quiesce import Quiescence
 from ivc.controller.registry import Process, Socket
 from ivc.reasons import Reason
-from ivc.shm.layout import StatsHeader, StatsSlot
+from ivc.shm.layout import RING_ABI_MAJOR, StatsHeader, StatsSlot
 from ivc.shm.relay import Counts, Relayed
 
 Document = dict[str, Any]
@@ -43,7 +44,12 @@ def build_status(
 ) -> Document:
     """The document. Keys are stable; new ones may be added."""
     return {
-        "controller": {"pid": os.getpid(), "path": dcc.plan.path.value},
+        "controller": {
+            "pid": os.getpid(),
+            "path": dcc.plan.path.value,
+            "version": __version__,
+            "ring_abi": RING_ABI_MAJOR,
+        },
         "nodes": _nodes(dispatcher, dcc),
         "quiesced": [describe(quiescence, one) for one in quiescence],
         "processes": [_process(process, dispatcher) for process in _processes(dispatcher)],
