@@ -40,7 +40,7 @@ def parse_elf(data: bytes) -> Elf | None:
         (machine,) = struct.unpack_from(f"{order}H", data, 18)
         segments = list(_segments(data, wide, order))
         sections = list(_sections(data, wide, order))
-    except struct.error:
+    except (struct.error, OverflowError):
         return None
     names = [text for kind, text in segments if kind == _PT_INTERP]
     notes = [text for kind, text in segments if kind == _PT_NOTE]

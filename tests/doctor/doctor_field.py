@@ -81,18 +81,25 @@ class Field:
 
 
 SOUND = """
-for n in $hmi $adas $dom0; do ip netns add $n; ip -n $n link set lo up; done
-ip -n $dom0 link add br0 type bridge
-ip -n $dom0 link set br0 up
-i=0
-for n in $hmi $adas; do
-    i=$((i + 1))
-    ip -n $dom0 link add p$i type veth peer name eth0 netns $n
-    ip -n $dom0 link set p$i master br0 up
-    ip -n $n address add 10.77.0.$i/24 dev eth0
-    ip -n $n link set eth0 up
-    ip -n $n route add 224.0.0.0/4 dev eth0
-done
+for n in $hmi $adas $dom0; do ip netns add $n; done
+ip -n $dom0 -batch - <<!
+link add br0 type bridge
+link set br0 up
+link add p1 type veth peer name eth0 netns $hmi
+link add p2 type veth peer name eth0 netns $adas
+link set p1 master br0 up
+link set p2 master br0 up
+!
+plug() {
+    ip -n $1 -batch - <<!
+link set lo up
+address add $2/24 dev eth0
+link set eth0 up
+route add 224.0.0.0/4 dev eth0
+!
+}
+plug $hmi 10.77.0.1
+plug $adas 10.77.0.2
 """
 
 

@@ -23,6 +23,7 @@ from ivc.doctor.case import Case
 from ivc.doctor.elf import Elf
 from ivc.doctor.examine import judge
 from ivc.doctor.facts import Device, KnownNode, Route, Xen
+from ivc.network.limits import Share
 from ivc.network.model import XenDomain
 
 Spoil = Callable[[Case], Case]
@@ -247,3 +248,27 @@ def test_pages_of_xen_are_of_4_kib() -> None:
 
 def test_a_host_on_xen_without_guests_needs_no_device() -> None:
     assert told(changed(sound(), machine={"xen": Xen.DOM0, "devices": _device(False)})) == set()
+
+
+def _guest(**machine: object) -> Case:
+    """n1's guest, asked for; it knows its own interfaces only."""
+    case = sound(domain=XenDomain("a"))
+    own = replace(sound().facts.hosts[0], netns=None)
+    case = replace(case, focus="n1", facts=replace(case.facts, hosts=(own,), controller=None))
+    return changed(case, machine={"xen": Xen.GUEST, **machine})
+
+
+def test_a_sound_guest_is_left_in_peace() -> None:
+    assert told(_guest(grants=1024)) == set()
+
+
+def test_a_guest_has_the_address_of_its_node() -> None:
+    case = replace(_guest(), focus="n2")
+    assert told(case) == {("error", "no-address")}
+
+
+def test_a_guest_grants_what_the_mapping_says() -> None:
+    case = _guest(grants=512)
+    assert case.plan is not None
+    nodes = tuple(replace(one, limits=Share(1024, 1023)) for one in case.plan.nodes)
+    assert told(replace(case, plan=replace(case.plan, nodes=nodes))) == {("error", "few-grants")}

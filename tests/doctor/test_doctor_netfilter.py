@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What rules do to planned packets, in the JSON of libnftables-json(5)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from doctor_case import sound, told, with_host
+from doctor_case import changed, sound, told, with_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivc.doctor.case import Case
+from ivc.doctor.facts import Xen
 from ivc.doctor.netfilter import Ruleset
 from ivc.doctor.packets import received
+from ivc.network.model import XenDomain
 
 UDP = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}}
 STRANGE = {"xt": {"type": "match", "name": "u32"}}
@@ -177,3 +180,25 @@ def test_a_drop_of_all_is_certain_whatever_follows(after: list[dict[str, Any]]) 
     for packet in received(case, place):
         found = list(ruleset.drops(packet, ("input",), ("inet",)))
         assert [(one.handle, one.certain) for one in found] == [(7, True)]
+
+
+@pytest.mark.parametrize(
+    ("bridge_netfilter", "found"), [(True, CERTAIN), (False, set())], ids=["on", "off"]
+)
+def test_forwarding_rules_are_met_on_a_bridge_only_where_it_asks_for_them(
+    bridge_netfilter: bool, found: set[tuple[str, str]]
+) -> None:
+    """As where Docker has set FORWARD to drop."""
+    rules = (chain(hook="forward", policy="drop"),)
+    case = with_host(sound(), 2, rules=rules, bridge_netfilter=bridge_netfilter)
+    assert told(case) == found
+
+
+def test_bridge_of_guests_out_of_sight_is_dom0s() -> None:
+    own = {"family": "bridge", "table": "f", "name": "c"}
+    base = {"type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}
+    rules = ({"chain": {**own, **base}},)
+    case = sound(domain=XenDomain("a"))
+    dom0 = replace(sound().facts.hosts[2], netns=None, rules=rules)
+    case = replace(case, facts=replace(case.facts, hosts=(dom0,)))
+    assert told(changed(case, machine={"xen": Xen.DOM0})) == CERTAIN

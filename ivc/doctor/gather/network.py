@@ -24,7 +24,7 @@ _IFF_MULTICAST: Final = 1 << 12
 _IFF_LOWER_UP: Final = 1 << 16
 _NO_NSID: Final = 0xFFFFFFFF
 _OTHERS_MOST: Final = 64
-"""How many other namespaces are looked at for bridges: each costs a look at each."""
+"""How many other namespaces are looked at: each asks for the numbers of all there are."""
 
 _BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
@@ -32,19 +32,24 @@ _BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 def gather_hosts(
     planned: Collection[str | None], destinations: Sequence[IPv4Address]
 ) -> tuple[Host, ...]:
-    """The hosts of planned nodes with their ways to `destinations`, then what lies between."""
-    names = [*planned, *(name for name in _others() if name not in planned)]
-    ids = {name: number for name in names if (number := _id(name))}
-    return tuple(
-        _host(name, ids, destinations if name in planned else (), name in planned) for name in names
-    )
+    """The hosts of planned nodes with their ways to `destinations`, ours, and all that their wires
+    lead to."""
+    ids = {name: number for name in (*planned, None, *_names()) if (number := _id(name))}
+    names = {number: name for name, number in reversed(ids.items())}
+    found: dict[str | None, Host] = {}
+    waiting = [*planned, None]
+    for name in waiting:
+        if name not in found and len(found) < len(planned) + _OTHERS_MOST:
+            host = _host(name, ids, destinations if name in planned else (), name in planned)
+            found[name] = host
+            waiting += [names[link.peer[0]] for link in host.links if link.peer is not None]
+    return tuple(found.values())
 
 
-def _others() -> list[str | None]:
-    found: list[str | None] = [None]
+def _names() -> list[str]:
     with suppress(OSError):
-        found += sorted(path.name for path in NETNS_DIRECTORY.iterdir())[:_OTHERS_MOST]
-    return found
+        return sorted(path.name for path in NETNS_DIRECTORY.iterdir())
+    return []
 
 
 def _id(netns: str | None) -> int:
