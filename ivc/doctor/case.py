@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from ivc.doctor.facts import Facts, Host, Xen
 from ivc.network.model import Domain, LocalHost, Network, Node, XenDomain
@@ -42,12 +41,6 @@ class Case:
         """Names of the nodes rings can reach."""
         planned = self.plan.nodes if self.plan is not None else ()
         return frozenset(node.name for node in planned if node.inside)
-
-    @property
-    def groups(self) -> tuple[IPv4Address, ...]:
-        """Those of service discovery."""
-        groups = self.plan.groups if self.plan is not None else ()
-        return tuple(sorted({group.endpoint.address for group in groups if group.is_sd}))
 
     def domain(self, name: str) -> Domain | None:
         """Where a node runs."""

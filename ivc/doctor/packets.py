@@ -7,6 +7,7 @@ Service discovery always goes that way before rings are there.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import permutations
 
 from ivc.doctor.case import Case, Place
 from ivc.network.model import Endpoint, Node
@@ -45,11 +46,11 @@ def sent(case: Case, place: Place) -> Iterator[Packet]:
 
 
 def passed_on(case: Case) -> Iterator[Packet]:
-    """What a host between them has to let pass."""
-    for a in case.nodes:
-        for b in case.nodes:
-            if a is not b and case.focus in (None, a.name, b.name):
-                yield from (Packet(a.address, end, port) for port, end in _between(case, a, b))
+    """What a host between them has to let pass; what has both ends outside is none of ours."""
+    for a, b in permutations(case.nodes, 2):
+        ends = {a.name, b.name}
+        if ends & case.inside and (case.focus is None or case.focus in ends):
+            yield from (Packet(a.address, end, port) for port, end in _between(case, a, b))
 
 
 def _others(case: Case, place: Place) -> Iterator[Node]:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from doctor_field import EXAMPLES, Field, run_doctor
 
+from ivc import __version__
 from ivc.cli import main
+from ivc.doctor.gather.controller import gather_controller
+from ivc.shm.layout import MATCH_ABI, RING_ABI_MAJOR
 
 NFT = "ip netns exec $hmi nft -f - <<'!'\n"
 CHAIN = "table inet f {{ chain c {{ type filter hook {} priority 0; {}\n}}\n}}\n!"
@@ -104,6 +107,12 @@ def test_controller_of_another_plan_is_told(field: Field) -> None:
     with field.controller():
         field.tag += "x"
         assert "other-plan" in field.codes()
+
+
+def test_controller_says_its_version_and_abi(field: Field) -> None:
+    with field.controller():
+        told = gather_controller(field.folder / "run")
+    assert (told.version, told.ring_abi, told.match_abi) == (__version__, RING_ABI_MAJOR, MATCH_ABI)
 
 
 def test_unknown_node_is_wrong_usage(field: Field) -> None:

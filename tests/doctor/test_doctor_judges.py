@@ -4,11 +4,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 import pytest
 from doctor_case import (
     GROUP,
     HERE,
+    LIBRARY,
     changed,
     node,
     sound,
@@ -19,10 +21,11 @@ from doctor_case import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ivc.doctor import examine
 from ivc.doctor.case import Case
 from ivc.doctor.elf import Elf
 from ivc.doctor.examine import judge
-from ivc.doctor.facts import Device, KnownNode, Route, Xen
+from ivc.doctor.facts import Device, Host, KnownNode, Link, Machine, Route, Xen
 from ivc.network.limits import Share
 from ivc.network.model import XenDomain
 
@@ -229,6 +232,23 @@ def test_nodes_on_wires_that_end_out_of_sight_are_left_in_peace() -> None:
     assert told(with_link(sound(), 2, 1, kind="", peer=None)) == set()
 
 
+def test_nodes_whose_other_end_is_out_of_sight_are_left_in_peace() -> None:
+    assert told(with_link(sound(), 0, 1, peer=None)) == set()
+
+
+def test_more_nodes_need_more_descriptors() -> None:
+    few = {"descriptors": 220}
+    assert told(changed(sound(2), process=few)) == set()
+    assert told(changed(sound(12), process=few)) == {("warning", "few-descriptors")}
+
+
+def test_equal_addresses_on_other_wires_are_left_in_peace() -> None:
+    case = sound()
+    links = (Link(2, "eth0", "veth", addresses=(IPv4Interface("10.77.0.1/24"),), peer=(1, 99)),)
+    hosts = (*case.facts.hosts, Host("other", 300, "", links))
+    assert told(replace(case, facts=replace(case.facts, hosts=hosts))) == set()
+
+
 def test_guests_need_xen() -> None:
     case = changed(sound(domain=XenDomain("a")), machine={"xen": Xen.NONE})
     assert ("error", "no-xen") in told(case)
@@ -256,6 +276,19 @@ def _guest(**machine: object) -> Case:
     own = replace(sound().facts.hosts[0], netns=None)
     case = replace(case, focus="n1", facts=replace(case.facts, hosts=(own,), controller=None))
     return changed(case, machine={"xen": Xen.GUEST, **machine})
+
+
+def test_nobody_looks_for_a_controller_in_a_guest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def of_controller() -> set[str]:
+        return {one.code for one in examine.examine(tmp_path)} & {"no-controller"}
+
+    monkeypatch.setattr(examine, "gather_library", lambda: LIBRARY)
+    monkeypatch.setattr(examine, "gather_machine", lambda: Machine(xen=Xen.GUEST))
+    assert of_controller() == set()
+    monkeypatch.setattr(examine, "gather_machine", Machine)
+    assert of_controller() == {"no-controller"}
 
 
 def test_a_sound_guest_is_left_in_peace() -> None:
