@@ -13,7 +13,7 @@ from ivc.doctor.case import Case
 from ivc.doctor.facts import Xen
 from ivc.doctor.netfilter import Ruleset
 from ivc.doctor.packets import received
-from ivc.network.model import XenDomain
+from ivc.network.model import External, XenDomain
 
 UDP = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}}
 STRANGE = {"xt": {"type": "match", "name": "u32"}}
@@ -202,3 +202,10 @@ def test_bridge_of_guests_out_of_sight_is_dom0s() -> None:
     dom0 = replace(sound().facts.hosts[2], netns=None, rules=rules)
     case = replace(case, facts=replace(case.facts, hosts=(dom0,)))
     assert told(changed(case, machine={"xen": Xen.DOM0})) == CERTAIN
+
+
+def test_what_two_nodes_outside_send_each_other_is_none_of_ours() -> None:
+    rules = (chain(hook="forward"), rule(DROP))
+    hosts = (replace(sound().facts.hosts[2], netns=None, rules=rules, bridge_netfilter=True),)
+    case = sound(domain=External())
+    assert told(replace(case, facts=replace(case.facts, hosts=hosts))) == set()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs as they lie on disk: real ones, and files that are none."""
 
+import json
 import os
 import shutil
 import struct
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ivc.cli import main
 from ivc.doctor.elf import parse_elf
 from ivc.doctor.gather.library import gather_library
 from ivc.doctor.gather.machine import gather_machine, gather_process
@@ -118,3 +120,21 @@ def test_missing_library_has_a_problem(tmp_path: Path) -> None:
 def test_machine_and_process_can_be_gathered() -> None:
     assert gather_machine().cpus >= 1
     assert gather_process().uid == os.geteuid()
+
+
+def test_library_of_another_abi_says_so(tmp_path: Path) -> None:
+    source = tmp_path / "other.c"
+    source.write_text("int ivcsock_present(void); int ivcsock_present(void) { return 2; }\n")
+    other = tmp_path / "libivcsock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(other), str(source)], check=True)
+    assert gather_library({**os.environ, "IVC_LIBRARY": str(other)}).abi == 2
+
+
+def test_program_is_what_stands_behind_the_dashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = compiled(tmp_path, "-static")
+    words = ["--run-dir", str(tmp_path), "--json", "--", str(path), "--json", "--", "-x"]
+    assert main(["doctor", *words]) == 1
+    found = {one["code"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["static-program"]["where"] == str(path)
