@@ -44,14 +44,11 @@ def add_commands(subparsers: _Subparsers) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     loaded, findings, code = _load(arguments)
-    if loaded is not None and arguments.node is not None:
-        names = [node.name for node in loaded.network.nodes]
-        if arguments.node not in names:
-            print(
-                f"ivc doctor: no node {arguments.node}; there are {', '.join(names)}",
-                file=sys.stderr,
-            )
-            return 2
+    names = [node.name for node in loaded.network.nodes] if loaded is not None else []
+    if arguments.node not in (None, *names) and not code:
+        there = f"there are {', '.join(names)}" if names else "give CONFIG and --mapping too"
+        print(f"ivc doctor: no node {arguments.node}; {there}", file=sys.stderr)
+        return 2
     findings += _examine(arguments, loaded)
     print(to_json(findings) if arguments.json else to_text(findings), end="")
     return code or int(any(finding.level is Level.ERROR for finding in findings))

@@ -6,7 +6,7 @@ packet meets is certain or possible.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
@@ -57,20 +57,17 @@ class Drop:
         return f"nft add rule {place} accept, with what is to match before it"
 
 
-@dataclass(slots=True)
 class Ruleset:
     """A listing, looked at from one packet's side after the other."""
 
-    chains: list[Thing] = field(default_factory=list)
-    _rules: dict[tuple[str, str, str], list[Thing]] = field(default_factory=dict)
-    _sets: dict[tuple[str, str, str], Any] = field(default_factory=dict)
-
     def __init__(self, listed: Sequence[Thing]) -> None:
-        self.chains, self._rules, self._sets = [], {}, {}
+        self._chains: list[Thing] = []
+        self._rules: dict[tuple[str, str, str], list[Thing]] = {}
+        self._sets: dict[tuple[str, str, str], Any] = {}
         for thing in listed:
             for kind, one in thing.items():
                 if kind == "chain":
-                    self.chains.append(one)
+                    self._chains.append(one)
                 elif kind == "rule":
                     key = (one["family"], one["table"], one["chain"])
                     self._rules.setdefault(key, []).append(one)
@@ -81,7 +78,7 @@ class Ruleset:
         self, packet: Packet, hooks: Sequence[str], families: Sequence[str]
     ) -> Iterator[Drop]:
         """Where it ends, or may end; our own table is not among these."""
-        for chain in self.chains:
+        for chain in self._chains:
             ours = (chain["family"], chain["table"]) == ("bridge", "ivc")
             hooked = chain.get("hook") in hooks and chain["family"] in families
             if hooked and not ours and _is_at(chain.get("dev"), packet):

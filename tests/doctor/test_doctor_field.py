@@ -117,6 +117,7 @@ def test_controller_says_its_version_and_abi(field: Field) -> None:
 
 def test_unknown_node_is_wrong_usage(field: Field) -> None:
     assert main(["doctor", *field.files(), "--node", "tcu"]) == 2
+    assert main(["doctor", "--node", "hmi"]) == 2
 
 
 def test_bad_files_are_findings_and_exit_3(

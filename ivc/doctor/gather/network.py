@@ -66,7 +66,7 @@ def _host(
     is_planned: bool,
 ) -> Host:
     if netns not in ids:
-        return Host(netns, problem="there is none")
+        return Host(netns, problem="no namespace of that name")
     try:
         with inside(netns), IPRoute() as netlink:
             links = _links(netlink, ids)

@@ -69,32 +69,29 @@ def _linked(program: Program, elf: Elf, library: Library) -> Iterator[Finding]:
 
 def _privileged(program: Program, process: Process) -> Iterator[Finding]:
     """The loader ignores LD_PRELOAD where a program gains rights by being executed."""
-    root = process.uid == 0
-    for found, gains, remedy in (
-        (
-            f"set-user-ID, owner {program.set_uid}",
-            program.set_uid is not None and program.set_uid != process.uid,
-            f"chmod u-s {program.path}",
-        ),
-        (
-            f"set-group-ID, group {program.set_gid}",
-            program.set_gid is not None and not root,
-            f"chmod g-s {program.path}",
-        ),
-        ("file capabilities", program.capabilities and not root, f"setcap -r {program.path}"),
-    ):
-        is_set = "None" not in found and (program.capabilities or "capabilities" not in found)
-        if is_set:
-            yield Finding(
-                Level.ERROR if gains else Level.NOTE,
-                "privileged-program",
-                program.path,
-                f"{found}: the loader ignores LD_PRELOAD"
-                + ("" if gains else " if another user starts it"),
-                "a program that gains no rights by being executed",
-                f"{remedy}, and start it with the rights it needs (AmbientCapabilities= of a "
-                "unit, or as root)",
-            )
+    path, root = program.path, process.uid == 0
+    if program.set_uid is not None:
+        found = f"set-user-ID, owner {program.set_uid}"
+        yield _gains(path, found, program.set_uid != process.uid, f"chmod u-s {path}")
+    if program.set_gid is not None:
+        found = f"set-group-ID, group {program.set_gid}"
+        yield _gains(path, found, not root, f"chmod g-s {path}")
+    if program.capabilities:
+        yield _gains(path, "file capabilities", not root, f"setcap -r {path}")
+
+
+def _gains(path: str, found: str, now: bool, remedy: str) -> Finding:
+    """An error if this user gains rights by it, else a note."""
+    whom = "" if now else " if another user starts it"
+    return Finding(
+        Level.ERROR if now else Level.NOTE,
+        "privileged-program",
+        path,
+        f"{found}: the loader ignores LD_PRELOAD{whom}",
+        "a program that gains no rights by being executed",
+        f"{remedy}, and start it with the rights it needs (AmbientCapabilities= of a unit, or as "
+        "root)",
+    )
 
 
 def _where(program: Program) -> str:

@@ -53,14 +53,11 @@ def _device(device: Device) -> Finding:
             "run it as root, or give the device to a group the user is in (chgrp ivc, chmod 660; "
             "udev/rules.d/70-ivc.rules does so)",
         )
-    remedy = "mount -t xenfs xenfs /proc/xen" if name == "xenbus" else f"modprobe xen-{name}"
-    return error(
-        "no-device",
-        device.path,
-        device.problem,
-        "the device",
-        f"{remedy}; if there is no such module, the kernel was built without it",
-    )
+    if name == "xenbus":
+        remedy = "boot a kernel with CONFIG_XEN_XENBUS_FRONTEND; is /dev a devtmpfs?"
+    else:
+        remedy = f"modprobe xen-{name}; if there is no such module, the kernel was built without it"
+    return error("no-device", device.path, device.problem, "the device", remedy)
 
 
 def _grants(case: Case) -> Iterator[Finding]:
