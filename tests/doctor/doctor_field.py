@@ -34,7 +34,7 @@ class Field:
     """`do` runs shell text in which hmi, adas and dom0 stand for the namespaces' names."""
 
     folder: Path
-    tag: str = field(default_factory=lambda: f"ivcd-{uuid.uuid4().hex[:6]}")
+    tag: str = field(default_factory=lambda: f"ivcdoctor-{uuid.uuid4().hex[:6]}")
 
     def netns(self, name: str) -> str:
         return f"{self.tag}-{name}"
