@@ -16,6 +16,8 @@ from ivc import __version__, policy
 from ivc.controller import commands as controller
 from ivc.controller import fault_commands as faults
 from ivc.controller.client import read_plan
+from ivc.doctor import commands as doctor
+from ivc.doctor.arguments import split_program
 from ivc.errors import ConfigError, Finding, IvcError, Severity
 from ivc.ethernet import commands as ethernet
 from ivc.lab.xen.options import DESCRIPTION, add_options
@@ -56,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a node's name may not fit the terminal
             stream.reconfigure(errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    own, program = split_program(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(own, argparse.Namespace(program=program))
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = run(arguments)
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     metrics.add_command(subparsers)
     faults.add_commands(subparsers)
     ethernet.add_commands(subparsers)
+    doctor.add_commands(subparsers)
     return parser
 
 

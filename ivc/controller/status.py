@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from typing import Any, Final
 
+from ivc import __version__
 from ivc.controller.data_communication import DataCommunicationController, Deed, Done, Kind
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.faultview import describe_fault
@@ -17,7 +18,7 @@ from ivc.controller.protocol import NOWHERE, ROUTE_COMPLETE, Address
 from ivc.controller.quiesce import Quiescence
 from ivc.controller.registry import Process, Socket
 from ivc.reasons import Reason
-from ivc.shm.layout import StatsHeader, StatsSlot
+from ivc.shm.layout import RING_ABI_MAJOR, StatsHeader, StatsSlot
 from ivc.shm.relay import Counts, Relayed
 
 Document = dict[str, Any]
@@ -45,7 +46,12 @@ def build_status(
     """The document. Keys are stable; new ones may be added."""
     deeds = dcc.deeds
     return {
-        "controller": {"pid": os.getpid(), "path": dcc.plan.path.value},
+        "controller": {
+            "pid": os.getpid(),
+            "path": dcc.plan.path.value,
+            "version": __version__,
+            "ring_abi": RING_ABI_MAJOR,
+        },
         "nodes": _nodes(dispatcher, dcc),
         "quiesced": [describe(quiescence, one) for one in quiescence],
         "processes": [_process(process, dispatcher) for process in _processes(dispatcher)],
