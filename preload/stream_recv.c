@@ -491,6 +491,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
         }
         if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))
             return c.got ? (ssize_t)c.got : recv_native(fd, msg, flags | MSG_DONTWAIT);
+        wait.seen = (flags & MSG_PEEK) && c.got > 0;
         int error = wait_one(&wait);
         if (error)
             return c.got ? (ssize_t)c.got : error;

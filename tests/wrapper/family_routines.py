@@ -183,3 +183,12 @@ def seconds_to_set_an_option(sock: socket.socket) -> float:
     begin = time.monotonic()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
     return time.monotonic() - begin
+
+
+def cpu_of_peeking(sock: socket.socket, size: int, milliseconds: int) -> tuple[bytes, float]:
+    """What a peek for all of `size` bytes shows in its time, and its processor time."""
+    limit = struct.pack("ll", 0, milliseconds * 1000)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    begin = time.thread_time()
+    data = sock.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
+    return data, time.thread_time() - begin

@@ -122,6 +122,19 @@ def test_a_peek_shows_what_came_by_either_path_in_order(stream_net: StreamNet) -
     assert ends.server.recv(1, socket.MSG_PEEK) == b""
 
 
+@pytest.mark.parametrize("flags", [0, DONTROUTE], ids=["ring", "kernel"])
+@pytest.mark.parametrize("way", [Way.NATIVE, Way.EAGER])
+def test_a_peek_that_waits_for_more_takes_no_processor(
+    stream_nets: dict[Way, StreamNet], way: Way, flags: int
+) -> None:
+    ends = stream_nets[way].connect()
+    ends.client.send(b"part", flags)
+    data, seconds = routines(ends.server).cpu_of_peeking(ends.server, 10, 500)
+    assert data == b"part"
+    assert seconds < 0.1
+    stream_nets[way].reset()
+
+
 def test_what_a_child_takes_to_another_program_its_parent_does_not_read(
     stream_net: StreamNet,
 ) -> None:
