@@ -106,6 +106,20 @@ def test_what_was_peeked_before_a_fork_is_read_once(stream_net: StreamNet) -> No
     assert ends.server.recv(100) == b"for the parent"
 
 
+def test_parent_and_child_may_read_at_the_same_time(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    numbers = list(range(30_000))
+    data = b"".join(number.to_bytes(4) for number in numbers)
+    for at in range(0, len(data), 4000):
+        ends.client.send(data[at : at + 4000])
+    found: list[int] = []
+    for part in routines(ends.server).both_read(ends.server):
+        got = [int.from_bytes(part[at : at + 4]) for at in range(0, len(part), 4)]
+        assert got == sorted(got)
+        found += got
+    assert sorted(found) == numbers
+
+
 def test_a_peek_shows_what_came_by_either_path_in_order(stream_net: StreamNet) -> None:
     ends = stream_net.connect()
     for number, flags in enumerate((0, DONTROUTE, DONTROUTE, 0, 0, DONTROUTE, 0)):
