@@ -635,11 +635,15 @@ void sock_hand_over(struct sock *s, uint32_t reason)
 {
     if (sock_matched(s) && ivc_lock(&s->rx_lock)) {
         struct rx_flow *next;
+        if (s->stream)
+            stream_enter_family(s->stream);
         for (struct rx_flow *f = s->rx_flows; f; f = next) {
             next = f->next;
             if (can_freeze(s, f))
                 flow_freeze_rx(s, f, reason);
         }
+        if (s->stream)
+            stream_leave_family(s->stream);
         ivc_unlock(&s->rx_lock);
     }
     sock_retire(s, reason);

@@ -324,6 +324,31 @@ void stream_update(struct sock *s)
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
+/* Nobody stays so long, but who is killed or stopped there. */
+#define FAMILY_PATIENCE_NS (100 * IVC_NS_PER_MS)
+
+void stream_enter_family(struct stream *st)
+{
+    if (!st->family)
+        return;
+    uint64_t end = 0;
+    /* acquire: pairs with the release in stream_leave_family */
+    while (atomic_exchange_explicit(&st->family->busy, 1, memory_order_acquire)) {
+        uint64_t now = ivc_now();
+        end = end ? end : now + FAMILY_PATIENCE_NS;
+        if (now >= end)
+            return;
+        (void)ivc_sys(SYS_sched_yield);
+    }
+}
+
+void stream_leave_family(struct stream *st)
+{
+    /* release: what was read and written down is seen by who comes next */
+    if (st->family)
+        atomic_store_explicit(&st->family->busy, 0, memory_order_release);
+}
+
 void stream_count_in(struct stream *st, uint64_t krx)
 {
     st->krx = krx;

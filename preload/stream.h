@@ -25,6 +25,7 @@ struct family {
     uint64_t krx;
     uint32_t flow, offset, seq;
     _Atomic uint32_t frozen; /* the flow whose rest one of them has left to its sender; 0: none */
+    _Atomic uint32_t busy;   /* one of them looks or reads */
 };
 
 struct stream {
@@ -80,11 +81,15 @@ void stream_update(struct sock *s);              /* tx lock held: on_ring anew *
 void stream_make_family(struct sock *s);         /* for what its rings hold still */
 void stream_count_in(struct stream *st, uint64_t krx);                /* rx lock held */
 void stream_store_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
+/* Between these nobody else of the family looks or reads. rx lock held. */
+void stream_enter_family(struct stream *st);
+void stream_leave_family(struct stream *st);
 /* A new flow may have a number that one of an earlier controller's had. rx lock held. */
 void stream_begin_family(struct stream *st, const struct rx_flow *f);
-/* What others have read of it meanwhile is read. False: its rest is the sender's to deliver. */
-bool stream_catch_up(struct stream *st, struct rx_flow *f); /* rx lock held */
-void stream_freeze_family(struct stream *st, const struct rx_flow *f); /* rx lock held */
+/* In the family, too: what others have read of it meanwhile is read. False: its rest is the
+ * sender's to deliver. */
+bool stream_catch_up(struct stream *st, struct rx_flow *f);
+void stream_freeze_family(struct stream *st, const struct rx_flow *f);
 
 /* May this end take part in a flow? IVC_REASON_NONE, or why not. Its lock for the
  * role is held. */

@@ -479,8 +479,10 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
             ivc_unlock(&s->rx_lock);
             return c.got ? (ssize_t)c.got : waited ? -EBADF : recv_native(fd, msg, flags);
         }
+        stream_enter_family(s->stream);
         ssize_t n = attempt(s, fd, &c, flags, look);
         leave_ring(s);
+        stream_leave_family(s->stream);
         bool pass_on = wait.consumed && s->rx_flows != NULL;
         ivc_unlock(&s->rx_lock);
         stream_part(s);
@@ -493,6 +495,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
         }
         if (atomic_load_explicit(&s->rd_shutdown, memory_order_relaxed))
             return c.got ? (ssize_t)c.got : recv_native(fd, msg, flags | MSG_DONTWAIT);
+        wait.seen = (flags & MSG_PEEK) && c.got > 0;
         int error = wait_one(&wait);
         if (error)
             return c.got ? (ssize_t)c.got : error;
@@ -510,36 +513,36 @@ static bool idle(const struct sock *s)
     return f && !f->next && f->attached && ivc_rx_idle(&f->ring) && !st->family && !st->error;
 }
 
+/* Is there a record to be read next, or a broken rule to be told of? */
+static bool ring_readable(struct sock *s)
+{
+    struct ivc_record r;
+    if (!s->rx_flows)
+        return false;
+    stream_enter_family(s->stream);
+    struct rx_flow *f = current(s);
+    int head = f ? ivc_rx_peek(&f->ring, &r) : 0;
+    stream_leave_family(s->stream);
+    return head < 0 || (head > 0 && ahead(s->stream, &r) <= 0);
+}
+
 bool stream_readable(struct sock *s, bool kernel)
 {
-    struct stream *st = s->stream;
-    struct ivc_record r;
     if (!kernel && idle(s))
         return false;
     if (kernel)
         s->kernel_maybe = true;
-    if (st->error)
-        return true;
-    struct rx_flow *f = s->rx_flows ? current(s) : NULL;
-    int head = f ? ivc_rx_peek(&f->ring, &r) : 0;
-    return head < 0 || (head > 0 && ahead(st, &r) <= 0) || kernel;
+    return s->stream->error || ring_readable(s) || kernel;
 }
 
 bool stream_hint(struct sock *s)
 {
-    if (idle(s))
-        return false;
-    struct rx_flow *f = s->rx_flows ? current(s) : NULL;
-    struct ivc_record r;
-    return f && ivc_rx_ready(&f->ring) &&
-           (ivc_rx_peek(&f->ring, &r) < 0 || ahead(s->stream, &r) <= 0);
+    return !idle(s) && ring_readable(s);
 }
 
-bool stream_arm_in(struct sock *s)
+static bool arm_current(struct sock *s)
 {
     struct stream *st = s->stream;
-    if (idle(s) && ivc_rx_arm(&s->rx_flows->ring))
-        return true;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
     if (st->error)
@@ -548,6 +551,16 @@ bool stream_arm_in(struct sock *s)
         return true;
     /* A record that waits for the kernel: the kernel's word wakes us. */
     return ivc_rx_peek(&f->ring, &r) == 1 && ahead(st, &r) > 0 && !stream_foreign_in(s);
+}
+
+bool stream_arm_in(struct sock *s)
+{
+    if (idle(s) && ivc_rx_arm(&s->rx_flows->ring))
+        return true;
+    stream_enter_family(s->stream);
+    bool quiet = arm_current(s);
+    stream_leave_family(s->stream);
+    return quiet;
 }
 
 int stream_held(struct sock *s)

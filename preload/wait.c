@@ -304,7 +304,7 @@ static int sleep_one(struct wait *wait, uint64_t limit)
 {
     struct sock *s = wait->s;
     struct pollfd fds[3] = {
-        {.fd = wait->fd, .events = POLLIN},
+        {.fd = wait->seen ? -1 : wait->fd, .events = POLLIN},
         {.fd = s->bell.fd, .events = POLLIN},
         {.fd = control_mail_fd(), .events = POLLIN},
     };
@@ -330,11 +330,14 @@ static int sleep_one(struct wait *wait, uint64_t limit)
     return error;
 }
 
+/* Neither ring nor kernel says that there is more than has been peeked already: how soon we look. */
+#define PEEK_AGAIN_NS IVC_NS_PER_MS
+
 int wait_one(struct wait *wait)
 {
     struct sock *s = wait->s;
     wait->kernel = false;
-    if (recv_has_rings(s) && spin_one(wait))
+    if (!wait->seen && recv_has_rings(s) && spin_one(wait))
         return 0;
     wait->spin = (struct spin){0};
     if (turned_nonblocking(wait))
@@ -357,7 +360,10 @@ int wait_one(struct wait *wait)
     atomic_fetch_add(&s->bell_waits, 1);
     atomic_fetch_add(&s->read_waits, 1);
     int error = 0;
-    if (recv_arm(s, &limit) && !control_has_mail())
+    bool quiet = recv_arm(s, &limit);
+    if (wait->seen && limit > PEEK_AGAIN_NS)
+        limit = PEEK_AGAIN_NS;
+    if ((quiet || wait->seen) && !control_has_mail())
         error = sleep_one(wait, limit);
     atomic_fetch_sub(&s->read_waits, 1);
     atomic_fetch_sub(&s->bell_waits, 1);

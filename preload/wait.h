@@ -40,6 +40,7 @@ enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(voi
 struct wait {
     struct sock *s;
     int fd;
+    bool seen;     /* what is there has been peeked, and more is wanted */
     bool kernel;   /* the kernel has something */
     bool consumed; /* we cleared the bell */
     bool rung;     /* the bell was seen readable and is still to be cleared */

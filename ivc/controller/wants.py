@@ -56,6 +56,11 @@ class Want:
     serves: dict["Want", None] = field(default_factory=dict)
 
     @property
+    def needed(self) -> bool:
+        """Whether anybody has asked for it, or gets answers by it."""
+        return self.asked or bool(self.serves)
+
+    @property
     def pending(self) -> bool:
         """Whether a flow of it is being set up."""
         return any(flow.state in _PENDING for flow in self.flows.values())
@@ -160,7 +165,7 @@ class Wants:
             self._reconcile(want, table)
 
     def _reconcile(self, want: Want, table: FlowTable) -> None:
-        verdict = self._judge(want)
+        verdict = self._judge(want) if want.needed else Verdict(Reason.REPLANNED)
         wanted = {spec: None for spec in verdict.specs if spec.receiver not in want.barred}
         # A completeness that no longer holds is taken back before anything else happens.
         self._announce(want, verdict)
@@ -168,20 +173,26 @@ class Wants:
             if spec not in wanted:
                 table.close(flow, _why_closed(flow, verdict))
         want.waits = False
+        if not verdict.specs:
+            self._part(want)
         for spec in wanted:
             want.waits = self._awaits_way_back(want, spec)
             if not want.waits and spec not in want.flows:
                 self._open(want, spec, table)
         self._touched.pop(want, None)  # our own doing: nothing new in it
         self._announce(want, verdict)
-        if not want.pending:
+        if not want.needed:
+            self._forget(want)
+        elif not want.pending:
             self._touched.update((other, None) for other in want.serves if other.waits)
 
     def _awaits_way_back(self, want: Want, spec: FlowSpec) -> bool:
         """Whether what is denied on a flow may have to be answered, and the way for that is still
-        to come. Who is a way back does not wait: the other may be one for it."""
-        unicast = spec.relay and not spec.destination.is_multicast
+        to come. Who is a way back does not wait: the other may be one for it. Who has not asked
+        makes no calls."""
+        unicast = want.asked and spec.relay and not spec.destination.is_multicast
         if not (unicast and self._dcc.answers(spec.source, spec.destination)):
+            self._part(want)
             return False
         back = self._way_back(want, spec)
         if back is None or want.serves:
@@ -203,20 +214,22 @@ class Wants:
         return back
 
     def _part(self, want: Want) -> None:
-        """A want has its way back no more, which is forgotten if nobody else is for it."""
+        """A want has its way back no more, which goes too if nobody else is for it."""
         back, want.back = want.back, None
         if back is None:
             return
         del back.serves[want]
-        if not (back.serves or back.asked or back.flows):
+        if not back.needed and back.flows:
+            self._touched[back] = None
+        elif not back.needed:
             self._forget(back)
 
     def _forget(self, want: Want) -> None:
         del self._wants[want.socket][want.destination]
         self._touched.pop(want, None)
-        self._part(want)
         for other in want.serves:
             other.back = None
+        self._part(want)
 
     def _open(self, want: Want, spec: FlowSpec, table: FlowTable) -> None:
         try:

@@ -248,6 +248,32 @@ def test_a_way_back_nobody_asked_for_goes_with_whom_it_was_for(field: Field) -> 
     lab.await_status(lambda s: not s["sockets"])
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])
+def test_ways_back_to_another_socket_at_the_address_go_too(field: Field, both: bool) -> None:
+    lab = field.start(ANSWER_METHOD.replace('from = "a"\n', "") if both else ANSWER_METHOD)
+    serve(lab)
+    client = lab.wrapper(1)
+    client.bind(1, "0.0.0.0:40000")
+    client.bind(2, CLIENT)  # this one gets what comes to the address
+    client.want(1, CLIENT, SERVER)
+    client.await_active(SERVER)
+    client.unbind(1)
+    client.until(lambda: destinations(lab, SERVER) == [], "nothing left of the way back")
+    client.unbind(2)
+    lab.await_status(lambda s: len(s["sockets"]) == 1 and not s["flows"])
+
+
+def test_a_way_back_goes_when_rules_ask_for_no_answers_any_more(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD)
+    serve(lab)
+    client = call(lab)
+    field.reload(DENY_METHOD)
+    client.until(
+        lambda: [flow["from"] for flow in lab.status()["flows"]] == [CLIENT], "one flow left"
+    )
+    assert destinations(lab, SERVER) == []
+
+
 def test_others_cannot_make_a_process_forget_what_it_wants(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_copy_is_of_what_goes_on_and_is_one(
         way.send()
         desk.answer_calls()
         until(lambda: way.relayed.messages == 1)
+        loop.fault_counts(0)  # answered when its turn is over
         assert (len(way.received()), logger.received()) == (left, [A] * copies)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -183,3 +184,37 @@ def seconds_to_set_an_option(sock: socket.socket) -> float:
     begin = time.monotonic()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
     return time.monotonic() - begin
+
+
+def cpu_of_peeking(sock: socket.socket, size: int, milliseconds: int) -> tuple[bytes, float]:
+    """What a peek for all of `size` bytes shows in its time, and its processor time."""
+    limit = struct.pack("ll", 0, milliseconds * 1000)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    begin = time.thread_time()
+    data = sock.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
+    return data, time.thread_time() - begin
+
+
+def _all_by_fours(sock: socket.socket) -> bytes:
+    data = b""
+    with contextlib.suppress(TimeoutError):
+        while piece := sock.recv(4):
+            data += piece
+    return data
+
+
+def both_read(sock: socket.socket) -> tuple[bytes, bytes]:
+    """What a child and its parent get at the same time, until nothing has come for a second."""
+    sock.settimeout(1.0)
+    result, say = os.pipe()
+    pid = os.fork()
+    mine = _all_by_fours(sock)
+    if pid == 0:
+        with os.fdopen(say, "wb") as out:
+            out.write(mine)
+        os._exit(0)
+    os.close(say)
+    with os.fdopen(result, "rb") as into:
+        theirs = into.read()
+    os.waitpid(pid, 0)
+    return mine, theirs

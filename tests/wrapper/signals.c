@@ -2,7 +2,7 @@
 /*
  * Signals that come while a call waits on a socket whose peer echoes. Arguments:
  * udp or tcp; own address; the peer's address and port; recv, poll, select,
- * epoll, ppoll, epoll_pwait, timeout or restart; rounds. It says how many alarms
+ * epoll, ppoll, epoll_pwait, timeout, restart or peek; rounds. It says how many alarms
  * that came inside the call have not ended it, and waits for its input to end.
  */
 #define _GNU_SOURCE
@@ -51,6 +51,13 @@ static int by_recv(void)
     return (int)recv(fd, data, sizeof(data), 0);
 }
 
+/* For more than the peer has sent. */
+static int by_peek(void)
+{
+    char data[100];
+    return (int)recv(fd, data, sizeof(data), MSG_PEEK | MSG_WAITALL);
+}
+
 static int by_poll(void)
 {
     struct pollfd one = {.fd = fd, .events = POLLIN};
@@ -94,7 +101,7 @@ static const struct {
 } CALLS[] = {
     {"recv", by_recv, 0},   {"timeout", by_recv, 0}, {"restart", by_recv, 0},
     {"poll", by_poll, 0},   {"ppoll", by_ppoll, 1},  {"select", by_select, 0},
-    {"epoll", by_epoll, 0}, {"epoll_pwait", by_epoll_pwait, 1},
+    {"epoll", by_epoll, 0}, {"epoll_pwait", by_epoll_pwait, 1}, {"peek", by_peek, 0},
 };
 
 static void set_timer(long first, long next)
@@ -149,6 +156,11 @@ int main(int argc, char **argv)
     if (CALLS[which].blocked)
         sigprocmask(SIG_BLOCK, &alarm_only, NULL);
 
+    const int peek = strcmp(argv[5], "peek") == 0;
+    char part[4];
+    if (peek && (send(fd, "part", 4, 0) != 4 || recv(fd, part, 4, MSG_PEEK | MSG_WAITALL) != 4))
+        fail("part");
+
     int rounds = atoi(argv[6]), missed = 0, strange = 0;
     for (int i = 0; i < rounds; i++) {
         alarms = 0;
@@ -159,7 +171,10 @@ int main(int argc, char **argv)
         inside = 0;
         set_timer(0, 0);
         missed += !restarts && alarms > 1;
-        strange += restarts ? r != 9 || alarms < RESTARTS : r != -1 || error != EINTR;
+        if (peek)
+            strange += r != 4;
+        else
+            strange += restarts ? r != 9 || alarms < RESTARTS : r != -1 || error != EINTR;
     }
     printf("%d missed, %d strange\n", missed, strange);
     fflush(stdout);

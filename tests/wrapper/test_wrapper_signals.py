@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Mapping
@@ -41,8 +42,10 @@ def echoing(net: Net | StreamNet, protocol: str) -> tuple[str, int, Remote]:
 
 
 @pytest.mark.parametrize("how", SPIN)
-@pytest.mark.parametrize("call", [*CALLS, "restart"])
-@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize(
+    ("protocol", "call"),
+    [*itertools.product(["udp", "tcp"], [*CALLS, "restart"]), ("tcp", "peek")],
+)
 def test_signals_at_any_moment(
     nets: Mapping[Mode, Net],
     stream_nets: Mapping[Way, StreamNet],

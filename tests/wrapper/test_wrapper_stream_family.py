@@ -106,6 +106,20 @@ def test_what_was_peeked_before_a_fork_is_read_once(stream_net: StreamNet) -> No
     assert ends.server.recv(100) == b"for the parent"
 
 
+def test_parent_and_child_may_read_at_the_same_time(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    numbers = list(range(30_000))
+    data = b"".join(number.to_bytes(4) for number in numbers)
+    for at in range(0, len(data), 4000):
+        ends.client.send(data[at : at + 4000])
+    found: list[int] = []
+    for part in routines(ends.server).both_read(ends.server):
+        got = [int.from_bytes(part[at : at + 4]) for at in range(0, len(part), 4)]
+        assert got == sorted(got)
+        found += got
+    assert sorted(found) == numbers
+
+
 def test_a_peek_shows_what_came_by_either_path_in_order(stream_net: StreamNet) -> None:
     ends = stream_net.connect()
     for number, flags in enumerate((0, DONTROUTE, DONTROUTE, 0, 0, DONTROUTE, 0)):
@@ -120,6 +134,19 @@ def test_a_peek_shows_what_came_by_either_path_in_order(stream_net: StreamNet) -
     assert ends.server.recv(9999, peek) == whole[700:]
     assert ends.server.recv(9999, socket.MSG_WAITALL) == whole[700:]
     assert ends.server.recv(1, socket.MSG_PEEK) == b""
+
+
+@pytest.mark.parametrize("flags", [0, DONTROUTE], ids=["ring", "kernel"])
+@pytest.mark.parametrize("way", [Way.NATIVE, Way.EAGER])
+def test_a_peek_that_waits_for_more_takes_no_processor(
+    stream_nets: dict[Way, StreamNet], way: Way, flags: int
+) -> None:
+    ends = stream_nets[way].connect()
+    ends.client.send(b"part", flags)
+    data, seconds = routines(ends.server).cpu_of_peeking(ends.server, 10, 500)
+    assert data == b"part"
+    assert seconds < 0.1
+    stream_nets[way].reset()
 
 
 def test_what_a_child_takes_to_another_program_its_parent_does_not_read(
