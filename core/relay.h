@@ -23,8 +23,8 @@
  * due finds no room in the second ring, what comes after it waits, with the same patience.
  *
  * Copies are sent by a socket of the loop's own that never makes it wait: what the kernel does not
- * take at once is counted, and no more. They are of what is to go on, after
- * faults, room or not, and go at once.
+ * take at once is counted, and no more. They are of what is to go on, after faults, room or not, and
+ * go at once.
  *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
