@@ -14,7 +14,7 @@
  *   --cpu N        stay on this processor
  *   --one-way      the server counts instead of answering
  *   --batch        one way, many a system call: sendmmsg and recvmmsg (datagrams)
- *   --warm N       so many round trips, a millisecond apart, before all else
+ *   --warm N       so many round trips before all else
  *   --sockets N    so many more sockets, idle, in the epoll set
  *   --count N      round trips or messages, fewer round trips if SIGINT comes before (client)
  *   --pause N      microseconds between two round trips (client)
@@ -55,7 +55,6 @@
 #define LARGEST 65536u
 #define SMALLEST 8u
 #define ANSWER_MS 1000
-#define WARM_PAUSE_US 1000
 #define BATCH 32u
 #define END_SIZE 1u /* of the datagram that asks how many came */
 #define END_PAUSE_US 100
@@ -539,10 +538,8 @@ static void call(struct place local, struct place server, const struct options *
     if (!out.rtt || setsockopt(w.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
         sigaction(SIGINT, &interrupt, NULL) < 0)
         fail("client");
-    for (uint32_t i = 0; i < o->warm; i++) {
-        usleep(WARM_PAUSE_US);
+    for (uint32_t i = 0; i < o->warm; i++)
         (void)round_trip(&w, &server, i, &out.strange, o);
-    }
     if (o->one_way || o->batch)
         one_way(&w, &server, o, &out);
     else

@@ -38,8 +38,9 @@ _PATIENCE_SECONDS = 30.0
 _PACE_US = 1000
 _SPIN_US = {Mode.SPIN: "1000", Mode.BLOCK: "0"}
 _ON_RINGS = {Transport.IVC: "direct", Transport.RELAY: "relay"}
-# Round trips a millisecond apart before it counts: meanwhile the controller makes the rings.
-_WARM_RINGS, _WARM = 20, 3
+WARM = 300
+"""Round trips before it counts: meanwhile the controller makes the rings. With a pause in each of
+them those of sleepers took 70 us instead of 50 for long after, by ring more than by the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def run_once(lab: Lab, case: Case, count: int, numbered: bool = False) -> Run:
     env = _environment(lab, case)
     ways = [*_pattern(case), "--wait", case.wait, "--sockets", str(case.sockets - 1)]
     ways += ["--tcp"] if case.protocol in STREAMS else []
-    ways += ["--warm", str(_WARM_RINGS if case.transport in _ON_RINGS else _WARM)]
+    ways += ["--warm", str(WARM)]
     with _serving(lab, [*there, *ways, "--cpu", str(server_cpu)], env) as pid:
         command = [str(PROGRAM), "client", *here, *there, *ways, *sending, "--peer", str(pid)]
         before = _received_bytes(pid)

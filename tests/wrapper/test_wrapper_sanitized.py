@@ -92,7 +92,7 @@ def talk(
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
         command = [*under, program, "client", *here, *there, *options, "--numbered"]
-        command += ["--count", str(count), "--warm", "200"]  # until the flow is there
+        command += ["--count", str(count), "--warm", "1500"]  # until the flow is there
         client = left.popen(command, env=env, stdout=subprocess.PIPE)
         output, _ = client.communicate(timeout=20)
         assert (client.returncode, server.poll()) == (0, None)
