@@ -37,6 +37,17 @@ def gain(series: Series, case: Case, mode: Mode) -> float:
     return native / rings
 
 
+def gains(series: Series, case: Case, mode: Mode, least: float) -> bool:
+    """Whether it is so many times faster; a busy machine gets two more chances to show it, of
+    which all rounds count."""
+    for _ in range(2):
+        if gain(series, case, mode) >= least:
+            return True
+        for one, runs in measure(carried_by(case), ROUNDS, EFFORT).series.items():
+            series[one] += runs
+    return gain(series, case, mode) >= least
+
+
 @pytest.fixture(scope="module")
 def series() -> Series:
     cases = [one for wait in WAITS for one in carried_by(ping_pong("udp", wait))]
@@ -49,12 +60,14 @@ def test_every_message_comes_back_once(series: Series) -> None:
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_spinning_is_fifteen_times_faster(series: Series, wait: str) -> None:
-    assert gain(series, ping_pong("udp", wait), Mode.ADAPTIVE) >= SPINNING_GAIN
+    case = ping_pong("udp", wait)
+    assert gains(series, case, Mode.ADAPTIVE, SPINNING_GAIN), series
 
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_without_spinning_it_is_no_slower(series: Series, wait: str) -> None:
-    assert gain(series, ping_pong("udp", wait), Mode.BLOCK) >= NOT_WORSE
+    case = ping_pong("udp", wait)
+    assert gains(series, case, Mode.BLOCK, NOT_WORSE), series
 
 
 TCP_GAIN = 10.0
@@ -64,8 +77,8 @@ def test_a_connection_gains_as_much() -> None:
     case = ping_pong("tcp", "epoll-et")
     series = measure(carried_by(case), ROUNDS, EFFORT).series
     assert wrong(series) == []
-    assert gain(series, case, Mode.ADAPTIVE) >= TCP_GAIN
-    assert gain(series, case, Mode.BLOCK) >= NOT_WORSE
+    assert gains(series, case, Mode.ADAPTIVE, TCP_GAIN), series
+    assert gains(series, case, Mode.BLOCK, NOT_WORSE), series
 
 
 @pytest.fixture(scope="module")
