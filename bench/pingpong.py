@@ -38,9 +38,10 @@ _PATIENCE_SECONDS = 30.0
 _PACE_US = 1000
 _SPIN_US = {Mode.SPIN: "1000", Mode.BLOCK: "0"}
 _ON_RINGS = {Transport.IVC: "direct", Transport.RELAY: "relay"}
-WARM = 300
-"""Round trips before it counts: meanwhile the controller makes the rings. With a pause in each of
-them those of sleepers took 70 us instead of 50 for long after, by ring more than by the kernel."""
+# Round trips before it counts; on rings the controller makes them meanwhile, for which it gets
+# little time where both sides spin: 60 ms were seen. With a pause in each, those of sleepers took
+# 70 us instead of 50 for long after, by ring more than by the kernel.
+_WARM, _WARM_SPINNING = 300, 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def run_once(lab: Lab, case: Case, count: int, numbered: bool = False) -> Run:
     env = _environment(lab, case)
     ways = [*_pattern(case), "--wait", case.wait, "--sockets", str(case.sockets - 1)]
     ways += ["--tcp"] if case.protocol in STREAMS else []
-    ways += ["--warm", str(WARM)]
+    spinning = case.transport in _ON_RINGS and case.mode is not Mode.BLOCK
+    ways += ["--warm", str(_WARM_SPINNING if spinning else _WARM)]
     with _serving(lab, [*there, *ways, "--cpu", str(server_cpu)], env) as pid:
         command = [str(PROGRAM), "client", *here, *there, *ways, *sending, "--peer", str(pid)]
         before = _received_bytes(pid)

