@@ -152,7 +152,7 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, moment: str)
 
 def test_without_root_it_runs_in_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IVC_LAB", "user")
-    status, result = run_demo("--count", "2000")
+    status, result = run_demo()
     assert (status, result["mode"]) == (0, "user")
     assert [pair["ivc"]["lost"] for pair in result["pairs"]] == [0, 0]
 
