@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+import psutil
 
 from bench.cases import Case, Pattern, Transport
 from bench.pingpong import Run, ground, run_once
@@ -86,13 +87,6 @@ def wait_until_idle(seconds: float) -> float:
 
 
 def _idle_share() -> float:
-    before = _ticks()
-    time.sleep(_LOOK_SECONDS)
-    idle, total = (now - then for now, then in zip(_ticks(), before, strict=True))
-    return idle / total if total else 1.0
-
-
-def _ticks() -> tuple[int, int]:
-    """Of all processors: idle, and all. proc(5): user nice system idle iowait irq softirq steal."""
-    fields = [int(word) for word in Path("/proc/stat").read_text().split()[1:9]]
-    return fields[3] + fields[4], sum(fields)
+    """Of all processors, over a moment."""
+    times = psutil.cpu_times_percent(_LOOK_SECONDS)
+    return float(times.idle + times.iowait) / 100

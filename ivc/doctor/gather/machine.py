@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from ivc.doctor.facts import Device, Machine, Process, Xen
 
 _DEVICES: Final = tuple(f"/dev/xen/{name}" for name in ("gntalloc", "gntdev", "evtchn", "xenbus"))
@@ -40,7 +42,7 @@ def gather_machine() -> Machine:
     """What it has."""
     return Machine(
         os.cpu_count() or 1,
-        _memory(),
+        psutil.virtual_memory().available,
         os.sysconf("SC_PAGESIZE"),
         _xen(),
         tuple(map(_device, _DEVICES)),
@@ -72,14 +74,6 @@ def _text(path: Path) -> str:
 def _number(path: Path) -> int | None:
     with suppress(ValueError):
         return int(_text(path))
-    return None
-
-
-def _memory() -> int | None:
-    for line in _text(Path("/proc/meminfo")).splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return int(rest.split()[0]) << 10
     return None
 
 
