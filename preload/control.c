@@ -19,7 +19,7 @@
 #define RETRY_FIRST_NS (100 * IVC_NS_PER_MS)
 #define RETRY_MOST_NS (2 * IVC_NS_PER_S)
 #define MAIL_BATCH 64
-/* How often a process that only sends looks whether its controller lives. */
+/* How often a process that never sleeps in a call of ours looks whether its controller lives. */
 #define UNSLEPT_LOOK_NS (250 * IVC_NS_PER_MS)
 
 struct control_state ivc_control_state = {.fd = -1, .mail_fd = -1};
