@@ -169,9 +169,13 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
+    struct sock *s = ivc_sock(fd);
+    /* Not while a send borrows TCP_NODELAY. */
+    bool locked = level == IPPROTO_TCP && s && s->stream && ivc_lock(&s->tx_lock);
     int r = real(setsockopt)(fd, level, name, value, len);
-    struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
-    if (s)
+    if (locked)
+        ivc_unlock(&s->tx_lock);
+    if (r == 0 && s)
         sock_option(s, level, name, value, len);
     return r;
 }

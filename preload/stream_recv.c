@@ -253,6 +253,8 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
         if (n <= 0)
             return ended(st, c, n);
         ringed = NULL;
+        if (f)
+            ivc_rx_set_kernel(&f->ring, st->krx);
     }
     return c->got ? (ssize_t)c->got : -EAGAIN;
 }
