@@ -37,8 +37,8 @@
 /* Nobody rings when there is room again: how soon we look. */
 #define RETRY_NS 100000
 
-/* What a flow waits for; each but IDLE and STOPPED has a queue. */
-enum state { IDLE, READY, FULL, CALLING, ASKED, STOPPED, STATES };
+/* What a flow waits for; each but STOPPED has a queue. */
+enum state { STOPPED, IDLE, READY, FULL, CALLING, ASKED, STATES };
 
 struct queue {
     struct ivc_relayed *first;
@@ -78,6 +78,7 @@ struct ivc_relay {
     size_t count;
     bool dropped;    /* one of the parts is */
     bool mirrored;   /* one of the parts is */
+    bool passed;     /* what is left of it goes on */
     uint64_t faults; /* which act on one of the parts */
     struct ivc_fault armed[IVC_FAULTS_MOST];
     struct ivc_fault before[IVC_FAULTS_MOST]; /* as they were before the datagram at hand */
@@ -127,31 +128,25 @@ static void give_way(struct ivc_relay *relay)
 
 static void unlink_flow(struct queue *queue, struct ivc_relayed *flow)
 {
-    struct ivc_relayed *before = NULL;
-
-    for (struct ivc_relayed *at = queue->first; at != flow; at = at->next) {
-        before = at;
-    }
-    *(before != NULL ? &before->next : &queue->first) = flow->next;
-    if (queue->last == flow) {
-        queue->last = before;
-    }
+    *(flow->before != NULL ? &flow->before->next : &queue->first) = flow->next;
+    *(flow->next != NULL ? &flow->next->before : &queue->last) = flow->before;
 }
 
 static void append(struct queue *queue, struct ivc_relayed *flow)
 {
     flow->next = NULL;
+    flow->before = queue->last;
     *(queue->last != NULL ? &queue->last->next : &queue->first) = flow;
     queue->last = flow;
 }
 
 static void move(struct ivc_relay *relay, struct ivc_relayed *flow, enum state state)
 {
-    if (flow->state != IDLE && flow->state != STOPPED) {
+    if (flow->state != STOPPED) {
         unlink_flow(&relay->queues[flow->state], flow);
     }
     flow->state = state;
-    if (state != IDLE && state != STOPPED) {
+    if (state != STOPPED) {
         append(&relay->queues[state], flow);
     }
 }
@@ -269,12 +264,20 @@ static void make_answer(uint8_t *header, const struct part *part)
     header[15] = (uint8_t)part->kind->detail;
 }
 
+/* Whether somebody reads what is written there, or is about to. */
+static bool is_read(const struct ivc_tx *tx)
+{
+    uint32_t state = ivc_tx_peer_state(tx);
+
+    return state == IVC_REGION_OPEN || state == IVC_REGION_INIT;
+}
+
 static bool write_answer(const struct part *part, struct ivc_relayed *back)
 {
     uint8_t header[IVC_SOMEIP_HEADER];
     const struct iovec iov = {header, sizeof(header)};
 
-    if (back == NULL) {
+    if (back == NULL || !is_read(back->tx)) {
         return false;
     }
     const struct ivc_ctrl *line = back->tx->own;
@@ -319,13 +322,13 @@ static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, si
     ivc_count(sent ? &kind->copied : &kind->uncopied, 1);
 }
 
-/* Of the datagram at hand, when it has been passed on: what was dropped is not in the copy any
+/* Of the datagram at hand, if it has been passed on: what was dropped is not in the copy any
  * more. */
 static void send_copies(struct ivc_relay *relay)
 {
     size_t at = 0;
 
-    for (size_t i = 0; relay->mirrored && i < relay->count; i++) {
+    for (size_t i = 0; relay->mirrored && relay->passed && i < relay->count; i++) {
         const struct part *part = &relay->parts[i];
 
         if (part->dropped) {
@@ -382,6 +385,7 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     if (rc == 0) {
         flow->full_since = 0;
         flow->kseq = record->kseq;
+        relay->passed = true;
     } else if (last ? gone : is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
@@ -511,6 +515,7 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
     for (int copies = fate.twice ? 2 : 1; copies > 0; copies--) {
         if (fate.delay != 0 && !last && !flow->hurried) {
             bool done = hold(relay, flow, record, length, now_ns() + fate.delay);
+            relay->passed |= done;
             result = done ? IVC_RELAY_MORE : IVC_RELAY_FULL;
         } else {
             result = write_copy(relay, flow, record, length, last);
@@ -637,6 +642,7 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     if (!divide(relay, flow, length)) {
         return IVC_RELAY_ASKS;
     }
+    relay->passed = is_of_kernel(record); /* what the kernel has goes on by it in any case */
     if (relay->faults != 0 && !is_of_kernel(record)) {
         result = pass_with_faults(relay, flow, record, length, last);
     } else if (take_out_dropped(relay, record, &length)) {
@@ -740,6 +746,13 @@ static void serve(struct ivc_relay *relay)
     }
 }
 
+/* An eventfd tells epoll of every ring, cleared or not: then the loop need not clear it, which would
+ * be a third of its system calls. */
+static bool need_not_be_cleared(const struct ivc_bell *bell)
+{
+    return bell->port == 0 && !bell->channel;
+}
+
 static void hear(struct ivc_relay *relay, const struct epoll_event *event)
 {
     struct ivc_relayed *flow = event->data.ptr;
@@ -748,10 +761,11 @@ static void hear(struct ivc_relay *relay, const struct epoll_event *event)
         (void)ivc_bell_consume(&relay->wake);
         return;
     }
+    bool clear = !need_not_be_cleared(&flow->heard);
     if (flow->state == IDLE) {
-        flow->to_clear = true;
+        flow->to_clear = clear;
         move(relay, flow, READY);
-    } else if (!flow->to_clear) {
+    } else if (clear && !flow->to_clear) {
         (void)ivc_bell_consume(&flow->heard);
     }
 }
@@ -782,9 +796,12 @@ static void listen_to_bells(struct ivc_relay *relay)
     uint64_t removals = relay->removals;
     int n = await(relay, events);
 
-    /* Bells not consumed are told of again: nothing is lost if a flow has gone meanwhile. */
     for (int i = 0; i < n && relay->removals == removals; i++) {
         hear(relay, &events[i]);
+    }
+    if (n > 0 && relay->removals != removals) {
+        /* Events may be of a flow that has gone meanwhile, and nobody tells of the others again. */
+        move_all(relay, IDLE, READY);
     }
     move_all(relay, FULL, READY);
 }
@@ -816,7 +833,9 @@ void ivc_relay_stop(struct ivc_relay *relay)
 
 static int watch(struct ivc_relay *relay, const struct ivc_bell *bell, struct ivc_relayed *flow)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = flow};
+    bool edge = flow != NULL && need_not_be_cleared(bell);
+    struct epoll_event event = {.events = EPOLLIN | (edge ? (uint32_t)EPOLLET : 0),
+                                .data.ptr = flow};
 
     return epoll_ctl(relay->epoll, EPOLL_CTL_ADD, bell->fd, &event) == 0 ? 0 : -errno;
 }
@@ -864,7 +883,7 @@ void ivc_relay_free(struct ivc_relay *relay)
 int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow)
 {
     enter(relay);
-    flow->state = IDLE;
+    flow->state = STOPPED;
     int rc = watch(relay, &flow->heard, flow);
     if (rc == 0) {
         move(relay, flow, READY);

@@ -23,8 +23,8 @@
  * due finds no room in the second ring, what comes after it waits, with the same patience.
  *
  * Copies are sent by a socket of the loop's own that never makes it wait: what the kernel does not
- * take at once is counted, and no more. They are of what is to go on, after faults, room or not, and
- * go at once.
+ * take at once is counted, and no more. They are of what goes on, after faults, and go at once: of what
+ * is held, too, whether or not there will be room for it.
  *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
@@ -78,7 +78,8 @@ struct ivc_relayed {
     bool to_clear; /* `heard` has rung, and still says so */
     bool hurried;  /* nothing more is held of it */
     bool holds;    /* it is among those of which something is held */
-    struct ivc_relayed *next; /* of the queue its state stands for */
+    struct ivc_relayed *before; /* of the queue its state stands for */
+    struct ivc_relayed *next;
     struct ivc_relayed *next_holding;
     struct ivc_held *held; /* by when it is due, */
     struct ivc_held *held_last; /* and the last */

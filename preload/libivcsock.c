@@ -459,6 +459,20 @@ EXPORT int execle(const char *path, const char *arg, ...)
     return execve(path, (char *const *)(uintptr_t)argv, env);
 }
 
+EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attr, char *const argv[], char *const env[])
+{
+    spawn_prepare();
+    return real(posix_spawn)(pid, path, actions, attr, argv, env);
+}
+
+EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attr, char *const argv[], char *const env[])
+{
+    spawn_prepare();
+    return real(posix_spawnp)(pid, file, actions, attr, argv, env);
+}
+
 /* ---- sending --------------------------------------------------------------------------- */
 
 /* Programs may start before the controller: its table is looked for once a

@@ -374,7 +374,8 @@ static struct dest *find_dest(struct sock *s, struct endpoint to)
     if (!d)
         return NULL;
     s->dest_recent = d;
-    if (d->reason == IVC_REASON_NONE && !d->planned && !s->unusable)
+    /* Whatever the reason is it has now: of what was never asked for nobody tells us when it is over. */
+    if (!d->planned && !s->unusable)
         flow_want(s, d);
     return d;
 }

@@ -299,6 +299,7 @@ void sock_retire(struct sock *s, uint32_t reason); /* to the kernel for good */
  * the kernel. */
 void sock_hand_over(struct sock *s, uint32_t reason);
 void sock_hand_over_all(uint32_t reason, bool inherited_only); /* not marked close-on-exec */
+void sock_hand_over_streams(uint32_t reason); /* of these the connections */
 int ivc_highest_fd(void);
 
 /* All records, newest first; hold ivc_reg_lock while walking. */

@@ -37,8 +37,8 @@ class Dispatcher:
         self._attention: dict[Process, None] = {}
         self._unread: dict[Process, None] = {}
         self.registry = Registry(hosts)
-        self.wants = Wants(self.registry, dcc)
         self.quotas = Quotas(self.registry, quota, platform.pages)
+        self.wants = Wants(self.registry, dcc, self.quotas)
         self.streams = Streams(self.registry, dcc)
         self.flows = FlowTable(platform, dcc, self._flow_changed, self.quotas)
 

@@ -48,7 +48,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one."""
+    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one, but
+    for who has `asked` for it: its sender, or those who make calls there, for its answers."""
 
     sender: Socket
     receiver: Socket
@@ -59,6 +60,12 @@ class FlowSpec:
     order: int
     relay: bool
     stream: bool = False
+    asked: bool = field(default=True, compare=False)
+
+    @property
+    def payer(self) -> int:
+        """The node that pays."""
+        return self.source_node if self.asked else self.destination_node
 
     def end(self, role: Role) -> Socket:
         """The socket at an end."""
