@@ -3,8 +3,8 @@
 
 import argparse
 import sys
-from typing import TypeAlias
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.commands import add_run_dir
 from ivc.doctor.arguments import add_options
 from ivc.doctor.finding import Finding, Level, of_files
@@ -13,8 +13,6 @@ from ivc.errors import ConfigError
 from ivc.network import Loaded, load
 from ivc.network.arguments import add_files
 from ivc.plan import build_plan
-
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _DESCRIPTION = """\
 Look for what keeps IVC from working on this machine: controller, library, Xen's devices, limits,
@@ -26,11 +24,11 @@ Exit code 0: no error (there may be warnings and notes); 1: at least one; 3: the
 """
 
 
-def add_commands(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "doctor",
-        help="find out why it does not work",
+        help=HELP["doctor"],
         usage="ivc doctor [CONFIG... --mapping M] [--node N] [--json] [--run-dir D] "
         "[-- APP ARGS...]",
         description=_DESCRIPTION,

@@ -12,10 +12,9 @@ from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ivc.doctor.facts import Host, Link, Route
-from ivc.doctor.gather.namespace import OWN, inside, path_of
 from ivc.errors import IvcError
 from ivc.ethernet.nftables import Nftables
-from ivc.platform.linux import NETNS_DIRECTORY
+from ivc.netns import NETNS_DIRECTORY, OWN, inside, path_of
 
 # <linux/if.h>
 _IFF_UP: Final = 1 << 0
