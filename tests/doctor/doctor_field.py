@@ -61,7 +61,7 @@ class Field:
     def codes(self, *words: str) -> set[str]:
         """Kinds of errors and warnings."""
         _, document = self.doctor(*words)
-        return {one["code"] for one in document["findings"] if one["level"] != "note"}
+        return {one["code"] for one in document["findings"] if one["severity"] != "note"}
 
     @contextmanager
     def controller(self) -> Iterator[None]:

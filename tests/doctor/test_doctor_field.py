@@ -72,7 +72,7 @@ FAULTS = {
 def test_a_sound_system_is_left_in_peace(field: Field) -> None:
     with field.controller():
         code, document = field.doctor("--", sys.executable)
-    told = [one for one in document["findings"] if one["level"] != "note"]
+    told = [one for one in document["findings"] if one["severity"] != "note"]
     assert (code, told) == (0, [])
 
 
@@ -165,5 +165,5 @@ def test_two_nodes_of_one_host_need_no_wire(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.toml"
     mapping.write_text('version = 1\n[nodes.a]\nhost = "local"\n[nodes.b]\nhost = "local"\n')
     _, document = run_doctor([*files, "--mapping", str(mapping), "--run-dir", str(tmp_path)])
-    told = {one["code"] for one in document["findings"] if one["level"] != "note"}
+    told = {one["code"] for one in document["findings"] if one["severity"] != "note"}
     assert told <= {"no-controller"}

@@ -6,8 +6,9 @@ from itertools import combinations
 
 from ivc.doctor.case import Case, Place
 from ivc.doctor.facts import Link, Route
-from ivc.doctor.finding import Finding, error
+from ivc.doctor.finding import error
 from ivc.doctor.wires import Wire, wire_of
+from ivc.errors import Finding
 
 
 def judge_wires(case: Case) -> Iterator[Finding]:
