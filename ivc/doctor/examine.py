@@ -20,6 +20,7 @@ from ivc.doctor.judge.netfilter import judge_netfilter
 from ivc.doctor.judge.process import judge_seccomp, judge_spinning
 from ivc.doctor.judge.program import judge_program
 from ivc.doctor.judge.routes import judge_routes
+from ivc.doctor.judge.traffic import judge_traffic
 from ivc.doctor.judge.wires import judge_wires
 from ivc.doctor.judge.xen import judge_xen
 from ivc.errors import Finding, Severity
@@ -38,6 +39,7 @@ _JUDGES: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
     judge_routes,
     judge_wires,
     judge_netfilter,
+    judge_traffic,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -44,6 +45,17 @@ class Field:
         text = "\n".join(["set -eu", *lines, script])
         done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+    def plant(self, script: Path, fault: str) -> subprocess.CompletedProcess[str]:
+        """Have a program that knows nothing of IVC spoil it."""
+        names = {name: self.netns(name) for name in (*NODES, "dom0")}
+        return subprocess.run(
+            [str(script), fault],
+            env={**os.environ, **names},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def files(self) -> list[str]:
         mapping = "version = 1\n"
