@@ -80,6 +80,11 @@ COMMANDS: Final = (
         "set up what external nodes need in dom0: bridge, interface, nftables",
     ),
     Command("doctor", "ivc.doctor.commands", "find out why it does not work"),
+    Command(
+        "completion",
+        "ivc.completion_command",
+        "print what makes a shell complete commands, options and file names",
+    ),
 )
 
 HELP: Final = {one.name: one.help for one in COMMANDS}

@@ -254,7 +254,16 @@ try:
 finally:
     print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
-LONG_TO_IMPORT = {"construct", "cffi", "_cffi_backend", "ctypes", "pyroute2", "psutil", "logging"}
+LONG_TO_IMPORT = {
+    "construct",
+    "cffi",
+    "_cffi_backend",
+    "ctypes",
+    "pyroute2",
+    "psutil",
+    "logging",
+    "shtab",
+}
 LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.platform"}
 
 
@@ -267,6 +276,7 @@ LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.plat
         ["status", "--help"],
         ["status"],
         ["quiesce", "hmi"],
+        ["completion", "--help"],
     ],
     ids=" ".join,
 )

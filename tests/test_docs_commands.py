@@ -64,6 +64,7 @@ SUBSTITUTES = {
     "PROGRAM": "./my-ecu",
     "MODE": "audit",
     "/var/lib/node_exporter/": "./",
+    "/usr/share/bash-completion/completions/": "./",
 }
 ENDLESS = re.compile(r"ivc (controller .*\.json|metrics --listen)")
 OTHER_STATUS = {r"ivc ethernet .*--dry-run": 4}
