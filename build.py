@@ -29,6 +29,7 @@ PINGPONG = BUILD / "pingpong"
 BARE_RING = BUILD / "bare_ring"
 CALLS = BUILD / "calls"
 COUNTER = BUILD / "count_sent.so"
+MANUAL = BUILD / "ivc.1"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
 WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "faults", "relay")]
@@ -132,7 +133,7 @@ def _add_install_options(parser: argparse.ArgumentParser) -> None:
         "--prefix",
         type=Path,
         default=Path("/usr/local"),
-        help="its lib/ gets the library (default %(default)s)",
+        help="its lib/ gets the library, its share/man/ the manual (default %(default)s)",
     )
     parser.add_argument(
         "--destdir",
@@ -211,6 +212,8 @@ def install(options: argparse.Namespace) -> None:
     build()
     prefix: Path = options.prefix.absolute()
     _install_file(LIBRARY, _below(options.destdir, prefix / "lib" / LIBRARY.name))
+    _make_manual()
+    _install_file(MANUAL, _below(options.destdir, prefix / "share" / "man" / "man1" / MANUAL.name))
     for source, mode, place in INIT_FILES.get(options.init, ()):
         target = _below(options.destdir, place)
         if place == SETTINGS and target.exists():
@@ -313,7 +316,7 @@ def _make_venv() -> None:
         _run([sys.executable, "-m", "venv", VENV])
     _say("install what pyproject.toml names into .venv")
     pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,test]"])
+    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,test]"])
     STAMP.write_text(wanted)
 
 
@@ -342,6 +345,18 @@ def _make_binding() -> None:
         return
     _say("compile the Python binding of core/")
     _run([PYTHON, "-m", "ivc.shm.build_core", *COMPILE], quiet=True)
+
+
+def _make_manual() -> None:
+    """The manual page, of what `--help` says."""
+    if not _outdated(MANUAL, (ROOT / "ivc").rglob("*.py")):
+        return
+    _say(f"write {MANUAL.relative_to(ROOT)}")
+    same_everywhere = ["env", "-u", "IVC_RUN_DIR", "COLUMNS=80"]
+    source = ["--module", "ivc.cli", "--function", "parser", "--project-name", "ivc"]
+    titles = ["--prog", "ivc", "--manual-title", "IVC", "--description", "SOME/IP by shared memory"]
+    program = VENV / "bin" / "argparse-manpage"
+    _run([*same_everywhere, program, *source, *titles, "--output", MANUAL], quiet=True)
 
 
 def bare_ring_arguments() -> list[str]:

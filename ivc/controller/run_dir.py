@@ -21,6 +21,9 @@ STATUS: Final = "status"
 ORDERS: Final = "orders"
 LOCK: Final = "lock"
 
+ORDER_MOST_S: Final = 3600.0
+"""How long an order may wait at most for what it asks for."""
+
 
 def default_run_dir() -> Path:
     """The environment's IVC_RUN_DIR, else /run/ivc."""

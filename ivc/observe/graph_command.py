@@ -4,8 +4,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
+from ivc.commands import HELP, Subparsers
 from ivc.errors import IvcError
 from ivc.network import load
 from ivc.network.arguments import add_files
@@ -25,8 +26,6 @@ _SUFFIXES: Final = {
     ".gv": "dot",
 }
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 
 class UnknownFormat(IvcError):
     """Nobody said what to draw it as."""
@@ -34,11 +33,11 @@ class UnknownFormat(IvcError):
     exit_code = 2
 
 
-def add_command(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add `graph`."""
     parser = subparsers.add_parser(
         "graph",
-        help="draw the plan: domains, nodes, services, and the paths between them",
+        help=HELP["graph"],
         description="Draw the plan of CONFIG and mapping; touches nothing. The HTML page is one "
         "file that needs no network: point at a node to see its ways.",
     )

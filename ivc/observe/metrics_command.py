@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeAlias
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.client import read_status
 from ivc.controller.commands import add_run_dir
 from ivc.controller.errors import NoController
@@ -15,7 +16,6 @@ from ivc.errors import IvcError
 from ivc.observe.metrics import render_metrics
 from ivc.writing import write_whole
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _Where: TypeAlias = tuple[IPv4Address | IPv6Address, int]
 
 
@@ -25,11 +25,11 @@ class Exposed(IvcError):
     exit_code = 2
 
 
-def add_command(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add `metrics`."""
     parser = subparsers.add_parser(
         "metrics",
-        help="a running controller's numbers as OpenMetrics, printed, served or in a file",
+        help=HELP["metrics"],
         description="Print what `ivc status` knows as OpenMetrics text, once, or serve it. "
         "Exit code 5: no controller runs; a file, and who is served, is told so (ivc_up 0).",
     )

@@ -21,13 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ivc.netns import NETNS_DIRECTORY
 from ivc.network import Domain, LocalHost
 from ivc.platform import Attachment, Identity, PlatformError, RegionSpec
 from ivc.platform.memfd import MemfdRegion
 from ivc.platform.seqpacket import SeqpacketLink, listen
-
-NETNS_DIRECTORY: Final = Path("/run/netns")
-"""Where `ip netns` keeps named network namespaces."""
 
 CONTROL: Final = "control"
 """SOCK_SEQPACKET socket for wrappers, mode 0660: programs of root and its group for now."""
