@@ -69,6 +69,15 @@ def running_loopback(
 
 
 @contextlib.contextmanager
+def running_files(
+    lab: Lab, folder: Path, files: Sequence[Path], mapping: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """The same of any files."""
+    with _started(lab, folder, [*map(str, files), "--mapping", str(mapping)]) as process:
+        yield process
+
+
+@contextlib.contextmanager
 def _started(lab: Lab, folder: Path, arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     words = folder / "controller.stderr"
     command = [sys.executable, "-m", "ivc", "controller", *arguments, "--run-dir", str(folder)]
