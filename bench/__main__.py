@@ -39,7 +39,7 @@ from ivc.lab.hosts import (
 
 _ROUNDS, _QUICK_ROUNDS, _STACK_ROUNDS = 7, 3, 3
 _QUICK = Effort(
-    round_trips=1000, paced=40, messages=10_000, bytes=32 << 20, idle_seconds=0.5, seconds=45
+    round_trips=1000, paced=40, messages=10_000, bytes=32 << 20, idle_seconds=0.5, seconds=34
 )
 
 

@@ -75,7 +75,7 @@ class Place:
 
     @contextlib.contextmanager
     def running(self, host: Host, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """build/flows with its sockets bound."""
+        """build/flows, which is yet to say that its sockets are bound."""
         process = host.popen(
             [str(PROGRAM), *arguments],
             env=self.env,
@@ -83,7 +83,6 @@ class Place:
             stdout=subprocess.PIPE,
         )
         try:
-            _need(process, "ready\n")
             yield process
         finally:
             stop(process)
@@ -94,10 +93,11 @@ def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def _need(process: subprocess.Popen[str], expected: str) -> None:
-    found = _line(process)
-    if found != expected:
-        raise LabError(f"build/flows says {found!r}, expected {expected!r}")
+def _await_bound(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        found = _line(process)
+        if found != "ready\n":
+            raise LabError(f"build/flows says {found!r}, expected 'ready': {process.args!r}")
 
 
 def _answer(process: subprocess.Popen[str]) -> JsonObject:
@@ -128,9 +128,10 @@ def set_up(amount: Amount) -> Figures:
         listen = ("listen", there, str(common.SERVER_PORT), "1")
         timing = ("time", here, f"{there}:{common.SERVER_PORT}", str(amount.set_ups))
         with (
-            place.running(lab[SERVER_HOST], *listen),
+            place.running(lab[SERVER_HOST], *listen) as server,
             place.running(lab[CLIENT_HOST], *timing, str(amount.pause_us)) as timed,
         ):
+            _await_bound(server, timed)
             before = cpu_seconds(controller.pid)
             told = _answer(timed)
             spent = cpu_seconds(controller.pid) - before
@@ -210,19 +211,25 @@ def plan_seconds(files: Sequence[Path], mapping: Path) -> float:
 def _joined(place: Place, every: Sequence[Node]) -> Iterator[tuple[list[int], float]]:
     """All processes, and how long their flows took that began at the same time."""
     host = place.lab[_HOST]
-    listeners = []
     with contextlib.ExitStack() as stack:
-        for node in every:
-            where = ("listen", node.address, str(node.ports.start), str(len(node.ports)))
-            listeners.append(stack.enter_context(place.running(host, *where)))
+        listeners = [
+            stack.enter_context(place.running(host, "listen", node.address, *_ports(node)))
+            for node in every
+        ]
+        _await_bound(*listeners)
         callers = [
             stack.enter_context(place.running(host, "hold", node.address, *node.calls))
             for node in every
         ]
+        _await_bound(*callers)
         for caller in callers:
             _go(caller)
         seconds = max(float(_answer(caller)["seconds"]) for caller in callers)
         yield [process.pid for process in (*listeners, *callers)], seconds
+
+
+def _ports(node: Node) -> tuple[str, str]:
+    return str(node.ports.start), str(len(node.ports))
 
 
 def _write(lab: Lab, every: Sequence[Node]) -> tuple[list[Path], Path]:
