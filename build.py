@@ -28,6 +28,8 @@ LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 BARE_RING = BUILD / "bare_ring"
 CALLS = BUILD / "calls"
+FLOWS = BUILD / "flows"
+RING_CALLS = BUILD / "ring_calls"
 COUNTER = BUILD / "count_sent.so"
 MANUAL = BUILD / "ivc.1"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
@@ -161,6 +163,8 @@ def build() -> None:
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
     _make_program(BARE_RING, ROOT / "bench" / "bare_ring.c", *bare_ring_arguments())
     _make_program(CALLS, ROOT / "bench" / "calls.c")
+    _make_program(RING_CALLS, ROOT / "bench" / "ring_calls.c", *bare_ring_arguments())
+    _make_program(FLOWS, ROOT / "bench" / "flows.c", f"-I{ROOT / 'core'}")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 
@@ -172,6 +176,8 @@ def demo(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     build()
+    if any(word.startswith("--plots") for word in options.rest):
+        _install_for_plots()
     os.chdir(ROOT)
     os.execv(PYTHON, [str(PYTHON), "-m", "bench", *options.rest])
 
@@ -318,6 +324,16 @@ def _make_venv() -> None:
     pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
     _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,test]"])
     STAMP.write_text(wanted)
+
+
+def _install_for_plots() -> None:
+    """What draws the bench's pictures, and is large: only for those who want them."""
+    if subprocess.run(
+        [PYTHON, "-c", "import matplotlib"], capture_output=True, check=False
+    ).returncode:
+        _say("install what draws pictures into .venv")
+        pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
+        _run([*map(str, pip), "install", "--editable", f"{ROOT}[plots]"])
 
 
 def _make_library() -> None:

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 DEEDS_MAX: Final = 1024
 """Deeds remembered of kinds that had to be forgotten; beyond it only the nodes are."""
 
+DECISIONS_MAX: Final = 4096
+"""Paths remembered, beyond which all are forgotten: a want is judged each time it is touched."""
+
 HURRY_S: Final = 0.1
 """How long a flow that ends may take to deliver what faults hold back; the loop gives up sooner if
 the receiver takes nothing."""
@@ -127,6 +130,7 @@ class DataCommunicationController:
         self._ways: dict[Way | None, int] = {}
         self._deeds: Counter[Deed] = Counter()
         self._relays: dict[int, Relay] = {}
+        self._decided: dict[tuple[Address, Address, int | None], Decision] = {}
         self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
 
@@ -137,8 +141,13 @@ class DataCommunicationController:
 
         `member` is the address of a node that is in a group; without it, about the group.
         """
-        node = IPv4Address(member) if member is not None else None
-        return self.plan.decide(_endpoint(source), _endpoint(destination), node)
+        key = source, destination, member
+        if key not in self._decided:
+            if len(self._decided) >= DECISIONS_MAX:
+                self._decided.clear()
+            node = IPv4Address(member) if member is not None else None
+            self._decided[key] = self.plan.decide(_endpoint(source), _endpoint(destination), node)
+        return self._decided[key]
 
     def decide_stream(self, one: Address, other: Address) -> Decision:
         """The same about a TCP connection between two ends; it holds for both ways."""
@@ -161,6 +170,7 @@ class DataCommunicationController:
     def replan(self, plan: Plan) -> None:
         """From now on decide by `plan`, also about kinds decided on before."""
         self.plan = plan
+        self._decided.clear()
         ways = {flow: self._way(relay.ends) for flow, relay in self._relays.items()}
         # A number is never used for another way: what was counted stays with it.
         self._ways = {way: self._ways[way] for way in ways.values() if way in self._ways}

@@ -173,8 +173,10 @@ class Wants:
     def _reconcile(self, want: Want, table: FlowTable) -> None:
         verdict = self._judge(want) if want.needed else Verdict(Reason.REPLANNED)
         wanted = {spec: None for spec in verdict.specs if spec.receiver not in want.barred}
-        # A completeness that no longer holds is taken back before anything else happens.
-        self._announce(want, verdict)
+        # A completeness that no longer holds is taken back before anything else happens; without
+        # flows there is none, and the ends of a new one are not to wait for what changes nothing.
+        if want.flows:
+            self._announce(want, verdict)
         for spec, flow in list(want.flows.items()):
             if spec not in wanted:
                 table.close(flow, _why_closed(flow, verdict))

@@ -81,6 +81,16 @@ def test_what_is_packed_is_parsed(message: Message) -> None:
     assert Message.parse(message.pack()) == message
 
 
+@given(MESSAGES)
+def test_what_is_packed_is_what_is_declared(message: Message) -> None:
+    raw = protocol.LAYOUT.parse(message.pack())
+    assert (raw.version, raw.type, raw.reserved) == (protocol.VERSION, message.type, bytes(12))
+    for name in ("socket", "flow", "node", "flags", "reason", "arg", "pid"):
+        assert raw[name] == getattr(message, name)
+    for name in ("local", "peer"):
+        assert Address(raw[name].ip, raw[name].port) == getattr(message, name)
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_message_or_an_error(packet: bytes) -> None:
     try:
