@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ivc.controller import watch
 from ivc.controller.client import quiesce, read_status, reload, unquiesce
 from ivc.controller.errors import OrderFailed
 from ivc.controller.launch import (
@@ -79,10 +80,19 @@ def _add_controller(subparsers: _Subparsers) -> None:
 def _add_status(subparsers: _Subparsers) -> None:
     parser = subparsers.add_parser(
         "status",
-        help="show nodes, sockets and flows of a running controller",
+        help="show nodes, processes, sockets, services and flows of a running controller",
         description="Show what the running controller knows. Exit code 5: there is none.",
     )
     _add_answer(parser)
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=watch.seconds,
+        const=1.0,
+        metavar="SECONDS",
+        help="look again every SECONDS (1 if none are said) until interrupted, and show rates; "
+        "with --json a line for each look",
+    )
     parser.set_defaults(run=_status)
 
 
@@ -215,6 +225,8 @@ def _go_first() -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    if arguments.watch is not None:
+        return watch.watch(lambda: read_status(arguments.run_dir), arguments.watch, arguments.json)
     document = read_status(arguments.run_dir)
     print(json.dumps(document, indent=2) if arguments.json else render_status(document), end="\n")
     return 0

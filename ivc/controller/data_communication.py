@@ -26,6 +26,7 @@ from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
+from ivc.shm.gauge import Level, level
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
@@ -113,6 +114,17 @@ class Relay:
     sender: Sender | None = None
     relayed: Relayed | None = None
     poisoned: Callable[[], None] = lambda: None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full both rings are; none before they are linked."""
+        if self.receiver is None or self.sender is None:
+            return ()
+        rx, tx = self.receiver.c, self.sender.c
+        return (
+            level(rx.peer.index, rx.own.index, self.first.ident.order),
+            level(tx.own.index, tx.peer.index, self.second.ident.order),
+        )
 
 
 class DataCommunicationController:
