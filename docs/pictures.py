@@ -225,7 +225,7 @@ PICTURES = {
     "topology-2.svg": lambda: small(render_svg(two())),
     "topology-12.svg": lambda: small(render_svg(twelve())),
     "topology-60.svg": lambda: small(render_svg(sixty())),
-    "top.svg": lambda: top(["s"] * 9, (110, 24)),
+    "top.svg": lambda: top(["s"] * 6, (100, 22)),
 }
 """By file name."""
 

@@ -110,12 +110,14 @@ def processes(document: Document) -> Table:
 
 def sockets(document: Document) -> Table:
     """Each with its path and the reason why."""
+    listed = document["sockets"]
     columns = (
-        *map(_text, ("process", "node", "proto", "local", "peer", "path", "reason")),
+        *map(_text, ("process", "node", "proto", "local", "path", "reason")),
+        *_rates(listed, "ring msg/s", "net msg/s", "B/s", "drop/s"),
         *map(_number, ("ring msgs", "net msgs", "drops")),
+        _text("peer"),
     )
-    rates = _rates(document["sockets"], "ring msg/s", "net msg/s", "byte/s", "drop/s")
-    return Table("sockets", (*columns, *rates), tuple(map(_socket, document["sockets"])))
+    return Table("sockets", columns, tuple(map(_socket, listed)))
 
 
 def services(document: Document) -> Table:
@@ -126,15 +128,17 @@ def services(document: Document) -> Table:
 
 def flows(document: Document) -> Table:
     """Each with how full its ring is."""
+    listed = document["flows"]
     columns = (
         _number("flow"),
-        *map(_text, ("from", "to", "path", "state")),
-        _number("ring bytes"),
+        *map(_text, ("from", "to", "path")),
         Column("fill", percent),
+        *_rates(listed, "msg/s", "ring B/s"),
         _number("drops"),
+        _text("state"),
+        _number("ring bytes"),
     )
-    rates = _rates(document["flows"], "msg/s", "ring byte/s")
-    return Table("flows", (*columns, *rates), tuple(map(_flow, document["flows"])))
+    return Table("flows", columns, tuple(map(_flow, listed)))
 
 
 def kinds(document: Document) -> Table:
@@ -144,10 +148,10 @@ def kinds(document: Document) -> Table:
         *map(_text, ("from", "to")),
         *(Column(title, identifier) for title in ("service", "method", "client")),
         _text("type"),
+        *_rates(listed, "msg/s", "B/s"),
         *map(_number, ("messages", "bytes", "denied")),
     )
-    rates = _rates(listed, "msg/s", "byte/s")
-    return Table("relay", (*columns, *rates), tuple(map(_kind, listed)))
+    return Table("relay", columns, tuple(map(_kind, listed)))
 
 
 TABLES: Final[dict[str, Callable[[Document], Table]]] = {
@@ -202,10 +206,11 @@ def _process(process: Document) -> Row:
 def _socket(socket: Document) -> Row:
     return (
         _name(socket),
-        *(socket[key] for key in ("node", "protocol", "local", "peer", "path", "reason")),
+        *(socket[key] for key in ("node", "protocol", "local", "path", "reason")),
+        *(_socket_rates(socket["rates"]) if "rates" in socket else ()),
         *_socket_numbers(socket["counters"])[:2],
         _sum(socket["counters"], "tx_full", "rx_refused"),
-        *(_socket_rates(socket["rates"]) if "rates" in socket else ()),
+        socket["peer"],
     )
 
 
@@ -258,10 +263,12 @@ def _name(one: Document) -> str:
 
 def _flow(flow: Document) -> Row:
     return (
-        *(flow[key] for key in ("id", "from", "to", "path", "state", "ring_bytes")),
+        *(flow[key] for key in ("id", "from", "to", "path")),
         fill(flow),
-        flow.get("dropped_full"),
         *(_flow_rates(flow["rates"]) if "rates" in flow else ()),
+        flow.get("dropped_full"),
+        flow["state"],
+        flow["ring_bytes"],
     )
 
 
@@ -279,8 +286,8 @@ def _kind(kind: Document) -> Row:
     return (
         *(kind[key] for key in ("from", "to", "service", "method", "client")),
         _type(kind["type"]),
-        *(kind[key] for key in ("messages", "bytes", "denied")),
         *((kind["rates"]["messages"], kind["rates"]["bytes"]) if "rates" in kind else ()),
+        *(kind[key] for key in ("messages", "bytes", "denied")),
     )
 
 

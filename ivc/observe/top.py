@@ -22,8 +22,8 @@ from ivc.errors import IvcError
 
 Document = dict[str, Any]
 
-_COLOURS: Final = {"direct": "green", "relay": "blue", "denied": "red"}
-"""Of paths, as in the pictures of a plan; what else there is has none."""
+_COLOURS: Final = {"direct": "#00b886", "relay": "#56b4e9"}
+"""Of paths, as in the pictures of a plan, but for a dark screen; what else there is has none."""
 
 
 MARKS: Final = ("▲", "▼")
@@ -45,10 +45,10 @@ class Top(App[None]):
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("p,space", "pause", "Pause"),
-        Binding("s", "sort(1)", "Sort by next"),
-        Binding("S", "sort(-1)", "previous"),
+        Binding("s", "sort(1)", "Sort"),
+        Binding("S", "sort(-1)", show=False),
         Binding("r", "reverse", "Reverse"),
-        Binding("tab", "turn(1)", "Next table", priority=True),
+        Binding("tab", "turn(1)", "Next", priority=True),
         Binding("shift+tab", "turn(-1)", show=False, priority=True),
         *(
             Binding(str(number), f"table('{name}')", show=False)
@@ -71,7 +71,7 @@ class Top(App[None]):
             yield Static(id="summary", markup=False)
             yield Static(id="trouble", markup=False)
             yield Tabs(*(Tab(f"{n} {name}", id=name) for n, name in enumerate(TABLES, start=1)))
-            yield DataTable(cursor_type="row", zebra_stripes=True)
+            yield DataTable(cursor_type="row", zebra_stripes=True, cell_padding=0)
             yield Footer()
 
     def on_mount(self) -> None:
@@ -183,12 +183,12 @@ def summary(document: Document, paused: bool) -> str:
     controller, sockets = document["controller"], document["sockets"]
     on_rings = sum(one["path"] != "network" for one in sockets)
     parts = [
-        f"controller {controller['pid']}, path {controller['path']}",
-        f"{len(document['processes'])} processes",
-        f"{on_rings} of {len(sockets)} sockets on rings",
-        f"{len(document['flows'])} flows",
+        f"controller {controller['pid']}, {controller['path']}",
+        f"processes {len(document['processes'])}",
+        f"sockets {on_rings} of {len(sockets)} on rings",
+        f"flows {len(document['flows'])}",
         f"ring {scaled(_total(sockets, 'tx_ring_msgs'))} msg/s "
-        f"{scaled(_total(sockets, 'tx_ring_bytes'))} byte/s",
+        f"{scaled(_total(sockets, 'tx_ring_bytes'))}B/s",
         f"net {scaled(_total(sockets, 'tx_net_msgs'))} msg/s",
     ]
     return " | ".join([*(["PAUSED"] if paused else []), *parts])
@@ -207,9 +207,9 @@ def _comparable(cell: Cell) -> tuple[int, float, str]:
 
 
 def widths_of(table: Table) -> list[int]:
-    """Of each column, with room for the mark behind its title."""
+    """Of each column, with room for the mark behind its title, and for a gap."""
     titles = [column.title for column in table.columns]
-    return [max(map(cell_len, column)) + 1 for column in zip(titles, *table.written(), strict=True)]
+    return [max(map(cell_len, column)) + 2 for column in zip(titles, *table.written(), strict=True)]
 
 
 def _cells(table: Table, widths: Sequence[int], row: Row, texts: Sequence[str]) -> list[Text]:
@@ -226,5 +226,5 @@ def _style(column: Column, value: Cell) -> str:
 
 def _cell(text: str, column: Column, width: int, style: str = "") -> Text:
     """Numbers end below each other, where the title ends."""
-    text += "" if text.endswith(MARKS) else " "
+    text += " " if text.endswith(MARKS) else "  "
     return Text(text.rjust(width) if column.is_number else text.rstrip(), style=style)
