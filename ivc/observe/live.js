@@ -10,6 +10,9 @@
       link,
     ]),
   );
+  // A flow may go another way than planned, if a fault is about it: then it is on what there is.
+  const byEnds = new Map([...links].map(([, link]) => [link.dataset.ends, link]));
+  const linkOf = (name) => links.get(name) ?? byEnds.get(name.split(" ").slice(0, 2).join(" "));
   const state = document.querySelector("#live");
   const svg = document.querySelector("svg");
   const layer = svg.appendChild(document.createElementNS(svg.namespaceURI, "g"));
@@ -22,15 +25,16 @@
     return `${number.toFixed(number < 10 && at > 0 ? 1 : 0)}${letters[at]}`;
   };
 
-  // Bytes a second of each link; a flow that is new, or of another controller, has no rate yet.
+  // Bytes a second of each link that has some. A flow that is new has no rate yet.
   function rates(now) {
     const sums = new Map();
     const old = new Map((before?.flows ?? []).map((flow) => [flow.id, flow]));
     const seconds = now.clock - (before?.clock ?? now.clock);
     for (const flow of now.flows) {
       const grown = flow.written - (old.get(flow.id)?.written ?? Infinity);
-      const rate = seconds > 0 && grown > 0 && grown < Infinity ? grown / seconds : 0;
-      sums.set(flow.link, (sums.get(flow.link) ?? 0) + rate);
+      const link = linkOf(flow.link);
+      if (link && seconds > 0 && grown > 0 && grown < Infinity)
+        sums.set(link, (sums.get(link) ?? 0) + grown / seconds);
     }
     return sums;
   }
@@ -47,16 +51,15 @@
 
   function paint(now) {
     const sums = rates(now);
-    for (const [key, link] of links) {
-      const rate = sums.get(key) ?? 0;
+    for (const link of links.values()) {
+      const rate = sums.get(link);
       link.style.strokeWidth = rate ? 1.6 + Math.log10(1 + rate) : "";
       link.style.strokeOpacity = rate ? 1 : "";
     }
-    const busiest = [...sums].filter(([key, rate]) => rate && links.has(key));
+    const busiest = [...sums].filter(([link]) => !link.classList.contains("off"));
     busiest.sort((one, other) => other[1] - one[1]);
     layer.replaceChildren();
-    for (const [key, rate] of busiest.slice(0, TOLD))
-      if (!links.get(key).classList.contains("off")) label(links.get(key), `${scaled(rate)}B/s`);
+    for (const [link, rate] of busiest.slice(0, TOLD)) label(link, `${scaled(rate)}B/s`);
     const total = [...sums.values()].reduce((sum, rate) => sum + rate, 0);
     state.textContent = `${now.flows.length} flows, ${scaled(total)}B/s on rings`;
     before = now;
