@@ -33,12 +33,12 @@ def build_status(
     dispatcher: Dispatcher, dcc: DataCommunicationController, quiescence: Quiescence
 ) -> Document:
     """The document. Keys are stable; new ones may be added."""
-    deeds = dcc.deeds
-    sockets, services = SocketsTold(dispatcher), ServicesTold(dispatcher, dcc)
+    deeds, clock = dcc.deeds, time.monotonic()
+    sockets, services = SocketsTold(dispatcher), ServicesTold(dispatcher, dcc, clock)
     return {
         "controller": {
             "pid": os.getpid(),
-            "clock": time.monotonic(),
+            "clock": clock,
             "path": dcc.plan.path.value,
             "version": __version__,
             "ring_abi": RING_ABI_MAJOR,
@@ -162,8 +162,8 @@ def _kind(kind: Kind) -> Document:
         **_counts(kind.counts),
         "denied": kind.counts.denied,
         "audited": kind.counts.audited,
-        "copied": kind.counts.copied,
-        "uncopied": kind.counts.uncopied,
+        "copied": kind.counts.copied if not kind.watched else 0,
+        "uncopied": kind.counts.uncopied if not kind.watched else 0,
     }
 
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Services in the status document: who offers one, who uses it, who listens to its groups.
 
-Planned services, and what is known of them without reading anybody's messages: which process holds
+Planned services, and what is known of them: which process holds
 an endpoint, whose flows begin or end there, who has joined the group of an eventgroup, and, of what
-is relayed, which nodes were notified of events.
+is relayed, which nodes were notified of events and what service discovery says.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
 from typing import Any
 
 from ivc.controller.data_communication import DataCommunicationController
@@ -23,11 +24,21 @@ _Place = tuple[Address, bool]
 """An address and port; whether it is of TCP."""
 
 
+_Said = tuple[int | None, str]
+"""An eventgroup, None for the service itself; and an endpoint."""
+
+
 class ServicesTold:
     """What is asked for each service, looked up once for all."""
 
-    def __init__(self, dispatcher: Dispatcher, dcc: DataCommunicationController) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, dcc: DataCommunicationController, clock: float
+    ) -> None:
         self._registry = dispatcher.registry
+        self._heard = dcc.discovery.heard
+        self._said: defaultdict[tuple[int, int], list[_Said]] = defaultdict(list)
+        for topic, ends in dcc.discovery.told(clock).items():
+            self._said[topic.service, topic.instance] += [(topic.eventgroup, end) for end in ends]
         self._streams: defaultdict[Address, list[Socket]] = defaultdict(list)
         self._to: defaultdict[_Place, list[Flow]] = defaultdict(list)
         self._from: defaultdict[_Place, list[Flow]] = defaultdict(list)
@@ -53,7 +64,28 @@ class ServicesTold:
             "clients": _told(socket for end in ends for socket in self._clients(end)),
             "notified": sorted(self._notified.get((service.service, service.instance), ())),
             "eventgroups": [self._eventgroup(group) for group in service.eventgroups],
+            "discovery": self._discovery(service),
         }
+
+    def _discovery(self, service: ServiceInstance) -> Document | None:
+        """What service discovery has said of it; None: nothing of that has come by the relay."""
+        if not self._heard:
+            return None
+        said = self._said.get((service.service, service.instance), [])
+        return {
+            "offered_at": [end for group, end in said if group is None],
+            "subscribers": [
+                {"eventgroup": group, "endpoint": end, "node": self._node(end)}
+                for group, end in said
+                if group is not None
+            ],
+        }
+
+    def _node(self, end: str) -> str | None:
+        """Of an endpoint's address."""
+        host = end.rpartition(":")[0]
+        places = self._registry.hosts.places
+        return next((one.name for one in places if str(IPv4Address(one.ip)) == host), None)
 
     def _bound(self, address: Address, stream: bool) -> Iterable[Socket]:
         """Sockets that receive what is sent to an endpoint of a node inside."""

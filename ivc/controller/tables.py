@@ -122,7 +122,7 @@ def sockets(document: Document) -> Table:
 
 def services(document: Document) -> Table:
     """Who offers each planned one, and who uses it."""
-    titles = ("service", "node", "endpoints", "served by", "clients", "events to")
+    titles = ("service", "node", "endpoints", "offered", "served by", "clients", "events to")
     return Table("services", tuple(map(_text, titles)), tuple(map(_service, document["services"])))
 
 
@@ -239,14 +239,24 @@ def _service(service: Document) -> Row:
         f"0x{service['service']:04x}.0x{service['instance']:04x}",
         service["node"],
         ", ".join(service["endpoints"]),
+        _offered(service["discovery"]),
         served,
         ", ".join(_at_node(one) for one in service["clients"]),
         ", ".join(_listeners(service)),
     )
 
 
+def _offered(discovery: Document | None) -> str | None:
+    """What service discovery says, if it is heard at all."""
+    if discovery is None:
+        return None
+    return "yes" if discovery["offered_at"] else "no"
+
+
 def _listeners(service: Document) -> Iterator[str]:
-    """Who has joined the groups of events, and which nodes others were passed on to."""
+    """Who has asked for events or joined their groups, and which nodes they were passed on to."""
+    for one in (service["discovery"] or {"subscribers": ()})["subscribers"]:
+        yield f"0x{one['eventgroup']:04x}: {one['node'] or one['endpoint']}"
     for group in service["eventgroups"]:
         for one in group["members"]:
             yield f"0x{group['eventgroup']:04x}: {_at_node(one)}"

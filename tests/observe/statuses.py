@@ -50,6 +50,7 @@ def document(**changed: Any) -> Document:
     kind = {"from": "a", "to": "b", "service": 0x1234, "method": 0x21, "client": 1, "type": 0}
     end = {"node": "b", "pid": 8, "command": "server", "socket": 1}
     service = {"service": 0x1234, "instance": 1, "node": "b", "endpoints": ["10.0.0.2:30509/udp"]}
+    service["discovery"] = None
     return {
         "controller": {"pid": 1, "clock": 10.0, "path": "direct"},
         "nodes": [
@@ -66,7 +67,14 @@ def document(**changed: Any) -> Document:
             socket(2, path="network", reason="NO_TRAFFIC"),
         ],
         "services": [
-            {**service, "servers": [end], "clients": [], "notified": ["a"], "eventgroups": []}
+            {
+                **service,
+                "servers": [end],
+                "clients": [],
+                "notified": ["a"],
+                "eventgroups": [],
+                "discovery": None,
+            }
         ],
         "flows": [flow(1), flow(2, rings=[], path="relay", messages=4, bytes=80, dropped_full=1)],
         "faults": [],
