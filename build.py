@@ -322,7 +322,7 @@ def _make_venv() -> None:
         _run([sys.executable, "-m", "venv", VENV])
     _say("install what pyproject.toml names into .venv")
     pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,test]"])
+    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,top,test]"])
     STAMP.write_text(wanted)
 
 

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from ivc import someip
+from ivc.controller.discovery import Discovery
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.faults import Fault, Faults
 from ivc.controller.protocol import Address
@@ -26,6 +27,7 @@ from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
+from ivc.shm.gauge import Level, level
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
@@ -53,6 +55,9 @@ class Done(StrEnum):
     UNCOPIED = "uncopied"
 
 
+_COPYING: Final = {Done.COPIED, Done.UNCOPIED}
+
+
 @dataclass(frozen=True, slots=True)
 class Deed:
     """What was done to which messages on which way.
@@ -71,12 +76,14 @@ class Deed:
 class Kind:
     """What was decided on. `header` is that of the first message; None: no SOME/IP message.
 
-    `way` is None for a flow whose nodes the plan does not have any more.
+    `way` is None for a flow whose nodes the plan does not have any more. `watched`: its copies are
+    for ourselves.
     """
 
     way: Way | None
     header: someip.Header | None
     counts: Counts
+    watched: bool = False
 
     @property
     def deeds(self) -> Counter[Deed]:
@@ -88,7 +95,8 @@ class Kind:
             header.service_id if header is not None else None,
             header.method_id if header is not None else None,
         )
-        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in Done}
+        told = set(Done) - (_COPYING if self.watched else set())
+        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in told}
         return +Counter(counts)
 
 
@@ -117,6 +125,17 @@ class Relay:
     relayed: Relayed | None = None
     poisoned: Callable[[], None] = lambda: None
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full both rings are; none before they are linked."""
+        if self.receiver is None or self.sender is None:
+            return ()
+        rx, tx = self.receiver.c, self.sender.c
+        return (
+            level(rx.peer.index, rx.own.index, self.first.ident.order),
+            level(tx.own.index, tx.peer.index, self.second.ident.order),
+        )
+
 
 class DataCommunicationController:
     """Decides paths by the plan, and about every kind of message that is relayed."""
@@ -125,6 +144,8 @@ class DataCommunicationController:
         self.plan = plan
         self.kinds: dict[tuple[int, int], Kind] = {}
         self.faults = Faults()
+        self.discovery = Discovery()
+        self.tap: Endpoint | None = None
         self._events = events
         self._numbers = itertools.count(1)
         self._ways: dict[Way | None, int] = {}
@@ -311,13 +332,16 @@ class DataCommunicationController:
         header = someip.parse_header(call.header)[0] if call.key else None
         way = next((each for each, number in self._ways.items() if number == call.way), None)
         judged = self.judge(way, header)
+        watched = judged[0] is Action.RELAY and header is not None and header.is_sd
+        if watched and self.tap is not None:
+            judged = Action.MIRROR, copy_to(int(self.tap.address), self.tap.port)
         faults = self._faults_of(way, header)
         counts = loop.decide(call.way, call.key, *judged, faults)
         if counts is None:
             self._forget(loop)
             counts = loop.decide(call.way, call.key, *judged, faults)
             assert counts is not None
-        self.kinds[call.way, call.key] = Kind(way, header, counts)
+        self.kinds[call.way, call.key] = Kind(way, header, counts, watched)
 
     def _forget(self, loop: Loop) -> None:
         """Begin the table anew, but for what was denied, audited and copied."""

@@ -28,6 +28,7 @@ from ivc.controller.rings import Ring, RingSpec, build_ring
 from ivc.platform import NOTHING, Attachment, Platform, PlatformError
 from ivc.reasons import Reason
 from ivc.shm.errors import RingError
+from ivc.shm.gauge import Gauge, Level
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class FlowSpec:
 class Flow:
     """One flow: a ring, or two with a relay between them.
 
-    `order` is the rings' real one; the spec's may not have fitted.
+    `order` is the rings' real one; the spec's may not have fitted. `gauge` is of a direct flow
+    whose ring we may look at.
     """
 
     id: int
@@ -87,6 +89,14 @@ class Flow:
     state: State = State.ATTACHING
     mapped: set[Role] = field(default_factory=set)
     reason: Reason = Reason.NONE
+    gauge: Gauge | None = None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full its rings are, as far as that can be known: two of a relayed flow."""
+        if self.relay is not None:
+            return self.relay.levels
+        return (self.gauge.level(),) if self.gauge is not None else ()
 
     @property
     def ended(self) -> bool:
@@ -268,6 +278,7 @@ class FlowTable:
             return
         flow.state = State.LINKING
         if flow.relay is None:
+            flow.gauge = flow.rings[0].gauge()
             _release(flow)  # both have all they need from us
 
     def _poisoned(self, flow: Flow) -> None:
@@ -282,6 +293,9 @@ class FlowTable:
         if flow.relay is not None:
             self._dcc.close(flow.relay)
             flow.relay = None
+        if flow.gauge is not None:
+            flow.gauge.close()
+            flow.gauge = None
         _release(flow)
         for role in tell:
             if not (closing and role is Role.SENDER):  # it has been told

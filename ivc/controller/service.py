@@ -24,6 +24,7 @@ from typing import Final
 from ivc import network
 from ivc.controller.answers import Answer, AnswerServer
 from ivc.controller.data_communication import DataCommunicationController
+from ivc.controller.discovery import Tap
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.errors import Violation
 from ivc.controller.event_handler import EventHandler
@@ -118,6 +119,8 @@ class Service:
             self._serve(ORDERS, self._orders.respond, asked=True),
         ]
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
+        self._tap = Tap(self._selector, self._dcc.discovery)
+        self._dcc.tap = self._tap.endpoint
         self._publish(hosts)
 
     def _serve(
@@ -171,6 +174,7 @@ class Service:
         """Leave nothing behind. Processes go on without us: direct flows too."""
         for server in self._servers:
             server.close()
+        self._tap.close()
         if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._platform)
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from ivc.errors import IvcError
 from ivc.network import Domain
 from ivc.shm.bell import Doorbell
+from ivc.shm.gauge import Window
 from ivc.shm.layout import RECEIVER_REGION_SIZE, Role, sender_region_size
 from ivc.shm.record import Buffer
 from ivc.shm.region import Flow, receiver_page, sender_page
@@ -137,6 +138,9 @@ class Region(Protocol):
 
         It goes with the region. Raises `PlatformError`.
         """
+
+    def window(self) -> Window | None:
+        """A look at its first page, which does not go with the region; None if we may not look."""
 
     def close(self) -> None:
         """Let go of everything of ours; what others have mapped they keep. Idempotent."""

@@ -4,10 +4,12 @@
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from typing import Final
 
 from ivc.platform import Attachment, PlatformError, RegionSpec
 from ivc.shm.bell import Bell
+from ivc.shm.gauge import Window
 from ivc.shm.layout import Role
 
 F_ADD_SEALS: Final = 1033
@@ -121,6 +123,12 @@ class MemfdRegion:
             except OSError as error:
                 raise PlatformError(f"no doorbell: {error.strerror}") from error
         return self._bell
+
+    def window(self) -> Window | None:
+        """None if there is no room left for it."""
+        with suppress(OSError):
+            return Window(self._memory.fileno())
+        return None
 
     def close(self) -> None:
         """Idempotent."""

@@ -43,6 +43,8 @@ _FUNCTION = re.compile(r"^[a-z][\w *]*?\bivc_\w+\([^;{}]*\);", re.MULTILINE)
 
 _SYSTEM = """
 struct iovec { void *iov_base; size_t iov_len; };
+void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
+int munmap(void *addr, size_t length);
 """
 
 # libxenstore, where there is one (ivc/platform/xenstore.py): Xen tools/include/xenstore.h.

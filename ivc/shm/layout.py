@@ -8,7 +8,7 @@ The names are the C names without their prefix. ``tests/shm/test_layout.py`` pro
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from construct import Bytes, Default, Int8ul, Int16ul, Int32ul, Int64ul, Struct
+from construct import Array, Bytes, Default, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
 RING_MAGIC = int.from_bytes(b"IVCRING1", "little")
 RING_ABI_MAJOR = 1
@@ -30,6 +30,7 @@ STATS_MAGIC = int.from_bytes(b"IVCSTATS", "little")
 STATS_ABI = 1
 STATS_SLOTS = 255
 STATS_SIZE = 65536
+STATS_LATENCIES = 16
 
 
 class Role(IntEnum):
@@ -157,7 +158,8 @@ StatsHeader = Struct(
     "wakes" / _zero(Int64ul),
     "wake_cost_ns" / _zero(Int64ul),
     "sockets_lost" / _zero(Int64ul),
-    "reserved" / _reserved(184),
+    "latency" / Default(Array(STATS_LATENCIES, Int64ul), (0,) * STATS_LATENCIES),
+    "reserved" / _reserved(56),
 )
 
 StatsSlot = Struct(
