@@ -75,6 +75,7 @@ struct ivc_relay {
     struct ivc_bell calls; /* the controller's */
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
+    struct ivc_trace *trace; /* NULL: nobody traces */
     size_t count;
     bool dropped;    /* one of the parts is */
     bool mirrored;   /* one of the parts is */
@@ -992,6 +993,13 @@ void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault 
 {
     enter(relay);
     *fault = relay->armed[at];
+    leave(relay);
+}
+
+void ivc_relay_trace(struct ivc_relay *relay, struct ivc_trace *trace)
+{
+    enter(relay);
+    relay->trace = trace;
     leave(relay);
 }
 

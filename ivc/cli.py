@@ -26,6 +26,7 @@ from ivc.network import commands as network
 from ivc.network.arguments import add_files
 from ivc.observe import graph_command as graph
 from ivc.observe import metrics_command as metrics
+from ivc.observe import trace_command as trace
 from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
 
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     network.add_commands(subparsers)
     controller.add_commands(subparsers)
     metrics.add_command(subparsers)
+    trace.add_command(subparsers)
     faults.add_commands(subparsers)
     ethernet.add_commands(subparsers)
     doctor.add_commands(subparsers)

@@ -29,6 +29,7 @@ from ivc.plan import Decision, Plan
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
+from ivc.shm.trace import TraceWriter
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class DataCommunicationController:
         self._relays: dict[int, Relay] = {}
         self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
+        self._trace: TraceWriter | None = None
 
     # ---- paths
 
@@ -243,6 +245,14 @@ class DataCommunicationController:
             return Action.MIRROR, copy_to(int(detail.address), detail.port)
         return _ACTIONS.get(action, Action.RELAY), detail or 0
 
+    # ---- tracing
+
+    def trace(self, writer: TraceWriter | None) -> None:
+        """What becomes of relayed messages goes to this trace ring from now on, or to none."""
+        self._trace = writer
+        if self._events.loop is not None:
+            self._events.loop.trace(writer)
+
     # ---- faults; `replan` makes them act, or no longer
 
     def add_fault(self, fault: Fault) -> None:
@@ -288,7 +298,10 @@ class DataCommunicationController:
         return self._events.loop.cleared if self._events.loop is not None else None
 
     def _start(self) -> Loop:
-        return self._events.start(self._called)
+        begun, loop = self._events.loop is not None, self._events.start(self._called)
+        if not begun and self._trace is not None:
+            loop.trace(self._trace)
+        return loop
 
     def _called(self, call: Call) -> None:
         if call.why is Result.POISONED:
