@@ -31,7 +31,7 @@ struct ring {
     struct ivc_trace_reader *reader;
     struct ivc_trace_record record; /* at its head, if `there` */
     bool there;
-    bool dry; /* found empty since the last horizon */
+    bool dry; /* found empty in this pass */
     unsigned unpublished;
 };
 
@@ -42,6 +42,7 @@ struct ivc_capture {
     uint32_t flow_count;
     bool filtered;
     bool at_hand;
+    bool between; /* two passes */
     struct ring rings[IVC_CAPTURE_RINGS];
     struct ivc_captured_flow flows[IVC_CAPTURE_FLOWS];
     uint16_t slots[SLOTS]; /* place of a flow and 1; 0: none */
@@ -230,16 +231,13 @@ static void look(struct ring *ring)
     ring->dry = !ring->there;
 }
 
-/* What was empty before this horizon may have something that is older than it. */
-static void set_horizon(struct ivc_capture *capture, uint64_t horizon)
+/* A pass ends with EMPTY; until then what was found empty has nothing older than the horizon. */
+static void begin_pass(struct ivc_capture *capture)
 {
-    if (horizon == capture->horizon) {
-        return;
-    }
-    capture->horizon = horizon;
-    for (uint32_t i = 0; i < capture->rings_end; i++) {
+    for (uint32_t i = 0; capture->between && i < capture->rings_end; i++) {
         capture->rings[i].dry = false;
     }
+    capture->between = false;
 }
 
 /* The ring with the oldest record; NULL: none has one that is old enough. */
@@ -326,7 +324,8 @@ void ivc_capture_decide(struct ivc_capture *capture, bool wanted)
 
 enum ivc_capture_result ivc_capture_next(struct ivc_capture *capture, uint64_t horizon)
 {
-    set_horizon(capture, horizon);
+    begin_pass(capture);
+    capture->horizon = horizon;
     while (capture->at_hand || take(capture)) {
         bool wanted = true;
 
@@ -341,6 +340,7 @@ enum ivc_capture_result ivc_capture_next(struct ivc_capture *capture, uint64_t h
         }
         capture->at_hand = false;
     }
+    capture->between = true;
     return IVC_CAPTURE_EMPTY;
 }
 

@@ -88,8 +88,8 @@ bool ivc_capture_is_poisoned(const struct ivc_capture *capture, int place);
 /* From now on messages are asked about by kind. */
 void ivc_capture_filter(struct ivc_capture *capture);
 
-/* The next wanted record older than `horizon` (ns of CLOCK_MONOTONIC), copied: RECORD, EMPTY, or a
- * question. After RECORD it is at hand until ivc_capture_done. */
+/* The next wanted record older than `horizon` (ns of CLOCK_MONOTONIC; the same until EMPTY),
+ * copied: RECORD, EMPTY, or a question. After RECORD it is at hand until ivc_capture_done. */
 enum ivc_capture_result ivc_capture_next(struct ivc_capture *capture, uint64_t horizon);
 void ivc_capture_done(struct ivc_capture *capture);
 const struct ivc_captured *ivc_capture_at(const struct ivc_capture *capture);

@@ -50,6 +50,7 @@ struct part {
     struct ivc_kind *kind;
     size_t size;
     bool dropped; /* denied, or by a fault */
+    uint16_t effects; /* of faults that have acted on it */
     uint8_t session[2];
     uint8_t interface;
 };
@@ -61,6 +62,8 @@ struct ivc_held {
     uint64_t due;    /* ns; 0: let go before its time */
     uint64_t faults; /* a bit for each that may have delayed it */
     struct ivc_record record;
+    uint8_t event;    /* for the trace: enum ivc_trace_event, */
+    uint16_t effects; /* and what faults have done to it */
     size_t length;
     uint8_t data[];
 };
@@ -86,6 +89,8 @@ struct ivc_relay {
     size_t held_bytes;
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
+    bool cut;                         /* something is not in the copy any more; */
+    uint8_t whole[IVC_DATAGRAM_MOST]; /* as it was before, if somebody traces */
     struct ivc_kinds kinds;
 };
 
@@ -179,7 +184,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     size_t at = 0;
 
     relay->count = 0;
-    relay->dropped = relay->mirrored = false;
+    relay->dropped = relay->mirrored = relay->cut = false;
     relay->faults = 0;
     do {
         uint64_t key;
@@ -209,6 +214,80 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     return true;
 }
 
+/* ---- traces ------------------------------------------------------------------- */
+
+/* Before it is published: so the trace has it before anybody can answer it. */
+static void trace(struct ivc_relay *relay, struct ivc_relayed *flow,
+                  const struct ivc_record *record, uint8_t event, uint16_t effects,
+                  const uint8_t *data, size_t size)
+{
+    const struct iovec iov = {(void *)(uintptr_t)data, size};
+
+    if (relay->trace == NULL) {
+        return;
+    }
+    const struct ivc_trace_record traced = {
+        .time = now_ns(),
+        .length = (uint32_t)size,
+        .flow = (uint32_t)flow->flow,
+        .src_ip = record->src_ip,
+        .dst_ip = record->dst_ip,
+        .src_port = record->src_port,
+        .dst_port = record->dst_port,
+        .lost = flow->untraced,
+        .kind = IVC_RECORD_DGRAM,
+        .event = event,
+        .faults = effects,
+    };
+    flow->untraced = ivc_trace_put(relay->trace, &traced, &iov, 1) ? 0 : flow->untraced + 1;
+}
+
+/* What is to be told of what goes on of the datagram at hand: the most that is said of a part. */
+static uint8_t event_of(const struct ivc_relay *relay)
+{
+    uint8_t event = IVC_TRACE_PASSED;
+
+    for (size_t i = 0; i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (!part->dropped && part->kind->action == IVC_ACTION_MIRROR) {
+            return IVC_TRACE_MIRRORED;
+        }
+        if (!part->dropped && part->kind->action == IVC_ACTION_AUDIT) {
+            event = IVC_TRACE_AUDITED;
+        }
+    }
+    return event;
+}
+
+static uint16_t effects_of(const struct ivc_relay *relay)
+{
+    uint16_t effects = 0;
+
+    for (size_t i = 0; i < relay->count; i++) {
+        effects |= relay->parts[i].dropped ? 0 : relay->parts[i].effects;
+    }
+    return effects;
+}
+
+/* Messages of the datagram at hand that go nowhere, each by itself. */
+static void trace_dropped(struct ivc_relay *relay, struct ivc_relayed *flow,
+                          const struct ivc_record *record)
+{
+    const uint8_t *data = relay->cut ? relay->whole : relay->copy;
+
+    for (size_t i = 0; relay->trace != NULL && relay->dropped && i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (part->dropped) {
+            bool denied = part->kind->action == IVC_ACTION_DENY;
+            trace(relay, flow, record, denied ? IVC_TRACE_DENIED : IVC_TRACE_DROPPED,
+                  part->effects, data, part->size);
+        }
+        data += part->size;
+    }
+}
+
 /* The kernel has the same datagram: the receiver will compare the two. */
 static bool is_of_kernel(const struct ivc_record *record)
 {
@@ -225,6 +304,10 @@ static bool take_out_dropped(struct ivc_relay *relay, const struct ivc_record *r
 
     if (!relay->dropped) {
         return true;
+    }
+    if (relay->trace != NULL) {
+        memcpy(relay->whole, relay->copy, *length);
+        relay->cut = true;
     }
     for (size_t i = 0; i < relay->count; i++) {
         size_t size = relay->parts[i].size;
@@ -270,7 +353,8 @@ static void make_answer(uint8_t *header, const struct part *part)
     header[15] = (uint8_t)part->kind->detail;
 }
 
-static bool write_answer(const struct part *part, struct ivc_relayed *back)
+static bool write_answer(struct ivc_relay *relay, const struct part *part,
+                         struct ivc_relayed *back)
 {
     uint8_t header[IVC_SOMEIP_HEADER];
     const struct iovec iov = {header, sizeof(header)};
@@ -289,6 +373,7 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
     if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
         return false;
     }
+    trace(relay, back, &record, IVC_TRACE_ANSWER, 0, header, sizeof(header));
     if (ivc_tx_publish(back->tx)) {
         ivc_bell_ring(&back->rung);
     }
@@ -302,12 +387,21 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
         const struct part *part = &relay->parts[i];
 
         if (is_answered(part->kind)) {
-            ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
+            ivc_count(write_answer(relay, part, flow->back) ? &flow->answered : &flow->unanswered, 1);
         }
     }
 }
 
 /* ---- copies of what is mirrored ------------------------------------------------ */
+
+/* Who traces has it already, if it was told of. */
+static void count_in_trace(const struct ivc_relay *relay, const struct ivc_relayed *flow,
+                           struct ivc_kind *kind)
+{
+    bool there = relay->trace != NULL && flow->untraced == 0;
+
+    ivc_count(there ? &kind->copied : &kind->uncopied, 1);
+}
 
 static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, size_t size)
 {
@@ -322,7 +416,7 @@ static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, si
 
 /* Of the datagram at hand, when it has been passed on: what was dropped is not in the copy any
  * more. */
-static void send_copies(struct ivc_relay *relay)
+static void send_copies(struct ivc_relay *relay, const struct ivc_relayed *flow)
 {
     size_t at = 0;
 
@@ -332,7 +426,9 @@ static void send_copies(struct ivc_relay *relay)
         if (part->dropped) {
             continue;
         }
-        if (part->kind->action == IVC_ACTION_MIRROR) {
+        if (part->kind->action == IVC_ACTION_MIRROR && part->kind->detail == 0) {
+            count_in_trace(relay, flow, part->kind);
+        } else if (part->kind->action == IVC_ACTION_MIRROR) {
             send_copy(relay->copies, part->kind, relay->copy + at, part->size);
         }
         at += part->size;
@@ -388,6 +484,10 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     } else {
         ivc_count(&flow->full, 1);
     }
+    if (relay->trace != NULL) {
+        trace(relay, flow, record, rc == 0 ? event_of(relay) : IVC_TRACE_FULL, effects_of(relay),
+              relay->copy, length);
+    }
     return IVC_RELAY_MORE;
 }
 
@@ -422,6 +522,7 @@ static struct ivc_fate suffer(struct ivc_relay *relay)
         }
         struct ivc_fate fate = suffer_part(relay, part, relay->copy + at, now);
         part->dropped = fate.dropped;
+        part->effects = fate.effects;
         relay->dropped |= fate.dropped;
         if (!fate.dropped) {
             whole.twice |= fate.twice;
@@ -460,7 +561,12 @@ static bool hold(struct ivc_relay *relay, struct ivc_relayed *flow,
         return false;
     }
     *held = (struct ivc_held){
-        .due = due, .faults = relay->faults, .record = *record, .length = length};
+        .due = due,
+        .faults = relay->faults,
+        .record = *record,
+        .event = event_of(relay),
+        .effects = effects_of(relay),
+        .length = length};
     memcpy(held->data, relay->copy, length);
     while (before != NULL && before->due > due) { /* without jitter it is the last at once */
         before = before->before;
@@ -530,7 +636,8 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
 }
 
 /* Write what is held, or drop it. False: there is no room, but there may be soon. */
-static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
+static bool deliver(struct ivc_relay *relay, struct ivc_relayed *flow, struct ivc_held *held,
+                    bool last)
 {
     const struct iovec iov = {held->data, held->length};
     int rc = ivc_tx_write(flow->tx, &held->record, &iov, 1, held->length);
@@ -538,6 +645,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
     if (rc == 0) {
         flow->full_since = 0;
         flow->kseq = held->record.kseq;
+        trace(relay, flow, &held->record, held->event, held->effects, held->data, held->length);
         if (ivc_tx_publish(flow->tx)) {
             ivc_bell_ring(&flow->rung);
         }
@@ -547,6 +655,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
         return false;
     }
     ivc_count(&flow->full, 1);
+    trace(relay, flow, &held->record, IVC_TRACE_FULL, held->effects, held->data, held->length);
     return true;
 }
 
@@ -556,7 +665,7 @@ static bool deliver_due_of(struct ivc_relay *relay, struct ivc_relayed *flow)
     uint64_t now = flow->held != NULL ? now_ns() : 0;
 
     for (unsigned i = 0; flow->held != NULL && flow->held->due <= now; i++) {
-        if (i == IVC_RELAY_TURN || !deliver(flow, flow->held, false)) {
+        if (i == IVC_RELAY_TURN || !deliver(relay, flow, flow->held, false)) {
             return false;
         }
         let_go(relay, flow, flow->held);
@@ -590,7 +699,7 @@ static void deliver_all_of(struct ivc_relay *relay, struct ivc_relayed *flow)
     struct ivc_relayed **at = &relay->holding;
 
     while (flow->held != NULL) {
-        (void)deliver(flow, flow->held, true);
+        (void)deliver(relay, flow, flow->held, true);
         let_go(relay, flow, flow->held);
     }
     while (flow->holds && *at != flow) {
@@ -645,8 +754,9 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     }
     if (result == IVC_RELAY_MORE) {
         count_record(relay, flow, record->length);
+        trace_dropped(relay, flow, record);
         answer_denied(relay, flow);
-        send_copies(relay);
+        send_copies(relay, flow);
     }
     return result;
 }

@@ -79,6 +79,7 @@ struct ivc_relayed {
     bool to_clear; /* `heard` has rung, and still says so */
     bool hurried;  /* nothing more is held of it */
     bool holds;    /* it is among those of which something is held */
+    uint32_t untraced; /* messages the trace had no room for, since the last it had */
     struct ivc_relayed *next; /* of the queue its state stands for */
     struct ivc_relayed *next_holding;
     struct ivc_held *held; /* by when it is due, */

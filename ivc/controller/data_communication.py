@@ -24,6 +24,7 @@ from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
 from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
+from ivc.network.rules import TO_TRACE
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
 from ivc.shm.layout import RECORD_ALIGN, RegionState
@@ -243,7 +244,9 @@ class DataCommunicationController:
         action, detail = self.plan.judge(way, header)
         if isinstance(detail, Endpoint):
             return Action.MIRROR, copy_to(int(detail.address), detail.port)
-        return _ACTIONS.get(action, Action.RELAY), detail or 0
+        if detail == TO_TRACE:
+            return Action.MIRROR, 0
+        return _ACTIONS.get(action, Action.RELAY), int(detail or 0)
 
     # ---- tracing
 

@@ -3,27 +3,44 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from trace_field import (
     ADDRESSES,
+    LIBRARY,
+    ROOT,
     JsonObject,
     Row,
     complaints,
     decode,
+    fields_of,
     peers,
+    rows_of,
     tracing,
+    tshark,
 )
 
-from ivc.lab.control import running_controller
-from ivc.lab.hosts import Lab
+from ivc.controller.client import add_fault
+from ivc.lab.control import (
+    CLIENT_HOST,
+    SERVER_HOST,
+    read_status,
+    running_controller,
+    wrapper_environment,
+)
+from ivc.lab.hosts import Lab, stop
 from ivc.lab.peers import common
 
 CALLS = 500
+STREAMS = ROOT / "tests" / "wrapper" / "someip_streams.py"
 FIELDS = (
     *("frame.comment", "frame.interface_name", "frame.time_epoch", "ip.src", "udp.srcport"),
     *("someip.serviceid", "someip.methodid", "someip.messagetype", "someip.sessionid"),
@@ -128,3 +145,126 @@ def test_each_flow_is_an_interface_with_the_names_of_its_nodes(traced: Traced) -
 
 def test_it_says_how_many_there_were(traced: Traced) -> None:
     assert f"{len(traced.rows)} messages\n" in traced.words
+
+
+# ---- relayed
+
+
+@pytest.fixture(scope="module")
+def relayed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    return run(lab, "relay", "opensomeip", "pysomeip", tmp_path_factory.mktemp("relayed"))
+
+
+def test_what_is_relayed_is_told_of_by_the_relay_alone(relayed: Traced) -> None:
+    comments = Counter(row["frame.comment"] for row in relayed.rows)
+    assert set(comments) == {"path=relay verdict=passed", "path=network verdict=sent"}
+    assert complaints(relayed.rows) == []
+
+
+def test_relayed_are_as_many_as_the_programs_counted(relayed: Traced) -> None:
+    counts = [relayed.messages(kind) for kind in (REQUEST, RESPONSE, NOTIFICATION)]
+    assert counts == [relayed.client["sent"], relayed.server["sent"], relayed.server["events"]]
+
+
+def test_faults_are_marked_in_the_trace_of_programs(lab: Lab, tmp_path: Path) -> None:
+    capture = tmp_path / "trace.pcapng"
+    order = {"match": {"service": common.SERVICE, "type": "NOTIFICATION"}}
+    with (
+        running_controller(lab, "relay", tmp_path),
+        tracing(lab, tmp_path, "-w", str(capture), "-f", "verdict=dropped") as trace,
+        peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "200") as both,
+    ):
+        add_fault(tmp_path, order | {"effect": "drop", "chance": 1.0})
+        _, client, _ = both.run(tmp_path)
+        trace.end()
+    rows = decode(capture, FIELDS)
+    assert client["events_lost"] == len(rows) > 0
+    assert {row["frame.comment"] for row in rows} == {"path=relay verdict=dropped fault=drop"}
+    assert {row["someip.messagetype"] for row in rows} == {NOTIFICATION}
+
+
+# ---- live
+
+
+def test_the_same_can_be_watched_live_through_a_pipe(lab: Lab, tmp_path: Path) -> None:
+    command = [tshark(), "-l", "-i", "-", *fields_of(FIELDS)]
+    with (
+        running_controller(lab, "direct", tmp_path),
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as shark,
+        tracing(lab, tmp_path, "-w", "-", "--all", stdout=shark.stdin) as trace,
+        peers(lab, tmp_path, "pysomeip", "opensomeip", "--count", str(CALLS)) as both,
+    ):
+        assert shark.stdin is not None and shark.stdout is not None
+        first = shark.stdout.readline()  # while they still talk, or wait
+        assert both.processes["client"].poll() is None
+        reports = both.run(tmp_path)
+        trace.end()
+        shark.stdin.close()
+        rest = shark.stdout.read()
+    traced = Traced(rows_of(first + rest, FIELDS), "", *reports)
+    assert complaints(traced.rows) == []
+    assert traced.messages(REQUEST) == traced.client["sent"] == CALLS
+
+
+def test_a_reader_that_goes_ends_it(lab: Lab, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with (
+        running_controller(lab, "direct", tmp_path),
+        tracing(lab, tmp_path, "-w", "-", stdout=writer) as trace,
+    ):
+        os.close(writer)
+        os.close(reader)
+        with peers(lab, tmp_path, "pysomeip", "opensomeip", "--count", "10"):
+            assert trace.process.wait(20) == 0
+        trace.until("whoever read it has gone")
+
+
+# ---- text
+
+
+def test_lines_of_json_count_the_same(lab: Lab, tmp_path: Path) -> None:
+    with (
+        running_controller(lab, "direct", tmp_path),
+        tracing(lab, tmp_path, "-o", "json", "--all", "-f", "type=REQUEST") as trace,
+        peers(lab, tmp_path, "pysomeip", "opensomeip", "--count", "100") as both,
+    ):
+        _, client, _ = both.run(tmp_path)
+        out, _ = trace.end()
+    assert len(out.splitlines()) == client["sent"] == 100
+
+
+# ---- TCP
+
+
+@pytest.mark.parametrize("stack", ["opensomeip", "pysomeip"])
+def test_calls_over_tcp_are_decoded(lab: Lab, tmp_path: Path, stack: str) -> None:
+    capture = tmp_path / "trace.pcapng"
+    env = wrapper_environment(LIBRARY, tmp_path)
+    own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
+    port = str(common.SERVER_PORT)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    program = [sys.executable, str(STREAMS), stack]
+    with ExitStack() as stack_of:
+        stack_of.enter_context(running_controller(lab, "direct", tmp_path, "eager"))
+        trace = stack_of.enter_context(tracing(lab, tmp_path, "-w", str(capture), "--all"))
+        server = lab[SERVER_HOST].popen([*program, "server", far, port], env=env, **pipes)
+        stack_of.callback(stop, server)
+        assert server.stdout.readline() == "ready\n"
+        client = lab[CLIENT_HOST].popen(
+            [*program, "client", own, far, port, str(CALLS)], env=env, **pipes
+        )
+        stack_of.callback(stop, client)
+        assert client.stdout.readline() == f"{CALLS} of {CALLS}\n"
+        status = read_status(tmp_path)
+        trace.end()
+    rows = decode(capture, FIELDS)
+    assert complaints(rows) == []
+    kinds = Counter(kind for row in rows for kind in row["someip.messagetype"].split(";"))
+    assert (kinds[REQUEST], kinds[RESPONSE]) == (CALLS, CALLS)
+    assert sum(socket["counters"]["tx_ring_msgs"] for socket in status["sockets"]) > CALLS
