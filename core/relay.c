@@ -50,6 +50,7 @@ struct part {
     struct ivc_kind *kind;
     size_t size;
     bool dropped; /* denied, or by a fault */
+    uint16_t effects; /* of faults that have acted on it */
     uint8_t session[2];
     uint8_t interface;
 };
@@ -61,6 +62,8 @@ struct ivc_held {
     uint64_t due;    /* ns; 0: let go before its time */
     uint64_t faults; /* a bit for each that may have delayed it */
     struct ivc_record record;
+    uint8_t event;    /* for the trace: enum ivc_trace_event, */
+    uint16_t effects; /* and what faults have done to it */
     size_t length;
     uint8_t data[];
 };
@@ -75,6 +78,7 @@ struct ivc_relay {
     struct ivc_bell calls; /* the controller's */
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
+    struct ivc_trace *trace; /* NULL: nobody traces */
     size_t count;
     bool dropped;    /* one of the parts is */
     bool mirrored;   /* one of the parts is */
@@ -86,6 +90,8 @@ struct ivc_relay {
     size_t held_bytes;
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
+    bool cut;                         /* something is not in the copy any more; */
+    uint8_t whole[IVC_DATAGRAM_MOST]; /* as it was before, if somebody traces */
     struct ivc_kinds kinds;
 };
 
@@ -173,7 +179,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     size_t at = 0;
 
     relay->count = 0;
-    relay->dropped = relay->mirrored = false;
+    relay->dropped = relay->mirrored = relay->cut = false;
     relay->faults = 0;
     do {
         uint64_t key;
@@ -203,6 +209,80 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     return true;
 }
 
+/* ---- traces ------------------------------------------------------------------- */
+
+/* Before it is published: so the trace has it before anybody can answer it. */
+static void trace(struct ivc_relay *relay, struct ivc_relayed *flow,
+                  const struct ivc_record *record, uint8_t event, uint16_t effects,
+                  const uint8_t *data, size_t size)
+{
+    const struct iovec iov = {(void *)(uintptr_t)data, size};
+
+    if (relay->trace == NULL) {
+        return;
+    }
+    const struct ivc_trace_record traced = {
+        .time = now_ns(),
+        .length = (uint32_t)size,
+        .flow = (uint32_t)flow->flow,
+        .src_ip = record->src_ip,
+        .dst_ip = record->dst_ip,
+        .src_port = record->src_port,
+        .dst_port = record->dst_port,
+        .lost = flow->untraced,
+        .kind = IVC_RECORD_DGRAM,
+        .event = event,
+        .faults = effects,
+    };
+    flow->untraced = ivc_trace_put(relay->trace, &traced, &iov, 1) ? 0 : flow->untraced + 1;
+}
+
+/* What is to be told of what goes on of the datagram at hand: the most that is said of a part. */
+static uint8_t event_of(const struct ivc_relay *relay)
+{
+    uint8_t event = IVC_TRACE_PASSED;
+
+    for (size_t i = 0; i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (!part->dropped && part->kind->action == IVC_ACTION_MIRROR) {
+            return IVC_TRACE_MIRRORED;
+        }
+        if (!part->dropped && part->kind->action == IVC_ACTION_AUDIT) {
+            event = IVC_TRACE_AUDITED;
+        }
+    }
+    return event;
+}
+
+static uint16_t effects_of(const struct ivc_relay *relay)
+{
+    uint16_t effects = 0;
+
+    for (size_t i = 0; i < relay->count; i++) {
+        effects |= relay->parts[i].dropped ? 0 : relay->parts[i].effects;
+    }
+    return effects;
+}
+
+/* Messages of the datagram at hand that go nowhere, each by itself. */
+static void trace_dropped(struct ivc_relay *relay, struct ivc_relayed *flow,
+                          const struct ivc_record *record)
+{
+    const uint8_t *data = relay->cut ? relay->whole : relay->copy;
+
+    for (size_t i = 0; relay->trace != NULL && relay->dropped && i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (part->dropped) {
+            bool denied = part->kind->action == IVC_ACTION_DENY;
+            trace(relay, flow, record, denied ? IVC_TRACE_DENIED : IVC_TRACE_DROPPED,
+                  part->effects, data, part->size);
+        }
+        data += part->size;
+    }
+}
+
 /* The kernel has the same datagram: the receiver will compare the two. */
 static bool is_of_kernel(const struct ivc_record *record)
 {
@@ -219,6 +299,10 @@ static bool take_out_dropped(struct ivc_relay *relay, const struct ivc_record *r
 
     if (!relay->dropped) {
         return true;
+    }
+    if (relay->trace != NULL) {
+        memcpy(relay->whole, relay->copy, *length);
+        relay->cut = true;
     }
     for (size_t i = 0; i < relay->count; i++) {
         size_t size = relay->parts[i].size;
@@ -272,7 +356,8 @@ static bool is_read(const struct ivc_tx *tx)
     return state == IVC_REGION_OPEN || state == IVC_REGION_INIT;
 }
 
-static bool write_answer(const struct part *part, struct ivc_relayed *back)
+static bool write_answer(struct ivc_relay *relay, const struct part *part,
+                         struct ivc_relayed *back)
 {
     uint8_t header[IVC_SOMEIP_HEADER];
     const struct iovec iov = {header, sizeof(header)};
@@ -291,6 +376,7 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
     if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
         return false;
     }
+    trace(relay, back, &record, IVC_TRACE_ANSWER, 0, header, sizeof(header));
     if (ivc_tx_publish(back->tx)) {
         ivc_bell_ring(&back->rung);
     }
@@ -304,12 +390,23 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
         const struct part *part = &relay->parts[i];
 
         if (is_answered(part->kind)) {
-            ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
+            bool done = write_answer(relay, part, flow->back);
+
+            ivc_count(done ? &flow->answered : &flow->unanswered, 1);
         }
     }
 }
 
 /* ---- copies of what is mirrored ------------------------------------------------ */
+
+/* Who traces has it already, if it was told of. */
+static void count_in_trace(const struct ivc_relay *relay, const struct ivc_relayed *flow,
+                           struct ivc_kind *kind)
+{
+    bool there = relay->trace != NULL && flow->untraced == 0;
+
+    ivc_count(there ? &kind->copied : &kind->uncopied, 1);
+}
 
 static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, size_t size)
 {
@@ -324,7 +421,7 @@ static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, si
 
 /* Of the datagram at hand, if it has been passed on: what was dropped is not in the copy any
  * more. */
-static void send_copies(struct ivc_relay *relay)
+static void send_copies(struct ivc_relay *relay, const struct ivc_relayed *flow)
 {
     size_t at = 0;
 
@@ -334,7 +431,9 @@ static void send_copies(struct ivc_relay *relay)
         if (part->dropped) {
             continue;
         }
-        if (part->kind->action == IVC_ACTION_MIRROR) {
+        if (part->kind->action == IVC_ACTION_MIRROR && part->kind->detail == 0) {
+            count_in_trace(relay, flow, part->kind);
+        } else if (part->kind->action == IVC_ACTION_MIRROR) {
             send_copy(relay->copies, part->kind, relay->copy + at, part->size);
         }
         at += part->size;
@@ -391,6 +490,10 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     } else {
         ivc_count(&flow->full, 1);
     }
+    if (relay->trace != NULL) {
+        trace(relay, flow, record, rc == 0 ? event_of(relay) : IVC_TRACE_FULL, effects_of(relay),
+              relay->copy, length);
+    }
     return IVC_RELAY_MORE;
 }
 
@@ -425,6 +528,7 @@ static struct ivc_fate suffer(struct ivc_relay *relay)
         }
         struct ivc_fate fate = suffer_part(relay, part, relay->copy + at, now);
         part->dropped = fate.dropped;
+        part->effects = fate.effects;
         relay->dropped |= fate.dropped;
         if (!fate.dropped) {
             whole.twice |= fate.twice;
@@ -463,7 +567,12 @@ static bool hold(struct ivc_relay *relay, struct ivc_relayed *flow,
         return false;
     }
     *held = (struct ivc_held){
-        .due = due, .faults = relay->faults, .record = *record, .length = length};
+        .due = due,
+        .faults = relay->faults,
+        .record = *record,
+        .event = event_of(relay),
+        .effects = effects_of(relay),
+        .length = length};
     memcpy(held->data, relay->copy, length);
     while (before != NULL && before->due > due) { /* without jitter it is the last at once */
         before = before->before;
@@ -534,7 +643,8 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
 }
 
 /* Write what is held, or drop it. False: there is no room, but there may be soon. */
-static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
+static bool deliver(struct ivc_relay *relay, struct ivc_relayed *flow, struct ivc_held *held,
+                    bool last)
 {
     const struct iovec iov = {held->data, held->length};
     int rc = ivc_tx_write(flow->tx, &held->record, &iov, 1, held->length);
@@ -542,6 +652,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
     if (rc == 0) {
         flow->full_since = 0;
         flow->kseq = held->record.kseq;
+        trace(relay, flow, &held->record, held->event, held->effects, held->data, held->length);
         if (ivc_tx_publish(flow->tx)) {
             ivc_bell_ring(&flow->rung);
         }
@@ -551,6 +662,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
         return false;
     }
     ivc_count(&flow->full, 1);
+    trace(relay, flow, &held->record, IVC_TRACE_FULL, held->effects, held->data, held->length);
     return true;
 }
 
@@ -560,7 +672,7 @@ static bool deliver_due_of(struct ivc_relay *relay, struct ivc_relayed *flow)
     uint64_t now = flow->held != NULL ? now_ns() : 0;
 
     for (unsigned i = 0; flow->held != NULL && flow->held->due <= now; i++) {
-        if (i == IVC_RELAY_TURN || !deliver(flow, flow->held, false)) {
+        if (i == IVC_RELAY_TURN || !deliver(relay, flow, flow->held, false)) {
             return false;
         }
         let_go(relay, flow, flow->held);
@@ -594,7 +706,7 @@ static void deliver_all_of(struct ivc_relay *relay, struct ivc_relayed *flow)
     struct ivc_relayed **at = &relay->holding;
 
     while (flow->held != NULL) {
-        (void)deliver(flow, flow->held, true);
+        (void)deliver(relay, flow, flow->held, true);
         let_go(relay, flow, flow->held);
     }
     while (flow->holds && *at != flow) {
@@ -650,8 +762,9 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     }
     if (result == IVC_RELAY_MORE) {
         count_record(relay, flow, record->length);
+        trace_dropped(relay, flow, record);
         answer_denied(relay, flow);
-        send_copies(relay);
+        send_copies(relay, flow);
     }
     return result;
 }
@@ -1011,6 +1124,13 @@ void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault 
 {
     enter(relay);
     *fault = relay->armed[at];
+    leave(relay);
+}
+
+void ivc_relay_trace(struct ivc_relay *relay, struct ivc_trace *trace)
+{
+    enter(relay);
+    relay->trace = trace;
     leave(relay);
 }
 

@@ -70,6 +70,11 @@ COMMANDS: Final = (
         "watch flows, sockets and services of a running controller on a full screen",
     ),
     Command(
+        "trace",
+        "ivc.observe.trace_command",
+        "show or write every message on rings, as Ethernet traffic is captured",
+    ),
+    Command(
         "metrics",
         "ivc.observe.metrics_command",
         "a running controller's numbers as OpenMetrics, printed, served or in a file",

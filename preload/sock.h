@@ -135,6 +135,7 @@ struct tx_flow {
     uint32_t leaving;       /* why it ends as soon as its relay has passed on the rest; 0: stays */
     bool alone;             /* the fence was sent without its twin, */
     uint64_t alone_since;   /* and found passed on then */
+    uint32_t untraced;      /* records the trace had no room for, since the last it had */
 };
 
 #define HISTORY_SLOTS 16u
@@ -154,6 +155,7 @@ struct dest {
     bool planned;    /* the controller was asked */
     bool complete;   /* no kernel copy needed */
     uint32_t unfit;  /* datagrams in a row that could not be the fence */
+    uint32_t untraced; /* sent by the kernel, and the trace had no room */
     unsigned history_next;
     struct sent_hash history[HISTORY_SLOTS];
 };

@@ -39,6 +39,7 @@ struct stream {
 
     /* sending, tx lock */
     uint64_t ktx;          /* bytes given to the kernel */
+    uint64_t position;     /* bytes sent, by whatever road */
     uint64_t whole_looked; /* when the connection was last seen whole, */
     uint64_t whole_head;   /* how far the ring was read then, */
     uint64_t whole_asked;  /* and when the kernel last said so */

@@ -16,6 +16,7 @@
 #include "recv.h"
 #include "send.h"
 #include "stream.h"
+#include "trace.h"
 #include "wait.h"
 
 #define RING_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM | MSG_MORE | MSG_EOR)
@@ -310,12 +311,15 @@ static bool by_ring(struct outgoing *o, struct tx_flow *f)
         .dst_port = f->ring.own->dst_port,
         .kseq = (uint32_t)o->s->stream->ktx,
     };
+    uint64_t at = f->ring.tail, before = o->s->stream->position;
     size_t n = o->file ? put_file(o, f, most, &record) : put_bytes(o, f, most, &record);
     if (n == 0)
         return false;
+    trace_sent(f, at, (uint32_t)before);
     if (ivc_tx_publish(&f->ring))
         ivc_bell_ring(&f->end.bell);
     o->done += n;
+    o->s->stream->position = before + n;
     count(&o->s->stats->tx_ring_msgs, 1);
     count(&o->s->stats->tx_ring_bytes, n);
     return true;
@@ -332,9 +336,14 @@ static ssize_t by_kernel(struct outgoing *o)
         msg.msg_iov = iov;
         msg.msg_iovlen = pieces;
     }
+    uint64_t when = trace_now();
     ssize_t n = kernel_write(o->s, &msg, o->flags);
     if (n < 0)
         return n;
+    if (when)
+        trace_network(o->s, o->s->dests, o->s->peer, &msg, (size_t)n, when,
+                      (uint32_t)o->s->stream->position);
+    o->s->stream->position += (uint64_t)n;
     o->done += (size_t)n;
     count(&o->s->stats->tx_net_msgs, 1);
     count(&o->s->stats->tx_net_bytes, (uint64_t)n);

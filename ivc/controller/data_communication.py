@@ -25,12 +25,14 @@ from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
 from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
+from ivc.network.rules import TO_TRACE
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
 from ivc.shm.gauge import Level, level
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
+from ivc.shm.trace import TraceWriter
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +156,7 @@ class DataCommunicationController:
         self._decided: dict[tuple[Address, Address, int | None], Decision] = {}
         self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
+        self._trace: TraceWriter | None = None
 
     # ---- paths
 
@@ -272,7 +275,17 @@ class DataCommunicationController:
         action, detail = self.plan.judge(way, header)
         if isinstance(detail, Endpoint):
             return Action.MIRROR, copy_to(int(detail.address), detail.port)
-        return _ACTIONS.get(action, Action.RELAY), detail or 0
+        if detail == TO_TRACE:
+            return Action.MIRROR, 0
+        return _ACTIONS.get(action, Action.RELAY), int(detail or 0)
+
+    # ---- tracing
+
+    def trace(self, writer: TraceWriter | None) -> None:
+        """What becomes of relayed messages goes to this trace ring from now on, or to none."""
+        self._trace = writer
+        if self._events.loop is not None:
+            self._events.loop.trace(writer)
 
     # ---- faults; `replan` makes them act, or no longer
 
@@ -319,7 +332,10 @@ class DataCommunicationController:
         return self._events.loop.cleared if self._events.loop is not None else None
 
     def _start(self) -> Loop:
-        return self._events.start(self._called)
+        begun, loop = self._events.loop is not None, self._events.start(self._called)
+        if not begun and self._trace is not None:
+            loop.trace(self._trace)
+        return loop
 
     def _called(self, call: Call) -> None:
         if call.why is Result.POISONED:

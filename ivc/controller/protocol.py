@@ -42,6 +42,7 @@ class Type(IntEnum):
     ROUTE = 38
     TABLE = 39
     QUIESCE = 40
+    TRACE = 41
 
 
 class Role(IntEnum):
@@ -73,6 +74,10 @@ FLOW_STREAM: Final = 2
 
 ROUTE_COMPLETE: Final = 1
 """Flag of ROUTE: every receiver is reached by an active flow, no kernel copy is needed."""
+
+
+TRACE_ALL: Final = 1
+"""Flag of TRACE: also what goes by the kernel's network."""
 
 
 class Address(NamedTuple):

@@ -35,8 +35,9 @@ from ivc.controller.orders import Orders
 from ivc.controller.quiesce import Quiescence
 from ivc.controller.quota import Quota
 from ivc.controller.registry import Process
-from ivc.controller.run_dir import ORDERS, STATUS, RunDir
+from ivc.controller.run_dir import ORDERS, STATUS, TRACE, RunDir
 from ivc.controller.status import build_status
+from ivc.controller.tracing import Tracing
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
@@ -118,6 +119,14 @@ class Service:
             self._serve(STATUS, self._tell_status, asked=False),
             self._serve(ORDERS, self._orders.respond, asked=True),
         ]
+        self._tracing = Tracing(
+            self._selector,
+            listen(self._run_dir.path / TRACE, socket.SOCK_SEQPACKET),
+            self._platform,
+            self._dispatcher.registry.processes,
+            self._dcc,
+        )
+        self._dispatcher.welcomed = self._tracing.welcomed
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
         self._tap = Tap(self._selector, self._dcc.discovery)
         self._dcc.tap = self._tap.endpoint
@@ -160,6 +169,7 @@ class Service:
         self._settle()
         self._quiescence.advance()
         self._orders.turn()
+        self._tracing.turn()
 
     @property
     def stopping(self) -> bool:
@@ -175,6 +185,7 @@ class Service:
         for server in self._servers:
             server.close()
         self._tap.close()
+        self._tracing.close()
         if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._platform)
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
@@ -334,6 +345,7 @@ class Service:
     def _disconnect(self, process: Process) -> None:
         self._behind.pop(process, None)
         self._selector.unregister(process.link)
+        self._tracing.left(process)
         self._dispatcher.disconnect(process)
 
     def _on_signal(self, number: int) -> None:

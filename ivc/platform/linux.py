@@ -24,7 +24,7 @@ from typing import Final
 from ivc.netns import NETNS_DIRECTORY
 from ivc.network import Domain, LocalHost
 from ivc.platform import Attachment, Identity, PlatformError, RegionSpec
-from ivc.platform.memfd import MemfdRegion
+from ivc.platform.memfd import MemfdRegion, MemfdTrace
 from ivc.platform.seqpacket import SeqpacketLink, listen
 
 CONTROL: Final = "control"
@@ -119,6 +119,10 @@ class LinuxPlatform:
     def create_region(self, spec: RegionSpec) -> MemfdRegion:
         """Sealed memory. Raises `PlatformError`."""
         return MemfdRegion(spec)
+
+    def create_trace(self, order: int) -> MemfdTrace:
+        """Memory that cannot shrink. Raises `PlatformError`."""
+        return MemfdTrace(order)
 
     def check_doorbell(self, bound: Attachment) -> None:
         """It has to be an eventfd, which is made non-blocking on the way. Raises `PlatformError`.

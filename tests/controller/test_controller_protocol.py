@@ -70,6 +70,7 @@ def test_numbers_are_those_of_the_c_header(ours: type, enum: str, prefix: str) -
         (protocol.FLOW_RELAY, "IVC_FLOW_RELAY"),
         (protocol.FLOW_STREAM, "IVC_FLOW_STREAM"),
         (protocol.ROUTE_COMPLETE, "IVC_ROUTE_COMPLETE"),
+        (protocol.TRACE_ALL, "IVC_TRACE_ALL"),
     ],
 )
 def test_constants_are_those_of_the_c_header(ours: int, theirs: str) -> None:
