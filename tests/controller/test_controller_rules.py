@@ -297,8 +297,7 @@ def callers(lab: Lab) -> list[FakeWrapper]:
         source = f"10.0.0.1:{port}"
         client.bind(1, source)
         client.want(1, source, SERVER)
-        settled = (Reason.NONE, Reason.QUOTA)
-        route = client.await_message(Type.ROUTE, lambda message: message.reason in settled)
+        route = client.await_message(Type.ROUTE, lambda m: m.reason in (Reason.NONE, Reason.QUOTA))
         if route.reason == Reason.NONE:
             client.await_active(SERVER)
             found.append(client)
