@@ -113,7 +113,7 @@ def test_the_relay_costs_little_more_than_two_hops(lab: Lab) -> None:
     assert relay <= RELAY_AT_MOST * direct
 
 
-BATCHED_AT_LEAST = 0.1e6  # a tenth of what is wanted: there may be as many others as processors
+BATCHED_AT_LEAST = 0.25e6  # a quarter of what is wanted: others want the processors, too
 
 
 def test_the_relay_delivers_batches_from_sockets_to_sockets(lab: Lab) -> None:
