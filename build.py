@@ -29,11 +29,14 @@ LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 BARE_RING = BUILD / "bare_ring"
 CALLS = BUILD / "calls"
+FLOWS = BUILD / "flows"
+RING_CALLS = BUILD / "ring_calls"
 COUNTER = BUILD / "count_sent.so"
 MANUAL = BUILD / "ivc.1"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
-WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "faults", "relay")]
+_CONTROLLER_ONLY = ("kinds", "faults", "relay", "capture")
+WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in _CONTROLLER_ONLY]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 # Verbs whose arguments are another's.
@@ -162,6 +165,8 @@ def build() -> None:
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
     _make_program(BARE_RING, ROOT / "bench" / "bare_ring.c", *bare_ring_arguments())
     _make_program(CALLS, ROOT / "bench" / "calls.c")
+    _make_program(RING_CALLS, ROOT / "bench" / "ring_calls.c", *bare_ring_arguments())
+    _make_program(FLOWS, ROOT / "bench" / "flows.c", f"-I{ROOT / 'core'}")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 
@@ -173,6 +178,8 @@ def demo(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     build()
+    if any(word.startswith("--plots") for word in options.rest):
+        _install_for_plots()
     os.chdir(ROOT)
     os.execv(PYTHON, [str(PYTHON), "-m", "bench", *options.rest])
 
@@ -317,8 +324,19 @@ def _make_venv() -> None:
         _run([sys.executable, "-m", "venv", VENV], busy=True)
     _say("install what pyproject.toml names into .venv")
     pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,test]"], busy=True)
+    everything = f"{ROOT}[lab,shell,top,test]"
+    _run([*map(str, pip), "install", "--editable", everything], busy=True)
     STAMP.write_text(wanted)
+
+
+def _install_for_plots() -> None:
+    """What draws the bench's pictures, and is large: only for those who want them."""
+    if subprocess.run(
+        [PYTHON, "-c", "import matplotlib"], capture_output=True, check=False
+    ).returncode:
+        _say("install what draws pictures into .venv")
+        pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
+        _run([*map(str, pip), "install", "--editable", f"{ROOT}[plots]"])
 
 
 def _make_library() -> None:

@@ -71,6 +71,7 @@ static_assert(sizeof(struct ivc_control) == 64, "layout");
 #define IVC_STATS_MAGIC UINT64_C(0x5354415453435649) /* "IVCSTATS" */
 #define IVC_STATS_ABI 1
 #define IVC_STATS_SLOTS 255u
+#define IVC_STATS_LATENCIES 16u
 #define IVC_STATS_SIZE 65536u
 
 struct ivc_stats_header {
@@ -83,7 +84,10 @@ struct ivc_stats_header {
     _Atomic uint64_t wakes;         /*  48 doorbells that woke us */
     _Atomic uint64_t wake_cost_ns;  /*  56 publish to awake, the least of 16 */
     _Atomic uint64_t sockets_lost;  /*  64 sockets that found no slot */
-    uint8_t reserved[184];
+    /* Messages that found their receiver asleep, by the time from publishing to being awake:
+     * below 2^n units of 1.024 us at n. Longer than 33 ms is not told. */
+    _Atomic uint64_t latency[IVC_STATS_LATENCIES]; /* 72 */
+    uint8_t reserved[56];
 };
 
 /* One socket. `socket` is 0 in a free slot. */

@@ -50,7 +50,7 @@ COMMANDS: Final = (
     Command(
         "status",
         "ivc.controller.commands",
-        "show nodes, sockets and flows of a running controller",
+        "show nodes, processes, sockets, services and flows of a running controller",
     ),
     Command(
         "reload",
@@ -64,6 +64,16 @@ COMMANDS: Final = (
     ),
     Command("unquiesce", "ivc.controller.commands", "let a domain have rings again"),
     Command("run", "ivc.controller.commands", "start a program under the wrapper"),
+    Command(
+        "top",
+        "ivc.observe.top_command",
+        "watch flows, sockets and services of a running controller on a full screen",
+    ),
+    Command(
+        "trace",
+        "ivc.observe.trace_command",
+        "show or write every message on rings, as Ethernet traffic is captured",
+    ),
     Command(
         "metrics",
         "ivc.observe.metrics_command",

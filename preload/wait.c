@@ -235,14 +235,25 @@ void wait_woken(void)
     count(&control_stats()->wakes, 1);
 }
 
+/* For whoever looks on; nothing here goes by it. A stamp from after the waking is of no message that
+ * was waited for. */
+static void count_latency(struct ivc_stats_header *stats, int16_t took)
+{
+    if (took >= 0)
+        count(&stats->latency[took ? 32 - __builtin_clz((unsigned)took) : 0], 1);
+}
+
 void wait_learn_wake_cost(uint16_t stamp)
 {
-    uint16_t woken = (uint16_t)(woken_at >> 10);
-    uint64_t cost = (uint64_t)(uint16_t)(woken - stamp) << 10;
+    uint16_t took = (uint16_t)((uint16_t)(woken_at >> 10) - stamp);
+    uint64_t cost = (uint64_t)took << 10;
     struct ivc_stats_header *stats = control_stats();
-    if (woken_at == 0 || cost > SPIN_MOST_NS)
+    if (woken_at == 0)
         return;
-    woken_at = 0;
+    woken_at = 0; /* one record tells, or the next stamp would be compared with this waking */
+    count_latency(stats, (int16_t)took);
+    if (cost > SPIN_MOST_NS)
+        return;
     /* The least of some: a wake that came late because the CPUs were busy says
      * nothing about what sleeping costs, and spinning would make them busier. */
     static _Atomic uint64_t least = UINT64_MAX;

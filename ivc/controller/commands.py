@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ivc.commands import HELP, Subparsers
+from ivc.controller import watch
 from ivc.controller.client import quiesce, read_status, reload, unquiesce
 from ivc.controller.errors import OrderFailed
 from ivc.controller.launch import (
@@ -41,6 +42,15 @@ def _add_status(subparsers: Subparsers) -> None:
         description="Show what the running controller knows. Exit code 5: there is none.",
     )
     _add_answer(parser)
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=watch.seconds,
+        const=1.0,
+        metavar="SECONDS",
+        help="look again every SECONDS (1 if none are said) until interrupted, and show rates; "
+        "with --json a line for each look",
+    )
     parser.set_defaults(run=_status)
 
 
@@ -139,6 +149,8 @@ def _seconds(text: str) -> float:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    if arguments.watch is not None:
+        return watch.watch(lambda: read_status(arguments.run_dir), arguments.watch, arguments.json)
     document = read_status(arguments.run_dir)
     print(json.dumps(document, indent=2) if arguments.json else render_status(document), end="\n")
     return 0

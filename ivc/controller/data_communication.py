@@ -18,23 +18,30 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from ivc import someip
+from ivc.controller.discovery import Discovery
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.faults import Fault, Faults
 from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
 from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
+from ivc.network.rules import TO_TRACE
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
+from ivc.shm.gauge import Level, level
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
+from ivc.shm.trace import TraceWriter
 
 log = logging.getLogger(__name__)
 
 
 DEEDS_MAX: Final = 1024
 """Deeds remembered of kinds that had to be forgotten; beyond it only the nodes are."""
+
+DECISIONS_MAX: Final = 4096
+"""Paths remembered, beyond which all are forgotten: a want is judged each time it is touched."""
 
 HURRY_S: Final = 0.1
 """How long a flow that ends may take to deliver what faults hold back; the loop gives up sooner if
@@ -48,6 +55,9 @@ class Done(StrEnum):
     AUDITED = "audited"
     COPIED = "copied"
     UNCOPIED = "uncopied"
+
+
+_COPYING: Final = {Done.COPIED, Done.UNCOPIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,14 @@ class Deed:
 class Kind:
     """What was decided on. `header` is that of the first message; None: no SOME/IP message.
 
-    `way` is None for a flow whose nodes the plan does not have any more.
+    `way` is None for a flow whose nodes the plan does not have any more. `watched`: its copies are
+    for ourselves.
     """
 
     way: Way | None
     header: someip.Header | None
     counts: Counts
+    watched: bool = False
 
     @property
     def deeds(self) -> Counter[Deed]:
@@ -85,7 +97,8 @@ class Kind:
             header.service_id if header is not None else None,
             header.method_id if header is not None else None,
         )
-        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in Done}
+        told = set(Done) - (_COPYING if self.watched else set())
+        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in told}
         return +Counter(counts)
 
 
@@ -114,6 +127,17 @@ class Relay:
     relayed: Relayed | None = None
     poisoned: Callable[[], None] = lambda: None
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full both rings are; none before they are linked."""
+        if self.receiver is None or self.sender is None:
+            return ()
+        rx, tx = self.receiver.c, self.sender.c
+        return (
+            level(rx.peer.index, rx.own.index, self.first.ident.order),
+            level(tx.own.index, tx.peer.index, self.second.ident.order),
+        )
+
 
 class DataCommunicationController:
     """Decides paths by the plan, and about every kind of message that is relayed."""
@@ -122,13 +146,17 @@ class DataCommunicationController:
         self.plan = plan
         self.kinds: dict[tuple[int, int], Kind] = {}
         self.faults = Faults()
+        self.discovery = Discovery()
+        self.tap: Endpoint | None = None
         self._events = events
         self._numbers = itertools.count(1)
         self._ways: dict[Way | None, int] = {}
         self._deeds: Counter[Deed] = Counter()
         self._relays: dict[int, Relay] = {}
+        self._decided: dict[tuple[Address, Address, int | None], Decision] = {}
         self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
+        self._trace: TraceWriter | None = None
 
     # ---- paths
 
@@ -137,8 +165,13 @@ class DataCommunicationController:
 
         `member` is the address of a node that is in a group; without it, about the group.
         """
-        node = IPv4Address(member) if member is not None else None
-        return self.plan.decide(_endpoint(source), _endpoint(destination), node)
+        key = source, destination, member
+        if key not in self._decided:
+            if len(self._decided) >= DECISIONS_MAX:
+                self._decided.clear()
+            node = IPv4Address(member) if member is not None else None
+            self._decided[key] = self.plan.decide(_endpoint(source), _endpoint(destination), node)
+        return self._decided[key]
 
     def decide_stream(self, one: Address, other: Address) -> Decision:
         """The same about a TCP connection between two ends; it holds for both ways."""
@@ -161,6 +194,7 @@ class DataCommunicationController:
     def replan(self, plan: Plan) -> None:
         """From now on decide by `plan`, also about kinds decided on before."""
         self.plan = plan
+        self._decided.clear()
         ways = {flow: self._way(relay.ends) for flow, relay in self._relays.items()}
         # A number is never used for another way: what was counted stays with it.
         self._ways = {way: self._ways[way] for way in ways.values() if way in self._ways}
@@ -241,7 +275,17 @@ class DataCommunicationController:
         action, detail = self.plan.judge(way, header)
         if isinstance(detail, Endpoint):
             return Action.MIRROR, copy_to(int(detail.address), detail.port)
-        return _ACTIONS.get(action, Action.RELAY), detail or 0
+        if detail == TO_TRACE:
+            return Action.MIRROR, 0
+        return _ACTIONS.get(action, Action.RELAY), int(detail or 0)
+
+    # ---- tracing
+
+    def trace(self, writer: TraceWriter | None) -> None:
+        """What becomes of relayed messages goes to this trace ring from now on, or to none."""
+        self._trace = writer
+        if self._events.loop is not None:
+            self._events.loop.trace(writer)
 
     # ---- faults; `replan` makes them act, or no longer
 
@@ -288,7 +332,10 @@ class DataCommunicationController:
         return self._events.loop.cleared if self._events.loop is not None else None
 
     def _start(self) -> Loop:
-        return self._events.start(self._called)
+        begun, loop = self._events.loop is not None, self._events.start(self._called)
+        if not begun and self._trace is not None:
+            loop.trace(self._trace)
+        return loop
 
     def _called(self, call: Call) -> None:
         if call.why is Result.POISONED:
@@ -301,13 +348,16 @@ class DataCommunicationController:
         header = someip.parse_header(call.header)[0] if call.key else None
         way = next((each for each, number in self._ways.items() if number == call.way), None)
         judged = self.judge(way, header)
+        watched = judged[0] is Action.RELAY and header is not None and header.is_sd
+        if watched and self.tap is not None:
+            judged = Action.MIRROR, copy_to(int(self.tap.address), self.tap.port)
         faults = self._faults_of(way, header)
         counts = loop.decide(call.way, call.key, *judged, faults)
         if counts is None:
             self._forget(loop)
             counts = loop.decide(call.way, call.key, *judged, faults)
             assert counts is not None
-        self.kinds[call.way, call.key] = Kind(way, header, counts)
+        self.kinds[call.way, call.key] = Kind(way, header, counts, watched)
 
     def _forget(self, loop: Loop) -> None:
         """Begin the table anew, but for what was denied, audited and copied."""

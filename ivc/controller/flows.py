@@ -28,6 +28,7 @@ from ivc.controller.rings import Ring, RingSpec, build_ring
 from ivc.platform import NOTHING, Attachment, Platform, PlatformError
 from ivc.reasons import Reason
 from ivc.shm.errors import RingError
+from ivc.shm.gauge import Gauge, Level
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one."""
+    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one, but
+    for who has `asked` for it: its sender, or those who make calls there, for its answers."""
 
     sender: Socket
     receiver: Socket
@@ -59,6 +61,12 @@ class FlowSpec:
     order: int
     relay: bool
     stream: bool = False
+    asked: bool = field(default=True, compare=False)
+
+    @property
+    def payer(self) -> int:
+        """The node that pays."""
+        return self.source_node if self.asked else self.destination_node
 
     def end(self, role: Role) -> Socket:
         """The socket at an end."""
@@ -69,7 +77,8 @@ class FlowSpec:
 class Flow:
     """One flow: a ring, or two with a relay between them.
 
-    `order` is the rings' real one; the spec's may not have fitted.
+    `order` is the rings' real one; the spec's may not have fitted. `gauge` is of a direct flow
+    whose ring we may look at.
     """
 
     id: int
@@ -80,6 +89,14 @@ class Flow:
     state: State = State.ATTACHING
     mapped: set[Role] = field(default_factory=set)
     reason: Reason = Reason.NONE
+    gauge: Gauge | None = None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full its rings are, as far as that can be known: two of a relayed flow."""
+        if self.relay is not None:
+            return self.relay.levels
+        return (self.gauge.level(),) if self.gauge is not None else ()
 
     @property
     def ended(self) -> bool:
@@ -222,16 +239,7 @@ class FlowTable:
         spec = flow.spec
         flags = (FLOW_RELAY if spec.relay else 0) | (FLOW_STREAM if spec.stream else 0)
         common = {"flow": flow.id, "arg": flow.order, "flags": flags}
-        spec.sender.process.send(
-            Message(
-                Type.ATTACH_TX,
-                spec.sender.number,
-                local=spec.source,
-                peer=spec.destination,
-                **common,
-            ),
-            flow.rings[0].sender.for_owner(),
-        )
+        # The receiver first, here and when linked: it has one step more to take, and may sleep.
         spec.receiver.process.send(
             Message(
                 Type.ATTACH_RX,
@@ -242,14 +250,24 @@ class FlowTable:
             ),
             flow.rings[-1].receiver.for_owner(),
         )
+        spec.sender.process.send(
+            Message(
+                Type.ATTACH_TX,
+                spec.sender.number,
+                local=spec.source,
+                peer=spec.destination,
+                **common,
+            ),
+            flow.rings[0].sender.for_owner(),
+        )
 
     def _link(self, flow: Flow) -> None:
         """Both ends have mapped their own: give each the other's."""
         try:
             if flow.relay is not None:
                 self._dcc.link(flow.relay, lambda: self._poisoned(flow))
-            _tell(flow, Role.SENDER, Type.PEER, attachment=flow.rings[0].receiver.for_peer())
             _tell(flow, Role.RECEIVER, Type.PEER, attachment=flow.rings[-1].sender.for_peer())
+            _tell(flow, Role.SENDER, Type.PEER, attachment=flow.rings[0].receiver.for_peer())
         except RingError as error:
             log.warning("flow %d: %s", flow.id, error)
             self.close(flow, Reason.POISONED)
@@ -260,6 +278,7 @@ class FlowTable:
             return
         flow.state = State.LINKING
         if flow.relay is None:
+            flow.gauge = flow.rings[0].gauge()
             _release(flow)  # both have all they need from us
 
     def _poisoned(self, flow: Flow) -> None:
@@ -274,6 +293,9 @@ class FlowTable:
         if flow.relay is not None:
             self._dcc.close(flow.relay)
             flow.relay = None
+        if flow.gauge is not None:
+            flow.gauge.close()
+            flow.gauge = None
         _release(flow)
         for role in tell:
             if not (closing and role is Role.SENDER):  # it has been told

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ivc.controller.protocol import Address
 from ivc.platform import NOTHING, Attachment, Platform, Region, RegionSpec
+from ivc.shm.gauge import Gauge
 from ivc.shm.layout import RECEIVER_REGION_SIZE, Role, sender_region_size
 from ivc.shm.record import Ident
 from ivc.shm.region import Flow
@@ -36,6 +37,16 @@ class Ring:
     ident: Ident
     sender: Region
     receiver: Region
+
+    def gauge(self) -> Gauge | None:
+        """What tells how full it is, and does not go with it; None where only its ends may look."""
+        sender, receiver = self.sender.window(), self.receiver.window()
+        if sender is not None and receiver is not None:
+            return Gauge(sender, receiver, self.ident.order)
+        for window in (sender, receiver):
+            if window is not None:
+                window.close()
+        return None
 
     def close(self) -> None:
         """Let go of both regions. Idempotent."""

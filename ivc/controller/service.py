@@ -23,6 +23,7 @@ from typing import Final
 from ivc import network
 from ivc.controller.answers import Answer, AnswerServer
 from ivc.controller.data_communication import DataCommunicationController
+from ivc.controller.discovery import Tap
 from ivc.controller.dispatch import Dispatcher
 from ivc.controller.errors import Violation
 from ivc.controller.event_handler import EventHandler
@@ -34,8 +35,9 @@ from ivc.controller.orders import Orders
 from ivc.controller.quiesce import Quiescence
 from ivc.controller.quota import Quota
 from ivc.controller.registry import Process
-from ivc.controller.run_dir import ORDERS, STATUS, RunDir
+from ivc.controller.run_dir import ORDERS, STATUS, TRACE, RunDir
 from ivc.controller.status import build_status
+from ivc.controller.tracing import Tracing
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
@@ -118,7 +120,17 @@ class Service:
             self._serve(STATUS, self._tell_status, asked=False),
             self._serve(ORDERS, self._orders.respond, asked=True),
         ]
+        self._tracing = Tracing(
+            self._selector,
+            listen(self._run_dir.path / TRACE, socket.SOCK_SEQPACKET),
+            self._platform,
+            self._dispatcher.registry.processes,
+            self._dcc,
+        )
+        self._dispatcher.welcomed = self._tracing.welcomed
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
+        self._tap = Tap(self._selector, self._dcc.discovery)
+        self._dcc.tap = self._tap.endpoint
         self._publish(hosts)
 
     def _serve(
@@ -158,6 +170,7 @@ class Service:
         self._settle()
         self._quiescence.advance()
         self._orders.turn()
+        self._tracing.turn()
 
     @property
     def stopping(self) -> bool:
@@ -172,6 +185,8 @@ class Service:
         """Leave nothing behind. Processes go on without us: direct flows too."""
         for server in self._servers:
             server.close()
+        self._tap.close()
+        self._tracing.close()
         if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._platform)
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
@@ -333,6 +348,7 @@ class Service:
         log.debug("%s has gone", process)
         self._behind.pop(process, None)
         self._selector.unregister(process.link)
+        self._tracing.left(process)
         self._dispatcher.disconnect(process)
 
     def _on_signal(self, number: int) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics over HTTP: each request asks the controller anew; nothing is kept."""
+"""A few pages over HTTP: each request makes its page anew; nothing is kept."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address, IPv6Address
@@ -11,24 +12,29 @@ from typing import Final
 
 from ivc import __version__
 from ivc.errors import IvcError
-from ivc.observe.openmetrics import CONTENT_TYPE
-
-PATH: Final = "/metrics"
 
 _PATIENCE_S: Final = 10  # with whoever asks and does not go on
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is served at one path; `read` may raise `IvcError`."""
+
+    kind: str
+    read: Callable[[], str]
+
+
 class Exporter(ThreadingHTTPServer):
-    """Serves what `read` gives, until it is shut down. Made, it listens."""
+    """Serves pages by path, until it is shut down. Made, it listens."""
 
     daemon_threads = True
 
     def __init__(
-        self, address: IPv4Address | IPv6Address, port: int, read: Callable[[], str]
+        self, address: IPv4Address | IPv6Address, port: int, pages: Mapping[str, Page]
     ) -> None:
         """Raises `IvcError` if nobody can listen there."""
         self.address_family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-        self.read = read
+        self.pages = pages
         try:
             super().__init__((str(address), port), _Handler)
         except OSError as error:
@@ -42,10 +48,10 @@ class Exporter(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it can be asked."""
+        """Where its first page can be asked for."""
         host, port = self.server_address[:2]
         name = str(host)
-        return f"http://{f'[{name}]' if ':' in name else name}:{port}{PATH}"
+        return f"http://{f'[{name}]' if ':' in name else name}:{port}{next(iter(self.pages))}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -55,16 +61,18 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _PATIENCE_S
 
     def do_GET(self) -> None:
-        """Answer with the metrics, and nothing else."""
-        if self.path.partition("?")[0] != PATH:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", f"metrics are at {PATH}\n")
+        """Answer with a page, and nothing else."""
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            there = ", ".join(self.server.pages)
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", f"there is only {there}\n")
             return
         try:
-            text = self.server.read()
+            text = page.read()
         except IvcError as error:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{error}\n")
         else:
-            self._answer(HTTPStatus.OK, CONTENT_TYPE, text)
+            self._answer(HTTPStatus.OK, page.kind, text)
 
     do_HEAD = do_GET
 

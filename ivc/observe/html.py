@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A picture of a plan as one HTML file: the SVG, and a script to point at nodes with.
 
-The page fetches nothing and may not: its policy allows this one script, by its hash, and no other,
-should anything of the user's files ever get past the escaping.
+The page fetches nothing and may not: its policy allows its scripts, by their hash, and no other,
+should anything of the user's files ever get past the escaping. A live page asks who serves it for
+what runs, and nobody else.
 """
 
 import base64
@@ -33,14 +34,18 @@ svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 .node.found .card { fill: #fff3bf; stroke: #b08900; }
 .way.off, .told.off { display: none; }
 .legend.off { opacity: 0.35; }
+#live { position: fixed; top: 46px; right: 12px; margin: 0; font: 13px system-ui, sans-serif;
+  color: #1f2933; background: #ffffffcc; }
 """
 
 
-def render_html(picture: Topology) -> str:
+def render_html(picture: Topology, *, live: bool = False) -> str:
     """The page. Same topology, same bytes."""
-    script = resources.files("ivc.observe").joinpath("page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    scripts = [_script(name) for name in ("page.js", *(["live.js"] if live else []))]
+    allowed = " ".join(map(_digest, scripts))
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
+    if live:
+        policy += "; connect-src 'self'"
     return (
         "<!DOCTYPE html>\n"
         '<html lang="en"><head><meta charset="utf-8">\n'
@@ -49,7 +54,19 @@ def render_html(picture: Topology) -> str:
         f"<title>IVC plan</title><style>{_STYLE}</style></head><body>\n"
         f"{render_svg(picture)}"
         '<input id="find" type="search" placeholder="find node, address, service">\n'
+        f"{_LIVE if live else ''}"
         '<pre id="told" hidden></pre>\n'
-        f"<script>{script}</script>\n"
+        f"{''.join(f'<script>{script}</script>' for script in scripts)}\n"
         "</body></html>\n"
     )
+
+
+_LIVE: Final = '<p id="live"></p>\n'
+
+
+def _script(name: str) -> str:
+    return resources.files("ivc.observe").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

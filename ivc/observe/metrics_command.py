@@ -4,25 +4,16 @@
 import argparse
 import sys
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import TypeAlias
 
 from ivc.commands import HELP, Subparsers
 from ivc.controller.client import read_status
 from ivc.controller.commands import add_run_dir
 from ivc.controller.errors import NoController
-from ivc.errors import IvcError
+from ivc.observe.listen import Where, address, refuse_exposed
 from ivc.observe.metrics import render_metrics
+from ivc.observe.openmetrics import CONTENT_TYPE
 from ivc.writing import write_whole
-
-_Where: TypeAlias = tuple[IPv4Address | IPv6Address, int]
-
-
-class Exposed(IvcError):
-    """It would be seen from outside, and nobody said it may."""
-
-    exit_code = 2
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -42,7 +33,7 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     where.add_argument(
         "--listen",
-        type=_address,
+        type=address,
         metavar="ADDRESS:PORT",
         help="serve it at http://ADDRESS:PORT/metrics until interrupted; port 0: any that is free",
     )
@@ -71,17 +62,13 @@ def _write(output: Path, run_dir: Path) -> None:
     write_whole(output, text)
 
 
-def _serve(where: _Where, public: bool, run_dir: Path) -> int:
-    from ivc.observe.exporter import Exporter  # http.server, which no other command needs
+def _serve(where: Where, public: bool, run_dir: Path) -> int:
+    from ivc.observe.exporter import Exporter, Page  # http.server, which no other command needs
 
-    address, port = where
-    if not (public or address.is_loopback):
-        raise Exposed(
-            f"--listen {address}: found an address others can reach, expected one of this machine "
-            "alone, such as 127.0.0.1; add --public if everybody may read it"
-        )
+    if not public:
+        refuse_exposed(where, "; add --public if everybody may read it")
     _read(run_dir)  # what is not permitted is told now, not to whoever asks
-    with Exporter(address, port, lambda: _read(run_dir)) as exporter:
+    with Exporter(*where, {"/metrics": Page(CONTENT_TYPE, lambda: _read(run_dir))}) as exporter:
         print(f"ivc metrics: {exporter.url}", file=sys.stderr, flush=True)
         exporter.serve_forever()
     return 0
@@ -91,15 +78,3 @@ def _read(run_dir: Path) -> str:
     with suppress(NoController):
         return render_metrics(read_status(run_dir))
     return render_metrics(None)
-
-
-def _address(text: str) -> _Where:
-    host, colon, port = text.rpartition(":")
-    try:
-        if not colon or not 0 <= int(port) <= 65535:
-            raise ValueError
-        return ip_address(host.removeprefix("[").removesuffix("]")), int(port)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, expected an IP address and a port, such as 127.0.0.1:9464"
-        ) from None

@@ -47,6 +47,7 @@ svg { font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; background:
   fill: #3e4c59; text-anchor: middle; }
 .port { fill: #5b6773; }
 .way { fill: none; stroke-width: 1.6; }
+.way.denied { stroke-width: 2.4; }
 .told { font-size: 11px; }
 .ethernet { stroke: #7d8590; stroke-width: 1.6; stroke-dasharray: 5 4; }
 """

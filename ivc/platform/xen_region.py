@@ -68,6 +68,9 @@ class GuestRegion:
             self._channel = self._devices.bind(self._owner, *self._port)
         return self._channel
 
+    def window(self) -> None:
+        """Its pages are granted to the peer alone."""
+
     def close(self) -> None:
         """Idempotent."""
         for part in (self._pages, self._channel):
@@ -113,6 +116,9 @@ class OwnRegion:
         """What the peer rings."""
         assert self._channel is not None
         return self._channel
+
+    def window(self) -> None:
+        """Who relays has it mapped."""
 
     def close(self) -> None:
         """Idempotent. The peer's mapping keeps pages in use until it lets go."""

@@ -30,9 +30,20 @@ HEADERS = (
     "platform_xen.h",
     "kinds.h",
     "faults.h",
+    "trace.h",
     "relay.h",
+    "capture.h",
 )
-SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c", "kinds.c", "faults.c", "relay.c")
+SOURCES = (
+    "ring.c",
+    "platform_linux.c",
+    "platform_xen.c",
+    "kinds.c",
+    "faults.c",
+    "trace.c",
+    "relay.c",
+    "capture.c",
+)
 LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -43,6 +54,8 @@ _FUNCTION = re.compile(r"^[a-z][\w *]*?\bivc_\w+\([^;{}]*\);", re.MULTILINE)
 
 _SYSTEM = """
 struct iovec { void *iov_base; size_t iov_len; };
+void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
+int munmap(void *addr, size_t length);
 """
 
 # libxenstore, where there is one (ivc/platform/xenstore.py): Xen tools/include/xenstore.h.

@@ -100,12 +100,15 @@ def with_flow(lab: Lab, source: str, destination: str) -> tuple[FakeWrapper, Fak
     return client, server
 
 
-def write_network(folder: Path, nodes: dict[str, str], mapping: str = "") -> list[Path]:
-    """One file a node: `nodes` maps names to addresses; each runs on the host of its name."""
+def write_network(
+    folder: Path, nodes: dict[str, str], mapping: str = "", service: str = SERVICE
+) -> list[Path]:
+    """One file a node: `nodes` maps names to addresses; each runs on the host of its name. Node b
+    offers `service`."""
     files = []
     for name, address in nodes.items():
         file = folder / f"{name}.json"
-        services = SERVICE if name == "b" else ""
+        services = service if name == "b" else ""
         file.write_text(CONFIG.format(address=address, services=services))
         files.append(file)
     hosts = "".join(f'[nodes.{name}]\nhost = "netns:{name}"\n' for name in nodes)
@@ -120,15 +123,16 @@ def running_lab(
     quota: Quota | None = None,
     nodes: dict[str, str] | None = None,
     mapping: str = "",
+    service: str = SERVICE,
 ) -> Iterator[Lab]:
     """A controller with its files in `folder`; `path` and `quota` as on the command line."""
     known = nodes or {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"}
-    files = write_network(folder, known, mapping)
+    files = write_network(folder, known, mapping, service)
     platform = NumberedHosts()
     settings = Settings(files, folder / "mapping.toml", folder / "run", path, quota or Quota())
-    service = Service(settings, platform)
-    thread = threading.Thread(target=serve, args=(service,), daemon=True)
-    lab = Lab(folder / "run", platform, service, thread)
+    controller = Service(settings, platform)
+    thread = threading.Thread(target=serve, args=(controller,), daemon=True)
+    lab = Lab(folder / "run", platform, controller, thread)
     thread.start()
     try:
         yield lab

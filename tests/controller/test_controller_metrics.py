@@ -17,7 +17,7 @@ from ivc.cli import main
 from ivc.controller.errors import NotPermitted
 from ivc.errors import IvcError
 from ivc.network import Path as FlowPath
-from ivc.observe.exporter import Exporter
+from ivc.observe.exporter import Exporter, Page
 from ivc.observe.openmetrics import CONTENT_TYPE
 
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
@@ -41,7 +41,8 @@ def serving(text: str | IvcError) -> Iterator[Exporter]:
             raise text
         return text
 
-    with Exporter(ip_address("127.0.0.1"), 0, read) as exporter:
+    pages = {"/metrics": Page(CONTENT_TYPE, read)}
+    with Exporter(ip_address("127.0.0.1"), 0, pages) as exporter:
         thread = threading.Thread(target=exporter.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -110,7 +111,7 @@ def test_a_served_text_is_openmetrics() -> None:
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="the kernel has no IPv6")
 def test_an_ip_6_address_is_listened_at() -> None:
-    with Exporter(ip_address("::1"), 0, str) as exporter:
+    with Exporter(ip_address("::1"), 0, {"/": Page("text/plain", str)}) as exporter:
         assert exporter.url.startswith("http://[::1]:")
 
 
@@ -127,4 +128,4 @@ def test_what_cannot_be_served_says_so(served: str | IvcError, path: str, status
 
 def test_a_port_somebody_has_is_told() -> None:
     with serving("") as exporter, pytest.raises(IvcError, match="in use; name another"):
-        Exporter(ip_address("127.0.0.1"), exporter.server_address[1], str)
+        Exporter(ip_address("127.0.0.1"), exporter.server_address[1], {})
