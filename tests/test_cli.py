@@ -280,6 +280,8 @@ LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.plat
         ["status"],
         ["quiesce", "hmi"],
         ["completion", "--help"],
+        ["metrics"],
+        ["top", "--help"],
     ],
     ids=" ".join,
 )
