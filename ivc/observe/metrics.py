@@ -9,8 +9,8 @@ docs/metrics.md lists them all; a test compares.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from ivc.message_types import type_name
 from ivc.observe.openmetrics import Family, Kind, Samples, exposition
-from ivc.someip import MessageType
 
 Document = dict[str, Any]
 Reader = Callable[[Document], Samples]
@@ -284,7 +284,7 @@ def _seen(document: Document, counter: str) -> Samples:
 
 def _kind(kind: Document) -> tuple[object, ...]:
     ids = (_hex(kind[key]) for key in ("service", "method", "client"))
-    return kind["from"], kind["to"], *ids, _type(kind["type"])
+    return kind["from"], kind["to"], *ids, type_name(kind["type"])
 
 
 def _judged(document: Document, passed: bool) -> Samples:
@@ -296,10 +296,3 @@ def _judged(document: Document, passed: bool) -> Samples:
 
 def _hex(value: int | None) -> str | None:
     return None if value is None else f"0x{value:04x}"
-
-
-def _type(value: int | None) -> str | None:
-    if value is None:
-        return None
-    known = value in set(MessageType)
-    return MessageType(value).name if known else f"0x{value:02x}"
