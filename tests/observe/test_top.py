@@ -36,7 +36,7 @@ def seen(
     async def run() -> None:
         app = Top(read, 0.05)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: rows(pilot) != [] or bool(trouble(pilot)))
+            await until(pilot, lambda: titles(pilot) != [] or bool(trouble(pilot)))
             await look(pilot)
 
     asyncio.run(run())
@@ -121,7 +121,7 @@ def stalled(last: Document, looks: int) -> Document:
     return {**last, "controller": controller, "sockets": [counted, last["sockets"][1]]}
 
 
-def test_the_busiest_are_first() -> None:
+def test_the_busiest_are_first_also_if_there_was_nobody_yet() -> None:
     async def look(pilot: Seen) -> None:
         assert titles(pilot)[6] == "ring B/s▼"
         await until(pilot, lambda: [row[0] for row in rows(pilot)] == ["2", "1"])
@@ -131,7 +131,9 @@ def test_the_busiest_are_first() -> None:
         flows = [flow(n, rings=ring) for n, ring in enumerate(rings, start=1)]
         return document(flows=flows, controller={"pid": 1, "clock": clock, "path": "direct"})
 
-    seen(look, *(at(float(second)) for second in range(1, 500)))
+    nobody = document(flows=[])
+    nobody["controller"]["clock"] = 0.0
+    seen(look, nobody, *(at(float(second)) for second in range(1, 500)))
 
 
 def test_rows_are_sorted_by_the_column_asked_for_and_the_other_way_round() -> None:
