@@ -5,6 +5,7 @@ Only `ivc top` imports this, and with it `textual`.
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
@@ -78,6 +79,8 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
+        # Left by the signal's own doing, the terminal would stay as the screen needs it.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self.query_one(DataTable).focus()
         self.run_worker(self._watch())
 
