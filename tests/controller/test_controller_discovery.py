@@ -108,8 +108,14 @@ def service(lab: Lab) -> dict[str, Any]:
     return only
 
 
-def test_the_relay_tells_what_it_passes_on(start: Starter) -> None:
-    lab = start(FlowPath.RELAY)
+RELAYED = '[[rule]]\nservice = 0xffff\naction = "relay"\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "mapping"), [(FlowPath.RELAY, ""), (FlowPath.DIRECT, RELAYED)], ids=["path", "rule"]
+)
+def test_the_relay_tells_what_it_passes_on(start: Starter, path: FlowPath, mapping: str) -> None:
+    lab = start(path, mapping=mapping)
     client, server = lab.wrapper(1), lab.wrapper(2)
     assert service(lab)["discovery"] is None
     for wrapper, own, other in ((client, SD_A, SD_B), (server, SD_B, SD_A)):
