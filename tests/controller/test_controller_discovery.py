@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is heard of service discovery, and for how long it holds."""
 
+import errno
 import selectors
 import socket
 from ipaddress import IPv4Address
@@ -132,6 +133,16 @@ def test_the_relay_tells_what_it_passes_on(start: Starter, path: FlowPath, mappi
     relay = lab.status()["relay"]
     assert relay["copied"] == []
     assert [(kind["messages"], kind["copied"]) for kind in relay["kinds"]] == [(1, 0), (1, 0)]
+
+
+def test_a_controller_without_loopback_runs_all_the_same(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "no such address")
+
+    monkeypatch.setattr("ivc.controller.service.Tap", refuse)
+    assert service(start(FlowPath.RELAY))["discovery"] is None
 
 
 class Counting(Discovery):
