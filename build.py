@@ -28,10 +28,14 @@ LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 BARE_RING = BUILD / "bare_ring"
 CALLS = BUILD / "calls"
+FLOWS = BUILD / "flows"
+RING_CALLS = BUILD / "ring_calls"
 COUNTER = BUILD / "count_sent.so"
+MANUAL = BUILD / "ivc.1"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
-WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "faults", "relay")]
+_CONTROLLER_ONLY = ("kinds", "faults", "relay", "capture")
+WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in _CONTROLLER_ONLY]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 # Verbs whose arguments are another's.
@@ -132,7 +136,7 @@ def _add_install_options(parser: argparse.ArgumentParser) -> None:
         "--prefix",
         type=Path,
         default=Path("/usr/local"),
-        help="its lib/ gets the library (default %(default)s)",
+        help="its lib/ gets the library, its share/man/ the manual (default %(default)s)",
     )
     parser.add_argument(
         "--destdir",
@@ -160,6 +164,8 @@ def build() -> None:
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
     _make_program(BARE_RING, ROOT / "bench" / "bare_ring.c", *bare_ring_arguments())
     _make_program(CALLS, ROOT / "bench" / "calls.c")
+    _make_program(RING_CALLS, ROOT / "bench" / "ring_calls.c", *bare_ring_arguments())
+    _make_program(FLOWS, ROOT / "bench" / "flows.c", f"-I{ROOT / 'core'}")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 
@@ -171,6 +177,8 @@ def demo(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     build()
+    if any(word.startswith("--plots") for word in options.rest):
+        _install_for_plots()
     os.chdir(ROOT)
     os.execv(PYTHON, [str(PYTHON), "-m", "bench", *options.rest])
 
@@ -211,6 +219,8 @@ def install(options: argparse.Namespace) -> None:
     build()
     prefix: Path = options.prefix.absolute()
     _install_file(LIBRARY, _below(options.destdir, prefix / "lib" / LIBRARY.name))
+    _make_manual()
+    _install_file(MANUAL, _below(options.destdir, prefix / "share" / "man" / "man1" / MANUAL.name))
     for source, mode, place in INIT_FILES.get(options.init, ()):
         target = _below(options.destdir, place)
         if place == SETTINGS and target.exists():
@@ -313,8 +323,18 @@ def _make_venv() -> None:
         _run([sys.executable, "-m", "venv", VENV])
     _say("install what pyproject.toml names into .venv")
     pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,top,test]"])
+    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,top,test]"])
     STAMP.write_text(wanted)
+
+
+def _install_for_plots() -> None:
+    """What draws the bench's pictures, and is large: only for those who want them."""
+    if subprocess.run(
+        [PYTHON, "-c", "import matplotlib"], capture_output=True, check=False
+    ).returncode:
+        _say("install what draws pictures into .venv")
+        pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
+        _run([*map(str, pip), "install", "--editable", f"{ROOT}[plots]"])
 
 
 def _make_library() -> None:
@@ -342,6 +362,18 @@ def _make_binding() -> None:
         return
     _say("compile the Python binding of core/")
     _run([PYTHON, "-m", "ivc.shm.build_core", *COMPILE], quiet=True)
+
+
+def _make_manual() -> None:
+    """The manual page, of what `--help` says."""
+    if not _outdated(MANUAL, (ROOT / "ivc").rglob("*.py")):
+        return
+    _say(f"write {MANUAL.relative_to(ROOT)}")
+    same_everywhere = ["env", "-u", "IVC_RUN_DIR", "COLUMNS=80"]
+    source = ["--module", "ivc.cli", "--function", "parser", "--project-name", "ivc"]
+    titles = ["--prog", "ivc", "--manual-title", "IVC", "--description", "SOME/IP by shared memory"]
+    program = VENV / "bin" / "argparse-manpage"
+    _run([*same_everywhere, program, *source, *titles, "--output", MANUAL], quiet=True)
 
 
 def bare_ring_arguments() -> list[str]:

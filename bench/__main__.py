@@ -20,9 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.cases import Pattern, Transport, cases
+from bench.flows import QUICK, Amount, measure_flows
 from bench.instructions import count_all
-from bench.report import as_json, as_text, wrong
+from bench.markdown import as_markdown
+from bench.plots import draw_all
+from bench.report import JsonObject, as_json, as_text, wrong
 from bench.rounds import Effort, measure
+from bench.stacks import measure_stacks
 from ivc.errors import IvcError
 from ivc.lab.hosts import (
     LabError,
@@ -33,9 +37,9 @@ from ivc.lab.hosts import (
     why_no_namespaces,
 )
 
-_ROUNDS, _QUICK_ROUNDS = 7, 3
+_ROUNDS, _QUICK_ROUNDS, _STACK_ROUNDS = 7, 3, 3
 _QUICK = Effort(
-    round_trips=1000, paced=40, messages=10_000, bytes=32 << 20, idle_seconds=0.5, seconds=45
+    round_trips=1000, paced=40, messages=10_000, bytes=32 << 20, idle_seconds=0.5, seconds=34
 )
 
 
@@ -43,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _options(arguments)
     try:
+        if options.read:
+            return _show([json.loads(file.read_text()) for file in options.read], options)
         _need_namespaces(sys.argv[1:] if arguments is None else arguments)
         if options.json:
             _need_folder(options.json)
@@ -51,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; everything is removed")
         return 130
-    except (IvcError, OSError) as error:
+    except (IvcError, OSError, ValueError) as error:
         _say(f"error: {error}")
         return 1
 
@@ -68,6 +74,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--pattern", action="append", type=Pattern, choices=list(Pattern), help="only these"
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the tables of docs/performance.md instead"
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures, as SVG")
+    parser.add_argument(
+        "--read",
+        type=Path,
+        action="append",
+        metavar="F",
+        help="measure nothing, take what --json has written; several times: runs side by side",
     )
     options = parser.parse_args(arguments)
     if options.rounds is None:
@@ -103,15 +120,32 @@ def _bench(options: argparse.Namespace) -> int:
     ]
     effort = _QUICK if options.quick else Effort()
     measured = measure(chosen, options.rounds, effort, _say)
-    if shutil.which("valgrind") and not options.transport and not options.pattern:
-        measured = replace(measured, instructions=count_all())
-    print(as_text(measured), flush=True)
+    if not options.transport and not options.pattern:
+        figures = measure_flows(QUICK if options.quick else Amount())
+        if not options.quick:
+            figures |= measure_stacks(min(options.rounds, _STACK_ROUNDS))
+        counted = count_all() if shutil.which("valgrind") else {}
+        measured = replace(measured, figures=figures, instructions=counted)
+    told = as_json(measured)
+    if not options.markdown:
+        print(as_text(measured), flush=True)
+    _show([told], options)
     if options.json:
-        options.json.write_text(json.dumps(as_json(measured), indent=1) + "\n")
+        options.json.write_text(json.dumps(told, indent=1) + "\n")
     bad = wrong(measured.series)
     for line in bad:
         _say(f"not good: {line}")
     return 1 if bad else 0
+
+
+def _show(runs: Sequence[JsonObject], options: argparse.Namespace) -> int:
+    """Figures that are there, in the forms that are asked for."""
+    if options.markdown:
+        print(as_markdown(runs), flush=True)
+    if options.plots:
+        for path in draw_all(runs[0], options.plots):
+            _say(f"wrote {path}")
+    return 0
 
 
 def _say(text: str) -> None:

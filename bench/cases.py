@@ -48,13 +48,20 @@ class Mode(enum.StrEnum):
 
 
 WAITS = ("blocking", "poll", "select", "epoll", "epoll-et")
+ASYNCIO = "asyncio"
+"""Both sides are Python programs; all others are in C."""
+BUSY = (1, 4, 16)
+NODES = (2, 8, 32)
 STREAMS = ("tcp", "stream")
 RECORDS = "records"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`size` in bytes of payload. `sockets`: so many are in the epoll set, all but one idle."""
+    """`size` in bytes of payload. `sockets`: so many are in the epoll set, all but one idle.
+
+    `busy`: so many on either side are used in turn. `nodes`: one serves all others at once.
+    """
 
     transport: Transport
     protocol: str
@@ -63,6 +70,8 @@ class Case:
     wait: str = "blocking"
     size: int = 64
     sockets: int = 1
+    busy: int = 1
+    nodes: int = 2
 
     @property
     def may_lose(self) -> bool:
@@ -71,6 +80,8 @@ class Case:
 
     def __str__(self) -> str:
         more = f", {self.sockets} sockets" if self.sockets > 1 else ""
+        more += f", {self.busy} busy" if self.busy > 1 else ""
+        more += f", {self.nodes} nodes" if self.nodes > 2 else ""
         return (
             f"{self.transport} {self.protocol} {self.pattern} {self.size} B"
             f" {self.mode} {self.wait}{more}"
@@ -90,16 +101,15 @@ def on(case: Case, transport: Transport, mode: Mode = Mode.BLOCK) -> Case:
         protocol = "stream" if stream else "dgram"
     if transport is Transport.RING:
         protocol, mode = RECORDS, Mode.SPIN
-    wait = "blocking" if transport is Transport.RING else case.wait
-    sockets = 1 if transport is Transport.RING else case.sockets
-    return replace(
-        case, transport=transport, protocol=protocol, mode=mode, wait=wait, sockets=sockets
-    )
+        case = replace(case, wait="blocking", sockets=1, busy=1, nodes=2)
+    return replace(case, transport=transport, protocol=protocol, mode=mode)
 
 
 def cases(quick: bool) -> list[Case]:
     """All of them, each once. Quick: what has a target, and every transport in every pattern."""
-    found = [*_transports(quick), *_waits(quick), *_sizes(quick), *_sockets()]
+    found = [*_transports(quick), *_waits(quick), *_sizes(quick), *_sockets(), *_asyncio(quick)]
+    if not quick:
+        found += _scaling()
     return list(dict.fromkeys(found))
 
 
@@ -151,6 +161,20 @@ def _sockets() -> Iterator[Case]:
         case = veth("udp", Pattern.PING_PONG, wait="epoll", sockets=sockets)
         yield from _pair(case, quick=True)
         yield on(case, Transport.IVC, Mode.BLOCK)
+
+
+def _asyncio(quick: bool) -> Iterator[Case]:
+    for protocol in ("udp",) if quick else ("udp", "tcp"):
+        yield from _pair(veth(protocol, Pattern.PING_PONG, wait=ASYNCIO), quick)
+
+
+def _scaling() -> Iterator[Case]:
+    for busy in BUSY:
+        yield from _pair(veth("udp", Pattern.PING_PONG, wait="epoll", busy=busy), quick=False)
+    for nodes in NODES:
+        case = veth("udp", Pattern.PING_PONG, wait="epoll", nodes=nodes)
+        yield case
+        yield from (on(case, Transport.IVC, mode) for mode in (Mode.ADAPTIVE, Mode.BLOCK))
 
 
 def _pair(case: Case, quick: bool) -> Iterator[Case]:

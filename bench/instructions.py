@@ -14,7 +14,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.pingpong import ROOT
@@ -26,8 +26,9 @@ KEPT = ROOT / "bench" / "instructions.json"
 TOLERANCE = 0.1
 """Of what is kept; and a few more, for the small ones."""
 _FEW = 8
-_COUNT = 100
-_NODE = "self"
+COUNT = 100
+"""Of each call."""
+NODE = "self"
 _OTHER_ADDRESS = "10.77.0.1"  # of no node: sockets there do not match
 # One pattern: with two options callgrind counts nothing in the one it dumps after.
 _COLLECT = ("--toggle-collect=counted_*", "--dump-after=counted_sends")
@@ -40,8 +41,8 @@ def count_all() -> Counts:
     """By name, as "udp ring send". Raises LabError when a part does not run."""
     counts: Counts = {}
     with (
-        Lab({_NODE: f"{_OTHER_ADDRESS}/24"}) as lab,
-        running_loopback(lab, _NODE, lab.directory, "eager"),
+        Lab({NODE: f"{_OTHER_ADDRESS}/24"}) as lab,
+        running_loopback(lab, NODE, lab.directory, "eager"),
     ):
         wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
         alone = wrapped | {"IVC_RUN_DIR": str(lab.directory / "none")}
@@ -77,13 +78,16 @@ def differs(counted: float, expected: float) -> bool:
 
 
 def _count(lab: Lab, protocol: str, address: str, env: Mapping[str, str]) -> Counts:
+    sends, receives = callgrind(lab, [str(PROGRAM), address, protocol, str(COUNT)], env)
+    return {"send": _total(sends) / COUNT, "receive": _total(receives) / COUNT}
+
+
+def callgrind(lab: Lab, command: Sequence[str], env: Mapping[str, str]) -> tuple[str, str]:
+    """What it has written of `counted_sends` and of `counted_receives` of a program."""
     out = lab.directory / "callgrind"
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *_COLLECT]
-    _run(lab[_NODE], [*command, str(PROGRAM), address, protocol, str(_COUNT)], env)
-    return {
-        "send": _total(Path(f"{out}.1").read_text()) / _COUNT,
-        "receive": _total(out.read_text()) / _COUNT,
-    }
+    options = [f"--callgrind-out-file={out}", "--compress-strings=no", "--compress-pos=no"]
+    _run(lab[NODE], ["valgrind", "--tool=callgrind", *options, *_COLLECT, *command], env)
+    return Path(f"{out}.1").read_text(), out.read_text()
 
 
 def _total(text: str) -> int:

@@ -13,13 +13,13 @@
 #include <sys/types.h>
 #include <time.h>
 
-static void fail(const char *what)
+static inline void fail(const char *what)
 {
     perror(what);
     exit(1);
 }
 
-static double on_clock(clockid_t clock)
+static inline double on_clock(clockid_t clock)
 {
     struct timespec t;
 
@@ -28,7 +28,7 @@ static double on_clock(clockid_t clock)
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-static double now_us(void)
+static inline double now_us(void)
 {
     return on_clock(CLOCK_MONOTONIC);
 }
@@ -39,7 +39,7 @@ struct sample {
     double cpu_us;
 };
 
-static struct sample sample(pid_t peer)
+static inline struct sample sample(pid_t peer)
 {
     struct sample s = {.wall_us = now_us(), .cpu_us = on_clock(CLOCK_PROCESS_CPUTIME_ID)};
     clockid_t clock;
@@ -49,14 +49,14 @@ static struct sample sample(pid_t peer)
     return s;
 }
 
-static struct sample since(struct sample begin, pid_t peer)
+static inline struct sample since(struct sample begin, pid_t peer)
 {
     struct sample end = sample(peer);
 
     return (struct sample){end.wall_us - begin.wall_us, end.cpu_us - begin.cpu_us};
 }
 
-static void stay_on(int cpu)
+static inline void stay_on(int cpu)
 {
     cpu_set_t set;
 
@@ -77,14 +77,14 @@ struct outcome {
     size_t n;
 };
 
-static int compare(const void *a, const void *b)
+static inline int compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
 
     return (x > y) - (x < y);
 }
 
-static void report(const struct outcome *o)
+static inline void report(const struct outcome *o)
 {
     double p[3] = {0}, messages = o->messages > 0 ? o->messages : 1;
     static const unsigned percent[3] = {50, 90, 99};

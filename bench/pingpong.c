@@ -16,6 +16,8 @@
  *   --batch        one way, many a system call: sendmmsg and recvmmsg (datagrams)
  *   --warm N       so many round trips before all else
  *   --sockets N    so many more sockets, idle, in the epoll set
+ *   --busy N       so many sockets on either side, at ports in a row, used in turn (UDP, epoll)
+ *   --begin-at S   after warming up wait for this time of CLOCK_MONOTONIC (client)
  *   --count N      round trips or messages, fewer round trips if SIGINT comes before (client)
  *   --pause N      microseconds between two round trips (client)
  *   --size N       payload bytes, at least 8 (client; a server that counts is told, too)
@@ -56,6 +58,7 @@
 #define SMALLEST 8u
 #define ANSWER_MS 1000
 #define BATCH 32u
+#define BUSY_MOST 64u
 #define END_SIZE 1u /* of the datagram that asks how many came */
 #define END_PAUSE_US 100
 
@@ -71,6 +74,8 @@ struct options {
     uint32_t size;
     uint32_t warm;
     uint32_t sockets;
+    uint32_t busy;
+    double begin_at;
     pid_t peer;
     bool numbered;
     bool tcp;
@@ -88,8 +93,11 @@ struct place {
     socklen_t size;
 };
 
+/* `fd` is the socket in use, of those that are used in turn. */
 struct waiter {
     int fd;
+    int fds[BUSY_MOST];
+    uint32_t busy;
     int epfd;
     enum wait wait;
     bool tcp;
@@ -162,15 +170,16 @@ static int connection(struct place local, const struct place *server)
     return fd;
 }
 
-static void add(const struct waiter *w, int fd)
+static void add(struct waiter *w, int fd)
 {
-    struct epoll_event ev = {.events = EPOLLIN | (w->wait == EPOLL_ET ? EPOLLET : 0u)};
+    struct epoll_event ev = {.events = EPOLLIN | (w->wait == EPOLL_ET ? EPOLLET : 0u),
+                             .data.fd = fd};
 
     if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
         fail("epoll");
 }
 
-static void add_idle(const struct waiter *w, struct place local, uint32_t sockets)
+static void add_idle(struct waiter *w, struct place local, uint32_t sockets)
 {
     struct rlimit files;
 
@@ -184,27 +193,50 @@ static void add_idle(const struct waiter *w, struct place local, uint32_t socket
         add(w, bound(&local, SOCK_DGRAM));
 }
 
+/* The one at port number `i`, counted from that of `first`. */
+static struct place further(const struct place *first, uint32_t i)
+{
+    struct place p = *first;
+
+    if (p.any.sa_family == AF_INET)
+        p.inet.sin_port = htons((uint16_t)(ntohs(p.inet.sin_port) + i));
+    return p;
+}
+
+static void add_busy(struct waiter *w, const struct place *local)
+{
+    for (uint32_t i = 1; i < w->busy; i++) {
+        struct place next = further(local, i);
+
+        w->fds[i] = bound(&next, SOCK_DGRAM);
+        add(w, w->fds[i]);
+    }
+}
+
 static struct waiter waiter_open(struct place local, const struct place *server,
                                  const struct options *o)
 {
     struct waiter w = {.fd = o->tcp ? connection(local, server) : bound(&local, SOCK_DGRAM),
+                       .busy = o->busy,
                        .epfd = -1,
                        .wait = o->wait,
                        .tcp = o->tcp};
 
+    w.fds[0] = w.fd;
     if (w.wait != EPOLL && w.wait != EPOLL_ET)
         return w;
     w.epfd = epoll_create1(EPOLL_CLOEXEC);
     if (w.epfd < 0)
         fail("epoll");
     add(&w, w.fd);
+    add_busy(&w, &local);
     if (o->sockets > 0)
         add_idle(&w, local, o->sockets);
     return w;
 }
 
 /* Wait for readiness; false when time is up. */
-static bool ready(const struct waiter *w, int timeout_ms)
+static bool ready(struct waiter *w, int timeout_ms)
 {
     struct pollfd p = {.fd = w->fd, .events = POLLIN};
     struct timeval t = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
@@ -220,7 +252,10 @@ static bool ready(const struct waiter *w, int timeout_ms)
         return select(w->fd + 1, &set, NULL, NULL, timeout_ms < 0 ? NULL : &t) > 0;
     case EPOLL:
     case EPOLL_ET:
-        return epoll_wait(w->epfd, &ev, 1, timeout_ms) > 0;
+        if (epoll_wait(w->epfd, &ev, 1, timeout_ms) <= 0)
+            return false;
+        w->fd = ev.data.fd;
+        return true;
     case BLOCKING:
         break;
     }
@@ -228,7 +263,7 @@ static bool ready(const struct waiter *w, int timeout_ms)
 }
 
 /* Receive one datagram; -1 when time is up. */
-static ssize_t receive(const struct waiter *w, void *data, struct place *from, int timeout_ms)
+static ssize_t receive(struct waiter *w, void *data, struct place *from, int timeout_ms)
 {
     ssize_t n;
 
@@ -246,7 +281,7 @@ static ssize_t receive(const struct waiter *w, void *data, struct place *from, i
     return n;
 }
 
-static void put(const struct waiter *w, const unsigned char *data, size_t size,
+static void put(struct waiter *w, const unsigned char *data, size_t size,
                 const struct place *to)
 {
     while (size > 0) {
@@ -260,7 +295,7 @@ static void put(const struct waiter *w, const unsigned char *data, size_t size,
 }
 
 /* Receive one message: a datagram, or `size` bytes of a connection. */
-static ssize_t receive_message(const struct waiter *w, unsigned char *data, size_t size,
+static ssize_t receive_message(struct waiter *w, unsigned char *data, size_t size,
                                struct place *from, int timeout_ms)
 {
     size_t got = 0;
@@ -291,7 +326,7 @@ static void failed_to_receive(void)
         fail("receive");
 }
 
-static void echo(const struct waiter *w, unsigned char *data)
+static void echo(struct waiter *w, unsigned char *data)
 {
     struct place from;
     ssize_t n = receive(w, data, &from, -1);
@@ -305,7 +340,7 @@ static void echo(const struct waiter *w, unsigned char *data)
 }
 
 /* Answer the first messages, which are to find everything set up. */
-static void answer_first(const struct waiter *w, unsigned char *data, const struct options *o)
+static void answer_first(struct waiter *w, unsigned char *data, const struct options *o)
 {
     struct place from;
 
@@ -316,7 +351,7 @@ static void answer_first(const struct waiter *w, unsigned char *data, const stru
     }
 }
 
-static void tell(const struct waiter *w, uint64_t seen, const struct place *to)
+static void tell(struct waiter *w, uint64_t seen, const struct place *to)
 {
     unsigned char answer[sizeof seen];
 
@@ -325,7 +360,7 @@ static void tell(const struct waiter *w, uint64_t seen, const struct place *to)
 }
 
 /* Count datagrams, or bytes of a connection, and tell at its end. */
-static void count(const struct waiter *w, unsigned char *data)
+static void count(struct waiter *w, unsigned char *data)
 {
     struct place from;
     uint64_t seen = 0;
@@ -344,7 +379,7 @@ static void count(const struct waiter *w, unsigned char *data)
     }
 }
 
-static void count_batches(const struct waiter *w)
+static void count_batches(struct waiter *w)
 {
     static unsigned char data[BATCH][2048];
     struct place from[BATCH];
@@ -408,17 +443,19 @@ static void fill(unsigned char *data, uint32_t number, uint32_t size, const stru
 }
 
 /* One round trip; false when its answer did not come. Counts strange answers. */
-static bool round_trip(const struct waiter *w, const struct place *server, uint32_t number,
+static bool round_trip(struct waiter *w, const struct place *server, uint32_t number,
                        uint32_t *strange, const struct options *o)
 {
     struct place from;
     static unsigned char out[LARGEST], in[LARGEST];
     uint32_t size = size_of(number, o);
+    struct place to = further(server, number % w->busy);
     double until = now_us() + ANSWER_MS * 1e3;
     ssize_t n;
 
     fill(out, number, size, o);
-    put(w, out, size, server);
+    w->fd = w->fds[number % w->busy];
+    put(w, out, size, &to);
     while ((n = receive_message(w, in, size, &from, ANSWER_MS)) >= 0 || errno == EINTR) {
         if (n == (ssize_t)size && memcmp(in, out, size) == 0)
             return true;
@@ -429,7 +466,7 @@ static bool round_trip(const struct waiter *w, const struct place *server, uint3
     return false;
 }
 
-static void ping_pong(const struct waiter *w, const struct place *server, const struct options *o,
+static void ping_pong(struct waiter *w, const struct place *server, const struct options *o,
                       struct outcome *out)
 {
     uint32_t tenth = o->count / 10 < 1000 ? o->count / 10 : 1000, skip = o->warm > 0 ? 0 : tenth;
@@ -457,7 +494,7 @@ static void ping_pong(const struct waiter *w, const struct place *server, const 
     out->messages = 2 * (double)out->n;
 }
 
-static void put_batch(const struct waiter *w, unsigned char *data, struct place *server,
+static void put_batch(struct waiter *w, unsigned char *data, struct place *server,
                       const struct options *o, uint32_t n)
 {
     struct iovec part = {data, o->size};
@@ -477,7 +514,7 @@ static void put_batch(const struct waiter *w, unsigned char *data, struct place 
 }
 
 /* What the server has counted. The end of datagrams may be lost as they may: it is said again. */
-static uint64_t counted(const struct waiter *w, const struct place *server)
+static uint64_t counted(struct waiter *w, const struct place *server)
 {
     static const unsigned char end[END_SIZE];
     unsigned char answer[2 * sizeof(uint64_t)]; /* more than it takes: all else is longer */
@@ -499,7 +536,7 @@ static uint64_t counted(const struct waiter *w, const struct place *server)
     return 0;
 }
 
-static void one_way(const struct waiter *w, struct place *server, const struct options *o,
+static void one_way(struct waiter *w, struct place *server, const struct options *o,
                     struct outcome *out)
 {
     static unsigned char data[LARGEST];
@@ -522,6 +559,14 @@ static void one_way(const struct waiter *w, struct place *server, const struct o
     out->messages = out->received;
 }
 
+static void wait_for(double seconds)
+{
+    double rest_us = seconds * 1e6 - now_us();
+
+    if (rest_us > 0)
+        usleep((useconds_t)rest_us);
+}
+
 static void stop(int signal)
 {
     (void)signal;
@@ -540,6 +585,7 @@ static void call(struct place local, struct place server, const struct options *
         fail("client");
     for (uint32_t i = 0; i < o->warm; i++)
         (void)round_trip(&w, &server, i, &out.strange, o);
+    wait_for(o->begin_at);
     if (o->one_way || o->batch)
         one_way(&w, &server, o, &out);
     else
@@ -568,9 +614,10 @@ static struct options parse(int argc, char **argv)
         {"pause", required_argument, NULL, 'p'}, {"warm", required_argument, NULL, 'W'},
         {"sockets", required_argument, NULL, 'k'}, {"peer", required_argument, NULL, 'P'},
         {"one-way", no_argument, NULL, 'o'},     {"batch", no_argument, NULL, 'b'},
+        {"busy", required_argument, NULL, 'B'},  {"begin-at", required_argument, NULL, 'a'},
         {NULL, 0, NULL, 0},
     };
-    struct options o = {.wait = BLOCKING, .cpu = -1, .count = 10000, .size = 64};
+    struct options o = {.wait = BLOCKING, .cpu = -1, .count = 10000, .size = 64, .busy = 1};
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -608,12 +655,22 @@ static struct options parse(int argc, char **argv)
         case 'k':
             o.sockets = (uint32_t)strtoul(optarg, NULL, 10);
             break;
+        case 'B':
+            o.busy = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'a':
+            o.begin_at = strtod(optarg, NULL);
+            break;
         case 'P':
             o.peer = atoi(optarg);
             break;
         default:
             exit(2);
         }
+    }
+    if (o.busy < 1 || o.busy > BUSY_MOST) {
+        fprintf(stderr, "pingpong: --busy: found %u, expected 1 to %u\n", o.busy, BUSY_MOST);
+        exit(2);
     }
     uint32_t most = o.tcp ? LARGEST : LARGEST_DATAGRAM;
     o.size = o.size < SMALLEST ? SMALLEST : o.size > most ? most : o.size;

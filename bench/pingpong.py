@@ -11,12 +11,15 @@ import contextlib
 import json
 import os
 import re
+import statistics
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cases import STREAMS, Case, Mode, Pattern, Transport
+from bench.cases import ASYNCIO, STREAMS, Case, Mode, Pattern, Transport
 from ivc.lab.control import (
     CLIENT_HOST,
     LOOPBACK,
@@ -37,6 +40,8 @@ RING_SIZE = "256KiB"
 _PATIENCE_SECONDS = 30.0
 _PACE_US = 1000
 _SPIN_US = {Mode.SPIN: "1000", Mode.BLOCK: "0"}
+_BEGIN_SECONDS, _BEGIN_SECONDS_EACH = 0.5, 0.03
+"""So long clients of one server may take to warm up before all begin at once."""
 _ON_RINGS = {Transport.IVC: "direct", Transport.RELAY: "relay"}
 # Round trips before it counts; on rings the controller makes them meanwhile, for which it gets
 # little time where both sides spin: 60 ms were seen. With a pause in each, those of sleepers took
@@ -64,9 +69,10 @@ class Run:
 
 
 @contextlib.contextmanager
-def ground() -> Iterator[Lab]:
+def ground(nodes: int = 2) -> Iterator[Lab]:
     """Where everything runs. Raises LabError when it cannot be made."""
     members = {CLIENT_HOST: "10.77.0.1/24", SERVER_HOST: "10.77.0.2/24"}
+    members |= {f"n{number}": f"10.77.0.{number}/24" for number in range(3, nodes + 1)}
     with Lab(members) as lab, contextlib.ExitStack() as stack:
         for path in _ON_RINGS.values():
             folder = lab.directory / path
@@ -86,15 +92,74 @@ def run_once(lab: Lab, case: Case, count: int, numbered: bool = False) -> Run:
         return _run(case, _report(lab[SERVER_HOST], command, {}), None)
     client_host, here, there = _places(lab, case)
     env = _environment(lab, case)
-    ways = [*_pattern(case), "--wait", case.wait, "--sockets", str(case.sockets - 1)]
-    ways += ["--tcp"] if case.protocol in STREAMS else []
-    spinning = case.transport in _ON_RINGS and case.mode is not Mode.BLOCK
-    ways += ["--warm", str(_WARM_SPINNING if spinning else _WARM)]
-    with _serving(lab, [*there, *ways, "--cpu", str(server_cpu)], env) as pid:
-        command = [str(PROGRAM), "client", *here, *there, *ways, *sending, "--peer", str(pid)]
+    ways = _ways(case)
+    with _serving(
+        lab, [*_program(case), "server", *there, *ways, "--cpu", str(server_cpu)], env
+    ) as pid:
         before = _received_bytes(pid)
+        if case.nodes > 2:
+            return _run_many(lab, case, [*there, *ways, *sending], env, pid)
+        command = [*_program(case), "client", *here, *there, *ways, *sending, "--peer", str(pid)]
         report = _report(client_host, command, env)
         return _run(case, report, _received_bytes(pid) - before)
+
+
+def _run_many(
+    lab: Lab, case: Case, arguments: Sequence[str], env: Mapping[str, str], server: int
+) -> Run:
+    """All but one call that one; they begin at the same time, warm."""
+    hosts = [host for host in lab.hosts if host.name != SERVER_HOST][: case.nodes - 1]
+    patience = _BEGIN_SECONDS + _BEGIN_SECONDS_EACH * len(hosts)
+    begin = time.clock_gettime(time.CLOCK_MONOTONIC) + patience
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for host in hosts:
+            here = [str(host.address.ip), str(common.CLIENT_PORT)]
+            command = [*_program(case), "client", *here, *arguments, "--begin-at", f"{begin:.6f}"]
+            client = host.popen(command, env=env, stdout=subprocess.PIPE)
+            stack.callback(stop, client)
+            clients.append((client, command))
+        time.sleep(max(0.0, begin - time.clock_gettime(time.CLOCK_MONOTONIC)))
+        spent, before = cpu_seconds(server), _received_bytes(server)
+        reports = [_told(client, command) for client, command in clients]
+        spent, received = cpu_seconds(server) - spent, _received_bytes(server) - before
+    runs = [_run(case, report, None) for report in reports]
+    messages = sum(2 * (run.sent - run.lost) for run in runs) or 1
+    own = sum(run.cpu_us_per_msg * 2 * (run.sent - run.lost) for run in runs)
+    return Run(
+        p50_us=statistics.median(run.p50_us or 0.0 for run in runs),
+        p90_us=max(run.p90_us or 0.0 for run in runs),
+        p99_us=max(run.p99_us or 0.0 for run in runs),
+        msgs_per_s=sum(run.msgs_per_s for run in runs),
+        cpu_us_per_msg=(own + spent * 1e6) / messages,
+        sent=sum(run.sent for run in runs),
+        lost=sum(run.lost for run in runs),
+        strange=sum(run.strange for run in runs),
+        wire=received / (sum(run.sent for run in runs) * case.size),
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """All a process has had, to the nanosecond: ticks are too coarse for what is nearly idle."""
+    return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid(3) makes of a pid
+
+
+def _program(case: Case) -> list[str]:
+    if case.wait == ASYNCIO:
+        return [sys.executable, "-m", "bench.asyncio_pingpong"]
+    return [str(PROGRAM)]
+
+
+def _ways(case: Case) -> list[str]:
+    """What both sides are told."""
+    ways = _pattern(case) + (["--tcp"] if case.protocol in STREAMS else [])
+    spinning = case.transport in _ON_RINGS and case.mode is not Mode.BLOCK and case.nodes == 2
+    ways += ["--warm", str(_WARM_SPINNING if spinning else _WARM)]
+    if case.wait == ASYNCIO:
+        return ways
+    idle = ["--sockets", str(case.sockets - 1)] if case.sockets > 1 else []
+    busy = ["--busy", str(case.busy)] if case.busy > 1 else []
+    return [*ways, "--wait", case.wait, *idle, *busy]
 
 
 def _pattern(case: Case) -> list[str]:
@@ -126,8 +191,7 @@ def _environment(lab: Lab, case: Case) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _serving(lab: Lab, arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[int]:
-    command = [str(PROGRAM), "server", *arguments]
+def _serving(lab: Lab, command: Sequence[str], env: Mapping[str, str]) -> Iterator[int]:
     server = lab[SERVER_HOST].popen(command, env=env, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
@@ -141,11 +205,17 @@ def _serving(lab: Lab, arguments: Sequence[str], env: Mapping[str, str]) -> Iter
 def _report(host: Host, command: Sequence[str], env: Mapping[str, str]) -> JsonObject:
     client = host.popen(command, env=env, stdout=subprocess.PIPE)
     try:
+        return _told(client, command)
+    finally:
+        stop(client)
+
+
+def _told(client: subprocess.Popen[str], command: Sequence[str]) -> JsonObject:
+    """What a client has said at its end."""
+    try:
         output, _ = client.communicate(timeout=_PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         raise LabError(f"does not end within {_PATIENCE_SECONDS:.0f} s: {command}") from None
-    finally:
-        stop(client)
     if client.returncode != 0:
         raise LabError(f"fails (status {client.returncode}): {command}")
     report = json.loads(output)

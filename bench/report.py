@@ -8,10 +8,12 @@ import platform
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Case, Transport, veth
+from bench.cases import Case, Mode, Transport
+from bench.flows import Figures
 from bench.pingpong import Run
 from bench.rounds import Measured, Series
 from bench.targets import Target, ratios, targets
@@ -28,8 +30,15 @@ def as_json(measured: Measured) -> JsonObject:
         "seconds": round(measured.seconds, 1),
         "idle": spread(measured.idle),
         "rows": [row(case, runs) for case, runs in measured.series.items()],
-        "targets": [_target(one) for one in targets(measured.series, measured.instructions)],
+        "figures": dict(measured.figures),
+        "instructions": dict(measured.instructions),
+        "targets": [_target(one) for one in all_targets(measured)],
     }
+
+
+def all_targets(measured: Measured) -> list[Target]:
+    """Every target, met, missed or not measured."""
+    return targets(measured.series, measured.instructions, measured.figures)
 
 
 def machine() -> JsonObject:
@@ -53,6 +62,8 @@ def row(case: Case, runs: Sequence[Run]) -> JsonObject:
         "wait": case.wait,
         "size": case.size,
         "sockets": case.sockets,
+        "busy": case.busy,
+        "nodes": case.nodes,
         "p50_us": spread(run.p50_us for run in runs),
         "p90_us": spread(run.p90_us for run in runs),
         "p99_us": spread(run.p99_us for run in runs),
@@ -115,7 +126,8 @@ def as_text(measured: Measured) -> str:
         "",
         *_rows(measured.series),
         "",
-        *_targets(targets(measured.series, measured.instructions)),
+        *_figures(measured.figures),
+        *_targets(all_targets(measured)),
     ]
     return "\n".join(lines)
 
@@ -123,6 +135,7 @@ def as_text(measured: Measured) -> str:
 def _rows(series: Series) -> Iterator[str]:
     yield (
         f"{'transport':10}{'protocol':9}{'pattern':10}{'mode':9}{'wait':9}{'size':>6}{'sockets':>8}"
+        f"{'busy':>5}{'nodes':>6}"
         f"  {'p50 us':24}{'p99 us':>9}{'b / x':>8}  {'messages a second':32}{'CPU us':>8}"
         f"{'lost':>7}{'wire':>6}"
     )
@@ -130,12 +143,19 @@ def _rows(series: Series) -> Iterator[str]:
         this = row(case, runs)
         yield (
             f"{case.transport:10}{case.protocol:9}{case.pattern:10}{case.mode:9}{case.wait:9}"
-            f"{case.size:6}{case.sockets:8}"
+            f"{case.size:6}{case.sockets:8}{case.busy:5}{case.nodes:6}"
             f"  {_range(this['p50_us'], '.2f'):24}{_median(this['p99_us'], '.2f'):>9}"
             f"{_gain(series, case):>8}  {_range(this['msgs_per_s'], '.0f'):32}"
             f"{_median(this['cpu_us_per_msg'], '.3f'):>8}{_median(this['lost'], '.1%'):>7}"
             f"{_median(this['wire'], '.2f'):>6}"
         )
+
+
+def _figures(figures: Figures) -> Iterator[str]:
+    for name, value in figures.items():
+        yield f"{name:60}{value:12.3f}"
+    if figures:
+        yield ""
 
 
 def _targets(found: Sequence[Target]) -> Iterator[str]:
@@ -154,8 +174,7 @@ def _targets(found: Sequence[Target]) -> Iterator[str]:
 def _gain(series: Series, case: Case) -> str:
     """How many times faster than veth, by p50 or by rate."""
     protocol = {"dgram": "udp", "stream": "tcp", "records": "udp"}.get(case.protocol, case.protocol)
-    size, wait, sockets = case.size, case.wait, case.sockets
-    base = veth(protocol, case.pattern, size=size, wait=wait, sockets=sockets)
+    base = replace(case, transport=Transport.VETH, protocol=protocol, mode=Mode.BLOCK)
     values = ratios(series, base, case)
     if case.transport is Transport.VETH:
         return ""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from bench.cases import Case, Pattern, Transport
+from bench.cases import ASYNCIO, Case, Pattern, Transport
+from bench.flows import Figures
 from bench.pingpong import Run, ground, run_once
 
 Series = dict[Case, list[Run]]
@@ -39,19 +40,24 @@ class Effort:
         if case.pattern is Pattern.PACED:
             return self.paced
         if case.pattern is Pattern.PING_PONG:
-            return min(self.round_trips, self.bytes // case.size)
+            sharing = case.nodes - 1 if case.wait != ASYNCIO else 3  # which is as much slower
+            return min(max(self.round_trips // sharing, 50), self.bytes // case.size)
         messages = self.messages * (10 if case.transport in _FAST else 1)
         return min(messages, self.bytes // case.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`idle`: the processors' idle share when each round began. `instructions`: if counted."""
+    """`idle`: the processors' idle share when each round began.
+
+    `instructions` and `figures`: if counted and measured, see bench/instructions.py and flows.py.
+    """
 
     series: Series
     idle: tuple[float, ...]
     seconds: float
     instructions: Mapping[str, float] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
 
 def measure(
@@ -64,7 +70,7 @@ def measure(
     began = time.monotonic()
     series: Series = {case: [] for case in cases}
     idle = []
-    with ground() as lab:
+    with ground(max((case.nodes for case in cases), default=2)) as lab:
         for number in range(1, rounds + 1):
             spent = time.monotonic() - began
             if number > 1 and spent * number / (number - 1) > effort.seconds:

@@ -100,5 +100,6 @@ void ivc_fault_apply(struct ivc_fault *fault, uint8_t *data, size_t size, uint64
     fault->matched++;
     if (act(fault, data, size, now, fate)) {
         fault->acted++;
+        fate->effects |= (uint16_t)(1u << fault->effect);
     }
 }

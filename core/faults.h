@@ -54,6 +54,7 @@ struct ivc_fate {
     bool dropped;
     bool twice;
     uint64_t delay; /* ns */
+    uint16_t effects; /* what has been done to it: a bit for each enum ivc_fault_effect */
 };
 
 /* The next number of a generator. */

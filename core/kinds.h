@@ -35,7 +35,8 @@ struct ivc_kind {
     uint16_t action; /* enum ivc_action */
     uint16_t reserved;
     uint64_t detail; /* of DENY: the return code requests are answered with, 0: none;
-                        of MIRROR: the endpoint copies go to, address << 16 | port */
+                        of MIRROR: the endpoint copies go to, address << 16 | port, 0: the
+                        trace */
     uint64_t faults; /* a bit for each that may act on it (core/faults.h) */
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;

@@ -81,7 +81,8 @@ struct ivc_ctrl {
     /* line 3: enum ivc_region_state */
     _Atomic uint32_t state; /* 192 */
     uint32_t reserved2;     /* 196 */
-    /* sender of a STREAM: bytes it has given to the kernel, as the next record's kseq */
+    /* of a STREAM: bytes its sender has given to the kernel, as the next record's kseq, or its
+     * receiver has taken from there */
     _Atomic uint64_t kernel; /* 200 */
     uint8_t pad3[48];
 };

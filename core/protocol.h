@@ -85,6 +85,10 @@ enum ivc_msg_type {
     IVC_MSG_TABLE = 39,     /* a new match table has been published                    */
     IVC_MSG_QUIESCE = 40,   /* the domain is to be saved: leave, holding nothing that no
                                save preserves (Xen)                                    */
+    IVC_MSG_TRACE = 41,     /* arg = bytes to keep of a message, flags = IVC_TRACE_*: copy what is
+                               sent to this trace ring (core/trace.h); arg = 0: no longer
+                               [its memory (writable), its reader's page (read-only); nothing
+                               with 0 | never sent]                                    */
 };
 
 /* flags of BOUND */
@@ -100,6 +104,9 @@ enum ivc_msg_type {
 /* flags of ROUTE */
 #define IVC_ROUTE_COMPLETE 0x01u /* every receiver of this destination is reached
                                     by an active flow: no kernel copy is needed */
+
+/* flags of TRACE */
+#define IVC_TRACE_ALL 0x01u /* also what goes by the kernel's network */
 
 struct ivc_endpoint {
     uint32_t ip;

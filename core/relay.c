@@ -37,8 +37,8 @@
 /* Nobody rings when there is room again: how soon we look. */
 #define RETRY_NS 100000
 
-/* What a flow waits for; each but IDLE and STOPPED has a queue. */
-enum state { IDLE, READY, FULL, CALLING, ASKED, STOPPED, STATES };
+/* What a flow waits for; each but STOPPED has a queue. */
+enum state { STOPPED, IDLE, READY, FULL, CALLING, ASKED, STATES };
 
 struct queue {
     struct ivc_relayed *first;
@@ -50,6 +50,7 @@ struct part {
     struct ivc_kind *kind;
     size_t size;
     bool dropped; /* denied, or by a fault */
+    uint16_t effects; /* of faults that have acted on it */
     uint8_t session[2];
     uint8_t interface;
 };
@@ -61,6 +62,8 @@ struct ivc_held {
     uint64_t due;    /* ns; 0: let go before its time */
     uint64_t faults; /* a bit for each that may have delayed it */
     struct ivc_record record;
+    uint8_t event;    /* for the trace: enum ivc_trace_event, */
+    uint16_t effects; /* and what faults have done to it */
     size_t length;
     uint8_t data[];
 };
@@ -75,9 +78,11 @@ struct ivc_relay {
     struct ivc_bell calls; /* the controller's */
     uint64_t removals;     /* so that an event of a flow gone meanwhile is told from others */
     struct queue queues[STATES];
+    struct ivc_trace *trace; /* NULL: nobody traces */
     size_t count;
     bool dropped;    /* one of the parts is */
     bool mirrored;   /* one of the parts is */
+    bool passed;     /* what is left of it goes on */
     uint64_t faults; /* which act on one of the parts */
     struct ivc_fault armed[IVC_FAULTS_MOST];
     struct ivc_fault before[IVC_FAULTS_MOST]; /* as they were before the datagram at hand */
@@ -85,6 +90,8 @@ struct ivc_relay {
     size_t held_bytes;
     struct part parts[PARTS_MOST];
     uint8_t copy[IVC_DATAGRAM_MOST];
+    bool cut;                         /* something is not in the copy any more; */
+    uint8_t whole[IVC_DATAGRAM_MOST]; /* as it was before, if somebody traces */
     struct ivc_kinds kinds;
 };
 
@@ -127,31 +134,25 @@ static void give_way(struct ivc_relay *relay)
 
 static void unlink_flow(struct queue *queue, struct ivc_relayed *flow)
 {
-    struct ivc_relayed *before = NULL;
-
-    for (struct ivc_relayed *at = queue->first; at != flow; at = at->next) {
-        before = at;
-    }
-    *(before != NULL ? &before->next : &queue->first) = flow->next;
-    if (queue->last == flow) {
-        queue->last = before;
-    }
+    *(flow->before != NULL ? &flow->before->next : &queue->first) = flow->next;
+    *(flow->next != NULL ? &flow->next->before : &queue->last) = flow->before;
 }
 
 static void append(struct queue *queue, struct ivc_relayed *flow)
 {
     flow->next = NULL;
+    flow->before = queue->last;
     *(queue->last != NULL ? &queue->last->next : &queue->first) = flow;
     queue->last = flow;
 }
 
 static void move(struct ivc_relay *relay, struct ivc_relayed *flow, enum state state)
 {
-    if (flow->state != IDLE && flow->state != STOPPED) {
+    if (flow->state != STOPPED) {
         unlink_flow(&relay->queues[flow->state], flow);
     }
     flow->state = state;
-    if (state != IDLE && state != STOPPED) {
+    if (state != STOPPED) {
         append(&relay->queues[state], flow);
     }
 }
@@ -178,7 +179,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     size_t at = 0;
 
     relay->count = 0;
-    relay->dropped = relay->mirrored = false;
+    relay->dropped = relay->mirrored = relay->cut = false;
     relay->faults = 0;
     do {
         uint64_t key;
@@ -208,6 +209,80 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
     return true;
 }
 
+/* ---- traces ------------------------------------------------------------------- */
+
+/* Before it is published: so the trace has it before anybody can answer it. */
+static void trace(struct ivc_relay *relay, struct ivc_relayed *flow,
+                  const struct ivc_record *record, uint8_t event, uint16_t effects,
+                  const uint8_t *data, size_t size)
+{
+    const struct iovec iov = {(void *)(uintptr_t)data, size};
+
+    if (relay->trace == NULL) {
+        return;
+    }
+    const struct ivc_trace_record traced = {
+        .time = now_ns(),
+        .length = (uint32_t)size,
+        .flow = (uint32_t)flow->flow,
+        .src_ip = record->src_ip,
+        .dst_ip = record->dst_ip,
+        .src_port = record->src_port,
+        .dst_port = record->dst_port,
+        .lost = flow->untraced,
+        .kind = IVC_RECORD_DGRAM,
+        .event = event,
+        .faults = effects,
+    };
+    flow->untraced = ivc_trace_put(relay->trace, &traced, &iov, 1) ? 0 : flow->untraced + 1;
+}
+
+/* What is to be told of what goes on of the datagram at hand: the most that is said of a part. */
+static uint8_t event_of(const struct ivc_relay *relay)
+{
+    uint8_t event = IVC_TRACE_PASSED;
+
+    for (size_t i = 0; i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (!part->dropped && part->kind->action == IVC_ACTION_MIRROR) {
+            return IVC_TRACE_MIRRORED;
+        }
+        if (!part->dropped && part->kind->action == IVC_ACTION_AUDIT) {
+            event = IVC_TRACE_AUDITED;
+        }
+    }
+    return event;
+}
+
+static uint16_t effects_of(const struct ivc_relay *relay)
+{
+    uint16_t effects = 0;
+
+    for (size_t i = 0; i < relay->count; i++) {
+        effects |= relay->parts[i].dropped ? 0 : relay->parts[i].effects;
+    }
+    return effects;
+}
+
+/* Messages of the datagram at hand that go nowhere, each by itself. */
+static void trace_dropped(struct ivc_relay *relay, struct ivc_relayed *flow,
+                          const struct ivc_record *record)
+{
+    const uint8_t *data = relay->cut ? relay->whole : relay->copy;
+
+    for (size_t i = 0; relay->trace != NULL && relay->dropped && i < relay->count; i++) {
+        const struct part *part = &relay->parts[i];
+
+        if (part->dropped) {
+            bool denied = part->kind->action == IVC_ACTION_DENY;
+            trace(relay, flow, record, denied ? IVC_TRACE_DENIED : IVC_TRACE_DROPPED,
+                  part->effects, data, part->size);
+        }
+        data += part->size;
+    }
+}
+
 /* The kernel has the same datagram: the receiver will compare the two. */
 static bool is_of_kernel(const struct ivc_record *record)
 {
@@ -224,6 +299,10 @@ static bool take_out_dropped(struct ivc_relay *relay, const struct ivc_record *r
 
     if (!relay->dropped) {
         return true;
+    }
+    if (relay->trace != NULL) {
+        memcpy(relay->whole, relay->copy, *length);
+        relay->cut = true;
     }
     for (size_t i = 0; i < relay->count; i++) {
         size_t size = relay->parts[i].size;
@@ -269,12 +348,21 @@ static void make_answer(uint8_t *header, const struct part *part)
     header[15] = (uint8_t)part->kind->detail;
 }
 
-static bool write_answer(const struct part *part, struct ivc_relayed *back)
+/* Whether somebody reads what is written there, or is about to. */
+static bool is_read(const struct ivc_tx *tx)
+{
+    uint32_t state = ivc_tx_peer_state(tx);
+
+    return state == IVC_REGION_OPEN || state == IVC_REGION_INIT;
+}
+
+static bool write_answer(struct ivc_relay *relay, const struct part *part,
+                         struct ivc_relayed *back)
 {
     uint8_t header[IVC_SOMEIP_HEADER];
     const struct iovec iov = {header, sizeof(header)};
 
-    if (back == NULL) {
+    if (back == NULL || !is_read(back->tx)) {
         return false;
     }
     const struct ivc_ctrl *line = back->tx->own;
@@ -288,6 +376,7 @@ static bool write_answer(const struct part *part, struct ivc_relayed *back)
     if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
         return false;
     }
+    trace(relay, back, &record, IVC_TRACE_ANSWER, 0, header, sizeof(header));
     if (ivc_tx_publish(back->tx)) {
         ivc_bell_ring(&back->rung);
     }
@@ -301,12 +390,23 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
         const struct part *part = &relay->parts[i];
 
         if (is_answered(part->kind)) {
-            ivc_count(write_answer(part, flow->back) ? &flow->answered : &flow->unanswered, 1);
+            bool done = write_answer(relay, part, flow->back);
+
+            ivc_count(done ? &flow->answered : &flow->unanswered, 1);
         }
     }
 }
 
 /* ---- copies of what is mirrored ------------------------------------------------ */
+
+/* Who traces has it already, if it was told of. */
+static void count_in_trace(const struct ivc_relay *relay, const struct ivc_relayed *flow,
+                           struct ivc_kind *kind)
+{
+    bool there = relay->trace != NULL && flow->untraced == 0;
+
+    ivc_count(there ? &kind->copied : &kind->uncopied, 1);
+}
 
 static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, size_t size)
 {
@@ -319,19 +419,21 @@ static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, si
     ivc_count(sent ? &kind->copied : &kind->uncopied, 1);
 }
 
-/* Of the datagram at hand, when it has been passed on: what was dropped is not in the copy any
+/* Of the datagram at hand, if it has been passed on: what was dropped is not in the copy any
  * more. */
-static void send_copies(struct ivc_relay *relay)
+static void send_copies(struct ivc_relay *relay, const struct ivc_relayed *flow)
 {
     size_t at = 0;
 
-    for (size_t i = 0; relay->mirrored && i < relay->count; i++) {
+    for (size_t i = 0; relay->mirrored && relay->passed && i < relay->count; i++) {
         const struct part *part = &relay->parts[i];
 
         if (part->dropped) {
             continue;
         }
-        if (part->kind->action == IVC_ACTION_MIRROR) {
+        if (part->kind->action == IVC_ACTION_MIRROR && part->kind->detail == 0) {
+            count_in_trace(relay, flow, part->kind);
+        } else if (part->kind->action == IVC_ACTION_MIRROR) {
             send_copy(relay->copies, part->kind, relay->copy + at, part->size);
         }
         at += part->size;
@@ -382,10 +484,15 @@ static enum ivc_relay_result write_copy(struct ivc_relay *relay, struct ivc_rela
     if (rc == 0) {
         flow->full_since = 0;
         flow->kseq = record->kseq;
+        relay->passed = true;
     } else if (last ? gone : is_patient(flow)) {
         return IVC_RELAY_FULL;
     } else {
         ivc_count(&flow->full, 1);
+    }
+    if (relay->trace != NULL) {
+        trace(relay, flow, record, rc == 0 ? event_of(relay) : IVC_TRACE_FULL, effects_of(relay),
+              relay->copy, length);
     }
     return IVC_RELAY_MORE;
 }
@@ -421,6 +528,7 @@ static struct ivc_fate suffer(struct ivc_relay *relay)
         }
         struct ivc_fate fate = suffer_part(relay, part, relay->copy + at, now);
         part->dropped = fate.dropped;
+        part->effects = fate.effects;
         relay->dropped |= fate.dropped;
         if (!fate.dropped) {
             whole.twice |= fate.twice;
@@ -459,7 +567,12 @@ static bool hold(struct ivc_relay *relay, struct ivc_relayed *flow,
         return false;
     }
     *held = (struct ivc_held){
-        .due = due, .faults = relay->faults, .record = *record, .length = length};
+        .due = due,
+        .faults = relay->faults,
+        .record = *record,
+        .event = event_of(relay),
+        .effects = effects_of(relay),
+        .length = length};
     memcpy(held->data, relay->copy, length);
     while (before != NULL && before->due > due) { /* without jitter it is the last at once */
         before = before->before;
@@ -511,6 +624,7 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
     for (int copies = fate.twice ? 2 : 1; copies > 0; copies--) {
         if (fate.delay != 0 && !last && !flow->hurried) {
             bool done = hold(relay, flow, record, length, now_ns() + fate.delay);
+            relay->passed |= done;
             result = done ? IVC_RELAY_MORE : IVC_RELAY_FULL;
         } else {
             result = write_copy(relay, flow, record, length, last);
@@ -529,7 +643,8 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
 }
 
 /* Write what is held, or drop it. False: there is no room, but there may be soon. */
-static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
+static bool deliver(struct ivc_relay *relay, struct ivc_relayed *flow, struct ivc_held *held,
+                    bool last)
 {
     const struct iovec iov = {held->data, held->length};
     int rc = ivc_tx_write(flow->tx, &held->record, &iov, 1, held->length);
@@ -537,6 +652,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
     if (rc == 0) {
         flow->full_since = 0;
         flow->kseq = held->record.kseq;
+        trace(relay, flow, &held->record, held->event, held->effects, held->data, held->length);
         if (ivc_tx_publish(flow->tx)) {
             ivc_bell_ring(&flow->rung);
         }
@@ -546,6 +662,7 @@ static bool deliver(struct ivc_relayed *flow, struct ivc_held *held, bool last)
         return false;
     }
     ivc_count(&flow->full, 1);
+    trace(relay, flow, &held->record, IVC_TRACE_FULL, held->effects, held->data, held->length);
     return true;
 }
 
@@ -555,7 +672,7 @@ static bool deliver_due_of(struct ivc_relay *relay, struct ivc_relayed *flow)
     uint64_t now = flow->held != NULL ? now_ns() : 0;
 
     for (unsigned i = 0; flow->held != NULL && flow->held->due <= now; i++) {
-        if (i == IVC_RELAY_TURN || !deliver(flow, flow->held, false)) {
+        if (i == IVC_RELAY_TURN || !deliver(relay, flow, flow->held, false)) {
             return false;
         }
         let_go(relay, flow, flow->held);
@@ -589,7 +706,7 @@ static void deliver_all_of(struct ivc_relay *relay, struct ivc_relayed *flow)
     struct ivc_relayed **at = &relay->holding;
 
     while (flow->held != NULL) {
-        (void)deliver(flow, flow->held, true);
+        (void)deliver(relay, flow, flow->held, true);
         let_go(relay, flow, flow->held);
     }
     while (flow->holds && *at != flow) {
@@ -637,6 +754,7 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     if (!divide(relay, flow, length)) {
         return IVC_RELAY_ASKS;
     }
+    relay->passed = is_of_kernel(record); /* what the kernel has goes on by it in any case */
     if (relay->faults != 0 && !is_of_kernel(record)) {
         result = pass_with_faults(relay, flow, record, length, last);
     } else if (take_out_dropped(relay, record, &length)) {
@@ -644,8 +762,9 @@ static enum ivc_relay_result pass_record(struct ivc_relay *relay, struct ivc_rel
     }
     if (result == IVC_RELAY_MORE) {
         count_record(relay, flow, record->length);
+        trace_dropped(relay, flow, record);
         answer_denied(relay, flow);
-        send_copies(relay);
+        send_copies(relay, flow);
     }
     return result;
 }
@@ -740,6 +859,13 @@ static void serve(struct ivc_relay *relay)
     }
 }
 
+/* An eventfd tells epoll of every ring, cleared or not: then the loop need not clear it, which would
+ * be a third of its system calls. */
+static bool need_not_be_cleared(const struct ivc_bell *bell)
+{
+    return bell->port == 0 && !bell->channel;
+}
+
 static void hear(struct ivc_relay *relay, const struct epoll_event *event)
 {
     struct ivc_relayed *flow = event->data.ptr;
@@ -748,10 +874,11 @@ static void hear(struct ivc_relay *relay, const struct epoll_event *event)
         (void)ivc_bell_consume(&relay->wake);
         return;
     }
+    bool clear = !need_not_be_cleared(&flow->heard);
     if (flow->state == IDLE) {
-        flow->to_clear = true;
+        flow->to_clear = clear;
         move(relay, flow, READY);
-    } else if (!flow->to_clear) {
+    } else if (clear && !flow->to_clear) {
         (void)ivc_bell_consume(&flow->heard);
     }
 }
@@ -782,9 +909,12 @@ static void listen_to_bells(struct ivc_relay *relay)
     uint64_t removals = relay->removals;
     int n = await(relay, events);
 
-    /* Bells not consumed are told of again: nothing is lost if a flow has gone meanwhile. */
     for (int i = 0; i < n && relay->removals == removals; i++) {
         hear(relay, &events[i]);
+    }
+    if (n > 0 && relay->removals != removals) {
+        /* Events may be of a flow that has gone meanwhile, and nobody tells of the others again. */
+        move_all(relay, IDLE, READY);
     }
     move_all(relay, FULL, READY);
 }
@@ -816,7 +946,9 @@ void ivc_relay_stop(struct ivc_relay *relay)
 
 static int watch(struct ivc_relay *relay, const struct ivc_bell *bell, struct ivc_relayed *flow)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = flow};
+    bool edge = flow != NULL && need_not_be_cleared(bell);
+    struct epoll_event event = {.events = EPOLLIN | (edge ? (uint32_t)EPOLLET : 0),
+                                .data.ptr = flow};
 
     return epoll_ctl(relay->epoll, EPOLL_CTL_ADD, bell->fd, &event) == 0 ? 0 : -errno;
 }
@@ -864,7 +996,7 @@ void ivc_relay_free(struct ivc_relay *relay)
 int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow)
 {
     enter(relay);
-    flow->state = IDLE;
+    flow->state = STOPPED;
     int rc = watch(relay, &flow->heard, flow);
     if (rc == 0) {
         move(relay, flow, READY);
@@ -992,6 +1124,13 @@ void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault 
 {
     enter(relay);
     *fault = relay->armed[at];
+    leave(relay);
+}
+
+void ivc_relay_trace(struct ivc_relay *relay, struct ivc_trace *trace)
+{
+    enter(relay);
+    relay->trace = trace;
     leave(relay);
 }
 

@@ -23,8 +23,8 @@
  * due finds no room in the second ring, what comes after it waits, with the same patience.
  *
  * Copies are sent by a socket of the loop's own that never makes it wait: what the kernel does not
- * take at once is counted, and no more. They are of what is to go on, after faults, room or not, and
- * go at once.
+ * take at once is counted, and no more. They are of what goes on, after faults, and go at once: of what
+ * is held, too, whether or not there will be room for it.
  *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
@@ -40,6 +40,7 @@
 #include "faults.h"
 #include "kinds.h"
 #include "ring.h"
+#include "trace.h"
 
 #define IVC_RELAY_TURN 64u
 #define IVC_RELAY_HELD_MOST 4194304u /* bytes of payload and their bookkeeping */
@@ -78,7 +79,9 @@ struct ivc_relayed {
     bool to_clear; /* `heard` has rung, and still says so */
     bool hurried;  /* nothing more is held of it */
     bool holds;    /* it is among those of which something is held */
-    struct ivc_relayed *next; /* of the queue its state stands for */
+    uint32_t untraced; /* messages the trace had no room for, since the last it had */
+    struct ivc_relayed *before; /* of the queue its state stands for */
+    struct ivc_relayed *next;
     struct ivc_relayed *next_holding;
     struct ivc_held *held; /* by when it is due, */
     struct ivc_held *held_last; /* and the last */
@@ -147,6 +150,10 @@ void ivc_relay_reroute(struct ivc_relay *relay, struct ivc_relayed *flow, uint32
  * a delay that was there holds back is due now, before all that comes after it. */
 void ivc_relay_set_fault(struct ivc_relay *relay, uint32_t at, const struct ivc_fault *fault);
 void ivc_relay_get_fault(struct ivc_relay *relay, uint32_t at, struct ivc_fault *fault);
+
+/* What becomes of messages is traced there from now on, or nowhere (NULL). When this returns, the
+ * loop looks at no other any more. */
+void ivc_relay_trace(struct ivc_relay *relay, struct ivc_trace *trace);
 
 /* Ask again about all kinds: ivc_kinds_ask_again, ivc_kinds_clear. */
 void ivc_relay_ask_again(struct ivc_relay *relay);

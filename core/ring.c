@@ -251,6 +251,17 @@ uint64_t ivc_rx_peer_kernel(const struct ivc_rx *rx)
     return atomic_load_explicit(&rx->peer->kernel, memory_order_relaxed);
 }
 
+/* Relaxed: it is only compared with what it was some time ago. */
+void ivc_rx_set_kernel(struct ivc_rx *rx, uint64_t bytes)
+{
+    atomic_store_explicit(&rx->own->kernel, bytes, memory_order_relaxed);
+}
+
+uint64_t ivc_tx_peer_kernel(const struct ivc_tx *tx)
+{
+    return atomic_load_explicit(&tx->peer->kernel, memory_order_relaxed);
+}
+
 static __attribute__((cold)) int poison_tx(struct ivc_tx *tx)
 {
     tx->poisoned = true;

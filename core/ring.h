@@ -113,9 +113,12 @@ bool ivc_tx_peer_sleeps(const struct ivc_tx *tx);
 uint32_t ivc_tx_peer_state(const struct ivc_tx *tx);
 uint32_t ivc_rx_peer_state(const struct ivc_rx *rx);
 
-/* A stream's bytes that went by the kernel: what the sender says it has given, a hint. */
+/* A stream's bytes that went by the kernel: what the sender says it has given, and the receiver
+ * that it has taken; hints. */
 void ivc_tx_set_kernel(struct ivc_tx *tx, uint64_t bytes);
 uint64_t ivc_rx_peer_kernel(const struct ivc_rx *rx);
+void ivc_rx_set_kernel(struct ivc_rx *rx, uint64_t bytes);
+uint64_t ivc_tx_peer_kernel(const struct ivc_tx *tx);
 
 /* Something to read? One load of the peer's tail at most. */
 bool ivc_rx_ready(struct ivc_rx *rx);

@@ -18,19 +18,21 @@ class IvcError(Exception):
 
 
 class Severity(StrEnum):
-    """How bad a finding is: an error stops everything, a warning does not."""
+    """How bad a finding is: an error stops everything, a warning does not; a note is to know."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem in one place of the user's files.
+    """One problem in one place: of the user's files, or of his machine.
 
-    `line` and `column` count from 1, 0 means unknown. `pointer` is a JSON pointer (RFC 6901),
-    for TOML too; for ARXML it is the element's path of SHORT-NAMEs. Empty means the whole file.
-    `code` is a stable name for the kind of problem.
+    `file` is the file, or in words what else it is about. `line` and `column` count from 1, 0
+    means unknown. `pointer` is a JSON pointer (RFC 6901), for TOML too; for ARXML it is the
+    element's path of SHORT-NAMEs. Empty means the whole file. `code` is a stable name for the kind
+    of problem.
     """
 
     severity: Severity

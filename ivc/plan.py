@@ -28,7 +28,7 @@ from ivc.network.model import (
     ServiceInstance,
     XenDomain,
 )
-from ivc.network.rules import Action, Rule
+from ivc.network.rules import Action, CopyTo, Rule
 from ivc.network.ways import (
     SD,
     Offers,
@@ -244,7 +244,7 @@ class Plan:
 
     def judge(
         self, way: Way | None, header: Header | None
-    ) -> tuple[Action, ReturnCode | Endpoint | None]:
+    ) -> tuple[Action, ReturnCode | CopyTo | None]:
         """What becomes of a message of a flow the relay has; None: of what is no message.
 
         And what it is to be answered with if it is denied, or where its copy goes.

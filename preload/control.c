@@ -14,6 +14,7 @@
 #include "match.h"
 #include "own.h"
 #include "sock.h"
+#include "trace.h"
 #include "util.h"
 
 #define RETRY_FIRST_NS (100 * IVC_NS_PER_MS)
@@ -138,6 +139,7 @@ static void lose(void)
         return;
     atomic_store_explicit(&ivc_control_state.sent, NULL, memory_order_release);
     ivc_host->disconnect(fd);
+    trace_stop();
     flows_controller_lost();
     retry_ns = RETRY_FIRST_NS;
     retry_later();
@@ -303,6 +305,9 @@ static void handle(struct mail *mail)
     case IVC_MSG_QUIESCE:
         quiesce();
         break;
+    case IVC_MSG_TRACE:
+        trace_set(mail);
+        break;
     default:
         break;
     }
@@ -384,6 +389,7 @@ void control_after_fork(void)
         unmap_welcome(&current);
     }
     before = current = (struct welcome){0};
+    trace_after_fork();
     ivc_host->after_fork();
     was_welcomed = false;
     retry_at = 0;

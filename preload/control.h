@@ -14,6 +14,8 @@
 #include "../core/protocol.h"
 #include "host.h"
 
+struct ivc_trace;
+
 struct control_state {
     const _Atomic uint64_t *_Atomic sent; /* what the controller has sent; NULL: not welcomed yet */
     _Atomic uint64_t received;            /* what we have taken of it, kept by the host */
@@ -21,6 +23,7 @@ struct control_state {
     _Atomic uint32_t era;                 /* counts controllers */
     int mail_fd;                          /* epoll set: connection, timer; -1 = none yet */
     _Atomic bool glance;                  /* children are watched (fork.h): nobody else tells */
+    struct ivc_trace *_Atomic trace;      /* what is sent is copied here; NULL: not (trace.h) */
 };
 
 extern struct control_state ivc_control_state;

@@ -46,6 +46,12 @@ void fork_prepare(void)
     sock_before_fork();
 }
 
+void spawn_prepare(void)
+{
+    if (ivc_table)
+        sock_hand_over_streams(IVC_REASON_HANDED_ON);
+}
+
 void fork_parent(void)
 {
     own_close(ends[1]);

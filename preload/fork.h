@@ -12,6 +12,10 @@ void fork_prepare(void);
 void fork_parent(void);
 void fork_child(void);
 
+/* Before a child that runs another program at once, by vfork or posix_spawn: connections it inherits
+ * are the kernel's for good, as before an exec; it has the rest of us never. */
+void spawn_prepare(void);
+
 /* Has a child gone? Called where mail is read. */
 void fork_look(void);
 

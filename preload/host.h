@@ -52,6 +52,14 @@ struct welcome {
     size_t stats_size;
 };
 
+/* The writer's region of a trace ring, and the reader's (core/trace.h). */
+struct trace_memory {
+    void *own;
+    size_t own_size;
+    void *peer;
+    size_t peer_size;
+};
+
 /* One end of a flow: its memory, and its bell. */
 struct flow_end {
     uint32_t role; /* enum ivc_role */
@@ -86,6 +94,8 @@ struct host {
     bool (*welcome)(const struct mail *mail, struct welcome *out);
     bool (*send)(int fd, const struct ivc_msg *msg, const struct attached *with);
     bool (*alive)(int fd);
+
+    bool (*map_trace)(const struct mail *mail, struct trace_memory *out);
 
     /* Ends of flows: role and order are set, for a receiver bell.fd, too. `answer` is what
      * MAPPED has to say. */

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 
 #include "../core/ring.h"
+#include "../core/trace.h"
 #include "control.h"
 #include "host.h"
 #include "match.h"
@@ -202,6 +203,25 @@ static bool linux_welcome(const struct mail *mail, struct welcome *out)
     return page && stats;
 }
 
+static bool linux_map_trace(const struct mail *mail, struct trace_memory *out)
+{
+    struct stat st;
+    if (mail->fd_count != 2 || ivc_sys(SYS_fstat, mail->fds[0], &st) != 0)
+        return false;
+    struct trace_memory fresh = {.own_size = (size_t)st.st_size, .peer_size = IVC_TRACE_PAGE};
+    fresh.own = map_shared(mail->fds[0], fresh.own_size, PROT_READ | PROT_WRITE);
+    fresh.peer = map_shared(mail->fds[1], fresh.peer_size, PROT_READ);
+    if (!fresh.own || !fresh.peer) {
+        if (fresh.own)
+            munmap(fresh.own, fresh.own_size);
+        if (fresh.peer)
+            munmap(fresh.peer, fresh.peer_size);
+        return false;
+    }
+    *out = fresh;
+    return true;
+}
+
 /* ---- flows ------------------------------------------------------------------------------ */
 
 static int linux_map_own(struct flow_end *end, const struct mail *attach, struct attached *answer)
@@ -279,6 +299,7 @@ const struct host ivc_host_linux = {
     .welcome = linux_welcome,
     .send = linux_send,
     .alive = linux_alive,
+    .map_trace = linux_map_trace,
     .map_own = linux_map_own,
     .map_peer = linux_map_peer,
     .let_go = linux_let_go,

@@ -169,9 +169,13 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
+    struct sock *s = ivc_sock(fd);
+    /* Not while a send borrows TCP_NODELAY. */
+    bool locked = level == IPPROTO_TCP && s && s->stream && ivc_lock(&s->tx_lock);
     int r = real(setsockopt)(fd, level, name, value, len);
-    struct sock *s = r == 0 ? ivc_sock(fd) : NULL;
-    if (s)
+    if (locked)
+        ivc_unlock(&s->tx_lock);
+    if (r == 0 && s)
         sock_option(s, level, name, value, len);
     return r;
 }
@@ -453,6 +457,20 @@ EXPORT int execle(const char *path, const char *arg, ...)
     char *const *env = va_arg(ap, char *const *);
     va_end(ap);
     return execve(path, (char *const *)(uintptr_t)argv, env);
+}
+
+EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attr, char *const argv[], char *const env[])
+{
+    spawn_prepare();
+    return real(posix_spawn)(pid, path, actions, attr, argv, env);
+}
+
+EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attr, char *const argv[], char *const env[])
+{
+    spawn_prepare();
+    return real(posix_spawnp)(pid, file, actions, attr, argv, env);
 }
 
 /* ---- sending --------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include "flow.h"
 #include "match.h"
 #include "real.h"
+#include "trace.h"
 
 #define RING_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM)
 
@@ -181,6 +182,7 @@ static bool to_flow(struct dest *d, struct tx_flow *f, struct outgoing *o, uint8
         atomic_store_explicit(&f->state, TX_RUN, memory_order_relaxed);
         count(&stats->tx_ring_msgs, 1);
         count(&stats->tx_ring_bytes, o->length);
+        trace_sent(f, at, 0);
         ring_out(f);
         o->unicast_done = true;
     } else if (result == -ENOBUFS && !(flags & IVC_RECORD_FENCE)) {
@@ -330,12 +332,15 @@ static ssize_t by_kernel(struct dest *d, struct outgoing *o, bool on_ring)
                 untwin(f);
         return (ssize_t)o->length;
     }
+    uint64_t when = on_ring ? 0 : trace_now();
     ssize_t n = kernel_send(o);
     if (n >= 0) {
         count(&o->s->stats->tx_net_msgs, 1);
         count(&o->s->stats->tx_net_bytes, (uint64_t)n);
         if (d->planned)
             remember(d, o);
+        if (when)
+            trace_network(o->s, d, o->to, o->msg, (size_t)n, when, 0);
     }
     return on_ring ? (ssize_t)o->length : n;
 }
@@ -374,7 +379,8 @@ static struct dest *find_dest(struct sock *s, struct endpoint to)
     if (!d)
         return NULL;
     s->dest_recent = d;
-    if (d->reason == IVC_REASON_NONE && !d->planned && !s->unusable)
+    /* Whatever the reason is it has now: of what was never asked for nobody tells us when it is over. */
+    if (!d->planned && !s->unusable)
         flow_want(s, d);
     return d;
 }

@@ -667,6 +667,16 @@ void sock_hand_over_all(uint32_t reason, bool inherited_only)
     ivc_unlock(&ivc_reg_lock);
 }
 
+void sock_hand_over_streams(uint32_t reason)
+{
+    if (!ivc_lock(&ivc_reg_lock))
+        return;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        if (s->stream && sock_matched(s) && is_inherited(s))
+            sock_hand_over(s, reason);
+    ivc_unlock(&ivc_reg_lock);
+}
+
 /* ---- options ----------------------------------------------------------------------------------- */
 
 static void join(struct sock *s, uint32_t group)

@@ -135,6 +135,7 @@ struct tx_flow {
     uint32_t leaving;       /* why it ends as soon as its relay has passed on the rest; 0: stays */
     bool alone;             /* the fence was sent without its twin, */
     uint64_t alone_since;   /* and found passed on then */
+    uint32_t untraced;      /* records the trace had no room for, since the last it had */
 };
 
 #define HISTORY_SLOTS 16u
@@ -154,6 +155,7 @@ struct dest {
     bool planned;    /* the controller was asked */
     bool complete;   /* no kernel copy needed */
     uint32_t unfit;  /* datagrams in a row that could not be the fence */
+    uint32_t untraced; /* sent by the kernel, and the trace had no room */
     unsigned history_next;
     struct sent_hash history[HISTORY_SLOTS];
 };
@@ -299,6 +301,7 @@ void sock_retire(struct sock *s, uint32_t reason); /* to the kernel for good */
  * the kernel. */
 void sock_hand_over(struct sock *s, uint32_t reason);
 void sock_hand_over_all(uint32_t reason, bool inherited_only); /* not marked close-on-exec */
+void sock_hand_over_streams(uint32_t reason); /* of these the connections */
 int ivc_highest_fd(void);
 
 /* All records, newest first; hold ivc_reg_lock while walking. */

@@ -39,11 +39,14 @@ struct stream {
 
     /* sending, tx lock */
     uint64_t ktx;          /* bytes given to the kernel */
+    uint64_t position;     /* bytes sent, by whatever road */
     uint64_t whole_looked; /* when the connection was last seen whole, */
     uint64_t whole_head;   /* how far the ring was read then, */
     uint64_t whole_asked;  /* and when the kernel last said so */
     uint64_t full_since;   /* ring found full, and not read since; 0 = not */
-    uint64_t full_head;    /* its head then */
+    uint64_t full_head;    /* its head then, */
+    uint64_t full_kernel;  /* and what the receiver had taken from the kernel */
+    uint64_t pushed;       /* of ktx, what the kernel has been told not to hold back */
     bool full;             /* no sending before a quarter is free */
     bool bypass;           /* nobody reads: by the kernel until a quarter is free */
     bool giving;           /* what a frozen receiver has left goes to the kernel: */

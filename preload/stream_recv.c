@@ -253,6 +253,8 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
         if (n <= 0)
             return ended(st, c, n);
         ringed = NULL;
+        if (f)
+            ivc_rx_set_kernel(&f->ring, st->krx);
     }
     return c->got ? (ssize_t)c->got : -EAGAIN;
 }
@@ -367,6 +369,16 @@ static bool make_peek_room(struct stream *st, size_t size)
     return true;
 }
 
+/* What was shown is copied. One step stays, or many small peeks would each make it anew. */
+static void give_peek_room_back(struct stream *st)
+{
+    if (st->peek_size <= PEEK_STEP)
+        return;
+    munmap(st->peek_room, st->peek_size);
+    st->peek_room = NULL;
+    st->peek_size = 0;
+}
+
 static void ask_kernel(struct sock *s, int fd, struct view *v, size_t most)
 {
     struct stream *st = s->stream;
@@ -452,6 +464,7 @@ static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, bool
     struct cursor anew = cursor_of(c->iov, c->count);
     anew.discard = c->discard;
     ssize_t n = peek(s, fd, &anew);
+    give_peek_room_back(s->stream);
     *c = anew;
     return n;
 }

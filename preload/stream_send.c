@@ -2,6 +2,7 @@
 /* Sending on a TCP connection: by ring or by kernel, chosen anew for every piece. */
 #define _GNU_SOURCE
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,6 +16,7 @@
 #include "recv.h"
 #include "send.h"
 #include "stream.h"
+#include "trace.h"
 #include "wait.h"
 
 #define RING_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM | MSG_MORE | MSG_EOR)
@@ -85,6 +87,17 @@ static bool roomy(struct sock *s, struct tx_flow *f)
     return ivc_tx_free(&f->ring) >= (int64_t)(spare(s, f) + quarter(s, f));
 }
 
+/* Since when is a full ring not read, nor the kernel's bytes before its records? */
+static void note_unread(struct stream *st, const struct tx_flow *f, uint64_t now)
+{
+    uint64_t kernel = ivc_tx_peer_kernel(&f->ring);
+    if (st->full_since && st->full_head == f->ring.head && st->full_kernel == kernel)
+        return;
+    st->full_since = now;
+    st->full_head = f->ring.head;
+    st->full_kernel = kernel;
+}
+
 /* tx lock held: the flow to send on now, with room for something; NULL: the kernel, or
  * (*full) neither. */
 static struct tx_flow *ring_now(struct sock *s, bool *full)
@@ -120,10 +133,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
     if (!st->full)
         atomic_fetch_add(&st->fulls, 1);
     st->full = true;
-    if (st->full_since == 0 || st->full_head != f->ring.head) {
-        st->full_since = now;
-        st->full_head = f->ring.head;
-    }
+    note_unread(st, f, now);
     if (now - st->full_since >= STREAM_STUCK_NS) {
         st->bypass = true;
         return NULL;
@@ -268,8 +278,26 @@ static size_t put_bytes(const struct outgoing *o, struct tx_flow *f, size_t most
     return ivc_tx_write(&f->ring, record, iov, pieces, n) == 0 ? n : 0;
 }
 
+/* What the kernel holds back (TCP_CORK, MSG_MORE, Nagle) every record would wait for. Setting
+ * TCP_NODELAY sends what is queued even if corked. */
+static void push_kernel(struct sock *s)
+{
+    const int on = 1, off = 0;
+    int held = 0, set = 1;
+    socklen_t size = sizeof(set);
+    s->stream->pushed = s->stream->ktx;
+    if (ivc_sys(SYS_ioctl, s->fd, SIOCOUTQNSD, &held) != 0 || held == 0)
+        return;
+    (void)ivc_sys(SYS_getsockopt, s->fd, IPPROTO_TCP, TCP_NODELAY, &set, &size);
+    (void)ivc_sys(SYS_setsockopt, s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (!set)
+        (void)ivc_sys(SYS_setsockopt, s->fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off));
+}
+
 static bool by_ring(struct outgoing *o, struct tx_flow *f)
 {
+    if (o->s->stream->pushed != o->s->stream->ktx)
+        push_kernel(o->s);
     size_t size = (size_t)(f->ring.size - spare(o->s, f)), most = size / RECORD_SHARE;
     size_t room = size - (size_t)(f->ring.tail - f->ring.head) - sizeof(struct ivc_record);
     if (most > room)
@@ -283,12 +311,15 @@ static bool by_ring(struct outgoing *o, struct tx_flow *f)
         .dst_port = f->ring.own->dst_port,
         .kseq = (uint32_t)o->s->stream->ktx,
     };
+    uint64_t at = f->ring.tail, before = o->s->stream->position;
     size_t n = o->file ? put_file(o, f, most, &record) : put_bytes(o, f, most, &record);
     if (n == 0)
         return false;
+    trace_sent(f, at, (uint32_t)before);
     if (ivc_tx_publish(&f->ring))
         ivc_bell_ring(&f->end.bell);
     o->done += n;
+    o->s->stream->position = before + n;
     count(&o->s->stats->tx_ring_msgs, 1);
     count(&o->s->stats->tx_ring_bytes, n);
     return true;
@@ -305,9 +336,14 @@ static ssize_t by_kernel(struct outgoing *o)
         msg.msg_iov = iov;
         msg.msg_iovlen = pieces;
     }
+    uint64_t when = trace_now();
     ssize_t n = kernel_write(o->s, &msg, o->flags);
     if (n < 0)
         return n;
+    if (when)
+        trace_network(o->s, o->s->dests, o->s->peer, &msg, (size_t)n, when,
+                      (uint32_t)o->s->stream->position);
+    o->s->stream->position += (uint64_t)n;
     o->done += (size_t)n;
     count(&o->s->stats->tx_net_msgs, 1);
     count(&o->s->stats->tx_net_bytes, (uint64_t)n);
@@ -607,7 +643,7 @@ bool stream_arm_out(struct sock *s, uint64_t *limit)
         quiet = !ivc_tx_arm(&f->ring, spare(s, f) + quarter(s, f));
         /* Who waits for room finds out here that nobody makes any. */
         if (st->full_since == 0)
-            st->full_since = ivc_now(), st->full_head = f->ring.head;
+            note_unread(st, f, ivc_now());
         if (*limit > STREAM_STUCK_NS)
             *limit = STREAM_STUCK_NS;
     }

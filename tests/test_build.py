@@ -103,6 +103,7 @@ def install(destdir: Path, *options: str) -> set[str]:
 
 
 LIBRARY = "/usr/lib/libivcsock.so"
+MANUAL = "/usr/share/man/man1/ivc.1"
 ON_XEN = {
     "/etc/default/ivc-controller",
     "/etc/modules-load.d/ivc.conf",
@@ -113,7 +114,7 @@ SCRIPT = "/etc/init.d/ivc-controller"
 
 
 def test_what_starts_the_controller_is_installed_only_when_asked_for(tmp_path: Path) -> None:
-    assert install(tmp_path, "--prefix", "/usr") == {LIBRARY}
+    assert install(tmp_path, "--prefix", "/usr") == {LIBRARY, MANUAL}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_what_starts_the_controller_is_installed_only_when_asked_for(tmp_path: P
 )
 def test_each_init_gets_its_own_files(tmp_path: Path, init: str, files: set[str]) -> None:
     installed = install(tmp_path, "--prefix", "/usr", "--init", init)
-    assert installed == {LIBRARY} | ON_XEN | files
+    assert installed == {LIBRARY, MANUAL} | ON_XEN | files
 
 
 @pytest.mark.parametrize(("init", "name"), [("systemd", UNIT), ("sysv", SCRIPT)])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: exit codes, where output goes, and that it never shows a traceback."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ivc.cli import main
+from ivc.cli import main, parser
+from ivc.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -242,3 +244,59 @@ def test_the_laboratory_refuses_what_it_cannot_show(
         main(["lab", "xen", option])
     assert exit_.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+IMPORTED = """
+import json, sys
+from ivc.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+LONG_TO_IMPORT = {
+    "construct",
+    "cffi",
+    "_cffi_backend",
+    "ctypes",
+    "pyroute2",
+    "psutil",
+    "logging",
+    "shtab",
+}
+LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.platform"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["run", "--", "/no/such/program"],
+        ["status", "--help"],
+        ["status"],
+        ["quiesce", "hmi"],
+        ["completion", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_imports_only_what_it_needs(command: list[str], tmp_path: Path) -> None:
+    environment = {"IVC_RUN_DIR": str(tmp_path), "IVC_LIBRARY": "/bin/true"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *command],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    imported = set(json.loads(done.stderr.splitlines()[-1]))
+    assert "ivc.cli" in imported and imported & LONG_TO_IMPORT == set()
+
+
+def test_commands_are_those_their_modules_add_with_help_for_each() -> None:
+    """So that what imports all (completion, manual page) tells the same as `ivc --help`."""
+    (action,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
+    told = [(one.dest, one.help) for one in action._choices_actions]
+    assert told == [(one.name, one.help) for one in COMMANDS]

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ivc controller`, `ivc status`, `ivc reload`, `ivc quiesce`, `ivc unquiesce` and `ivc run`."""
+"""`ivc status`, `ivc reload`, `ivc quiesce`, `ivc unquiesce` and `ivc run`."""
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller import watch
 from ivc.controller.client import quiesce, read_status, reload, unquiesce
 from ivc.controller.errors import OrderFailed
@@ -21,23 +20,14 @@ from ivc.controller.launch import (
     find_library,
     wrapped_environment,
 )
-from ivc.controller.orders import TIMEOUT_MOST_S
-from ivc.controller.quota import BYTES_PER_NODE, FLOWS_PER_NODE, Quota
-from ivc.controller.run_dir import default_run_dir
-from ivc.controller.service import Service, Settings, raise_descriptor_limit
+from ivc.controller.run_dir import ORDER_MOST_S, default_run_dir
 from ivc.controller.statusview import render_status
-from ivc.network import Path as FlowPath
-from ivc.network.arguments import add_files
 
-_NICENESS = -15
 _QUIESCE_S = 10.0
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
-def add_commands(subparsers: _Subparsers) -> None:
-    """Add the six commands."""
-    _add_controller(subparsers)
+def add_commands(subparsers: Subparsers) -> None:
+    """Add the five commands."""
     _add_status(subparsers)
     _add_reload(subparsers)
     _add_quiesce(subparsers)
@@ -45,42 +35,10 @@ def add_commands(subparsers: _Subparsers) -> None:
     _add_run(subparsers)
 
 
-def _add_controller(subparsers: _Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "controller",
-        help="plan, build rings, and join programs by them",
-        description="Run the IVC Controller in the foreground. SIGHUP loads the files again; "
-        "SIGTERM ends it.",
-    )
-    add_files(parser)
-    parser.add_argument(
-        "--path",
-        type=FlowPath,
-        choices=[path.value for path in FlowPath if path is not FlowPath.DENIED],
-        help="how payload travels, whatever the mapping's default is",
-    )
-    parser.add_argument(
-        "--quota-flows",
-        type=_positive,
-        default=FLOWS_PER_NODE,
-        metavar="N",
-        help="flows a node may send on (default %(default)s)",
-    )
-    parser.add_argument(
-        "--quota-bytes",
-        type=_positive,
-        default=BYTES_PER_NODE,
-        metavar="N",
-        help="shared memory of a node's flows (default %(default)s)",
-    )
-    add_run_dir(parser)
-    parser.set_defaults(run=_controller)
-
-
-def _add_status(subparsers: _Subparsers) -> None:
+def _add_status(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "status",
-        help="show nodes, processes, sockets, services and flows of a running controller",
+        help=HELP["status"],
         description="Show what the running controller knows. Exit code 5: there is none.",
     )
     _add_answer(parser)
@@ -96,10 +54,10 @@ def _add_status(subparsers: _Subparsers) -> None:
     parser.set_defaults(run=_status)
 
 
-def _add_reload(subparsers: _Subparsers) -> None:
+def _add_reload(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "reload",
-        help="have a running controller read its files again",
+        help=HELP["reload"],
         description="Have the running controller read its files again, as SIGHUP does, and show "
         "what has changed when the new plan is applied. Exit code 3: the new configuration is bad "
         "and the old one stays; 5: no controller runs.",
@@ -108,10 +66,10 @@ def _add_reload(subparsers: _Subparsers) -> None:
     parser.set_defaults(run=_reload)
 
 
-def _add_quiesce(subparsers: _Subparsers) -> None:
+def _add_quiesce(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "quiesce",
-        help="take a domain off the rings, so that it can be saved",
+        help=HELP["quiesce"],
         description="Put all traffic of a domain on the network and wait until it holds no memory "
         "of anybody's, nobody any of its, and it may be saved. Nothing is lost. It stays so, also "
         "when it is restored under another id, until `ivc unquiesce`. Exit code 1: not quiet in "
@@ -132,10 +90,10 @@ def _add_quiesce(subparsers: _Subparsers) -> None:
     )
 
 
-def _add_unquiesce(subparsers: _Subparsers) -> None:
+def _add_unquiesce(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "unquiesce",
-        help="let a domain have rings again",
+        help=HELP["unquiesce"],
         description="End what `ivc quiesce` has begun. Programs are back on rings within seconds.",
     )
     _add_domain(parser)
@@ -157,10 +115,10 @@ def _add_answer(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser)
 
 
-def _add_run(subparsers: _Subparsers) -> None:
+def _add_run(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "run",
-        help="start a program under the wrapper",
+        help=HELP["run"],
         description="Start a program with the wrapper preloaded. Its exit code is passed on; "
         "127: not found, 126: not executable.",
     )
@@ -183,45 +141,11 @@ def add_run_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be positive")
-    return value
-
-
 def _seconds(text: str) -> float:
     value = float(text)
-    if not 0 <= value <= TIMEOUT_MOST_S:
-        raise argparse.ArgumentTypeError(f"must be 0 to {TIMEOUT_MOST_S:.0f}")
+    if not 0 <= value <= ORDER_MOST_S:
+        raise argparse.ArgumentTypeError(f"must be 0 to {ORDER_MOST_S:.0f}")
     return value
-
-
-def _controller(arguments: argparse.Namespace) -> int:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="ivc controller: %(levelname)s: %(message)s"
-    )
-    raise_descriptor_limit()
-    _go_first()
-    settings = Settings(
-        arguments.config,
-        arguments.mapping,
-        arguments.run_dir,
-        arguments.path,
-        Quota(arguments.quota_flows, arguments.quota_bytes),
-    )
-    service = Service(settings)
-    try:
-        service.run()
-    finally:
-        service.close()
-    return 0
-
-
-def _go_first() -> None:
-    """Ask the scheduler to run us before the spinning programs we serve, if it lets us."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
 
 def _status(arguments: argparse.Namespace) -> int:

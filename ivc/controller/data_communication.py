@@ -25,18 +25,23 @@ from ivc.controller.protocol import Address
 from ivc.controller.rings import Ring
 from ivc.network import Action as RuleAction
 from ivc.network import Endpoint, Path, Protocol
+from ivc.network.rules import TO_TRACE
 from ivc.network.ways import Way, first_match
 from ivc.plan import Decision, Plan
 from ivc.shm.gauge import Level, level
 from ivc.shm.layout import RECORD_ALIGN, RegionState
 from ivc.shm.relay import Action, Call, Counts, Loop, Relayed, Result, copy_to
 from ivc.shm.ring import Receiver, Sender
+from ivc.shm.trace import TraceWriter
 
 log = logging.getLogger(__name__)
 
 
 DEEDS_MAX: Final = 1024
 """Deeds remembered of kinds that had to be forgotten; beyond it only the nodes are."""
+
+DECISIONS_MAX: Final = 4096
+"""Paths remembered, beyond which all are forgotten: a want is judged each time it is touched."""
 
 HURRY_S: Final = 0.1
 """How long a flow that ends may take to deliver what faults hold back; the loop gives up sooner if
@@ -148,8 +153,10 @@ class DataCommunicationController:
         self._ways: dict[Way | None, int] = {}
         self._deeds: Counter[Deed] = Counter()
         self._relays: dict[int, Relay] = {}
+        self._decided: dict[tuple[Address, Address, int | None], Decision] = {}
         self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
         self._dropped = 0
+        self._trace: TraceWriter | None = None
 
     # ---- paths
 
@@ -158,8 +165,13 @@ class DataCommunicationController:
 
         `member` is the address of a node that is in a group; without it, about the group.
         """
-        node = IPv4Address(member) if member is not None else None
-        return self.plan.decide(_endpoint(source), _endpoint(destination), node)
+        key = source, destination, member
+        if key not in self._decided:
+            if len(self._decided) >= DECISIONS_MAX:
+                self._decided.clear()
+            node = IPv4Address(member) if member is not None else None
+            self._decided[key] = self.plan.decide(_endpoint(source), _endpoint(destination), node)
+        return self._decided[key]
 
     def decide_stream(self, one: Address, other: Address) -> Decision:
         """The same about a TCP connection between two ends; it holds for both ways."""
@@ -182,6 +194,7 @@ class DataCommunicationController:
     def replan(self, plan: Plan) -> None:
         """From now on decide by `plan`, also about kinds decided on before."""
         self.plan = plan
+        self._decided.clear()
         ways = {flow: self._way(relay.ends) for flow, relay in self._relays.items()}
         # A number is never used for another way: what was counted stays with it.
         self._ways = {way: self._ways[way] for way in ways.values() if way in self._ways}
@@ -262,7 +275,17 @@ class DataCommunicationController:
         action, detail = self.plan.judge(way, header)
         if isinstance(detail, Endpoint):
             return Action.MIRROR, copy_to(int(detail.address), detail.port)
-        return _ACTIONS.get(action, Action.RELAY), detail or 0
+        if detail == TO_TRACE:
+            return Action.MIRROR, 0
+        return _ACTIONS.get(action, Action.RELAY), int(detail or 0)
+
+    # ---- tracing
+
+    def trace(self, writer: TraceWriter | None) -> None:
+        """What becomes of relayed messages goes to this trace ring from now on, or to none."""
+        self._trace = writer
+        if self._events.loop is not None:
+            self._events.loop.trace(writer)
 
     # ---- faults; `replan` makes them act, or no longer
 
@@ -309,7 +332,10 @@ class DataCommunicationController:
         return self._events.loop.cleared if self._events.loop is not None else None
 
     def _start(self) -> Loop:
-        return self._events.start(self._called)
+        begun, loop = self._events.loop is not None, self._events.start(self._called)
+        if not begun and self._trace is not None:
+            loop.trace(self._trace)
+        return loop
 
     def _called(self, call: Call) -> None:
         if call.why is Result.POISONED:

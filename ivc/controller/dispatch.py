@@ -6,6 +6,7 @@ anything.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from ivc.controller.data_communication import DataCommunicationController
@@ -37,10 +38,11 @@ class Dispatcher:
         self._attention: dict[Process, None] = {}
         self._unread: dict[Process, None] = {}
         self.registry = Registry(hosts)
-        self.wants = Wants(self.registry, dcc)
         self.quotas = Quotas(self.registry, quota, platform.pages)
+        self.wants = Wants(self.registry, dcc, self.quotas)
         self.streams = Streams(self.registry, dcc)
         self.flows = FlowTable(platform, dcc, self._flow_changed, self.quotas)
+        self.welcomed: Callable[[Process], None] = lambda process: None
 
     def connected(self, link: Link) -> Process:
         """Somebody connected. Raises `Violation`; the link is still the caller's then."""
@@ -163,6 +165,7 @@ class Dispatcher:
         here = self.registry.hosts.on(process.identity.host)
         welcome = Message(Type.WELCOME, node=here[0].id if len(here) == 1 else 0)
         process.link.welcome(attachment, welcome.pack())
+        self.welcomed(process)
 
     def _bound_anew(self, process: Process, message: Message, attachment: Attachment) -> None:
         self._platform.check_doorbell(attachment)

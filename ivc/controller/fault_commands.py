@@ -4,14 +4,14 @@
 import argparse
 import json
 import re
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.client import add_fault, clear_faults, list_faults
 from ivc.controller.commands import add_run_dir
 from ivc.controller.faults import SEED, TYPES, WHATS
 from ivc.controller.faultview import fault_line
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _UNITS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _REACH: Final = (
@@ -19,11 +19,11 @@ _REACH: Final = (
 )
 
 
-def add_commands(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "fault",
-        help="drop, delay, duplicate or corrupt messages on purpose",
+        help=HELP["fault"],
         description="Faults on purpose, to validate ECUs. They belong to the running controller "
         f"and are gone with it. {_REACH}. Exit code 1: refused, nothing is changed; 5: no "
         "controller runs.",
@@ -34,7 +34,7 @@ def add_commands(subparsers: _Subparsers) -> None:
     _add_clear(verbs)
 
 
-def _add_add(verbs: _Subparsers) -> None:
+def _add_add(verbs: Subparsers) -> None:
     parser = verbs.add_parser("add", help="have one more", description=f"Have a fault. {_REACH}.")
     match = parser.add_argument_group("what it matches; left out: anything")
     match.add_argument("--from", metavar="NODE", dest="from_")
@@ -57,13 +57,13 @@ def _add_add(verbs: _Subparsers) -> None:
     parser.set_defaults(run=lambda arguments: _add(parser, arguments))
 
 
-def _add_list(verbs: _Subparsers) -> None:
+def _add_list(verbs: Subparsers) -> None:
     parser = verbs.add_parser("list", help="show them, and how often they matched and acted")
     _add_answer(parser)
     parser.set_defaults(run=lambda arguments: _show(arguments, list_faults(arguments.run_dir)))
 
 
-def _add_clear(verbs: _Subparsers) -> None:
+def _add_clear(verbs: Subparsers) -> None:
     parser = verbs.add_parser("clear", help="have one no more, or all")
     parser.add_argument("id", nargs="?", type=int, metavar="ID", help="left out: all")
     _add_answer(parser)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A fault as a document, for programs, and as a line, for people."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ivc.controller.data_communication import DataCommunicationController
-from ivc.controller.faults import Fault
+if TYPE_CHECKING:  # the controller has them; who only shows a line does without
+    from ivc.controller.data_communication import DataCommunicationController
+    from ivc.controller.faults import Fault
 
 
-def describe_fault(dcc: DataCommunicationController, fault: Fault) -> dict[str, Any]:
+def describe_fault(dcc: "DataCommunicationController", fault: "Fault") -> dict[str, Any]:
     """The order it came by, its number, and how often it matched and acted."""
     matched, acted = dcc.fault_counts(fault)
     order = {"seed": fault.armed.seed} | dict(fault.order)

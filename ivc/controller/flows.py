@@ -49,7 +49,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one."""
+    """What a flow shall be. Two equal specs are the same flow; any difference needs a new one, but
+    for who has `asked` for it: its sender, or those who make calls there, for its answers."""
 
     sender: Socket
     receiver: Socket
@@ -60,6 +61,12 @@ class FlowSpec:
     order: int
     relay: bool
     stream: bool = False
+    asked: bool = field(default=True, compare=False)
+
+    @property
+    def payer(self) -> int:
+        """The node that pays."""
+        return self.source_node if self.asked else self.destination_node
 
     def end(self, role: Role) -> Socket:
         """The socket at an end."""
@@ -232,16 +239,7 @@ class FlowTable:
         spec = flow.spec
         flags = (FLOW_RELAY if spec.relay else 0) | (FLOW_STREAM if spec.stream else 0)
         common = {"flow": flow.id, "arg": flow.order, "flags": flags}
-        spec.sender.process.send(
-            Message(
-                Type.ATTACH_TX,
-                spec.sender.number,
-                local=spec.source,
-                peer=spec.destination,
-                **common,
-            ),
-            flow.rings[0].sender.for_owner(),
-        )
+        # The receiver first, here and when linked: it has one step more to take, and may sleep.
         spec.receiver.process.send(
             Message(
                 Type.ATTACH_RX,
@@ -252,14 +250,24 @@ class FlowTable:
             ),
             flow.rings[-1].receiver.for_owner(),
         )
+        spec.sender.process.send(
+            Message(
+                Type.ATTACH_TX,
+                spec.sender.number,
+                local=spec.source,
+                peer=spec.destination,
+                **common,
+            ),
+            flow.rings[0].sender.for_owner(),
+        )
 
     def _link(self, flow: Flow) -> None:
         """Both ends have mapped their own: give each the other's."""
         try:
             if flow.relay is not None:
                 self._dcc.link(flow.relay, lambda: self._poisoned(flow))
-            _tell(flow, Role.SENDER, Type.PEER, attachment=flow.rings[0].receiver.for_peer())
             _tell(flow, Role.RECEIVER, Type.PEER, attachment=flow.rings[-1].sender.for_peer())
+            _tell(flow, Role.SENDER, Type.PEER, attachment=flow.rings[0].receiver.for_peer())
         except RingError as error:
             log.warning("flow %d: %s", flow.id, error)
             self.close(flow, Reason.POISONED)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the nodes of the plan really are: the plan, seen from the machine it runs on."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from ivc.network import Domain
 from ivc.network.limits import Share
@@ -37,14 +37,25 @@ class Hosts:
     places: tuple[Place, ...]
     has_external: bool
     granted: bool
+    # Look-up tables made from the places: every message of every process asks.
+    _at: Mapping[int, Place] = field(init=False, repr=False, compare=False)
+    _on: Mapping[int, tuple[Place, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        on: dict[int, tuple[Place, ...]] = {}
+        for place in self.places:
+            if place.host is not None:
+                on[place.host] = (*on.get(place.host, ()), place)
+        object.__setattr__(self, "_at", {place.ip: place for place in reversed(self.places)})
+        object.__setattr__(self, "_on", on)
 
     def at(self, ip: int) -> Place | None:
         """The inside node with this unicast address."""
-        return next((place for place in self.places if place.ip == ip), None)
+        return self._at.get(ip)
 
     def on(self, host: int) -> tuple[Place, ...]:
         """The nodes that run on a host."""
-        return tuple(place for place in self.places if place.host == host)
+        return self._on.get(host, ())
 
     def is_quiesced(self, ip: int) -> bool:
         """Whether the inside node with this unicast address shall have no rings."""

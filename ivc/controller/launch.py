@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ivc run`: start a program under the wrapper, in the place of its node."""
 
-import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +8,11 @@ from typing import Final
 
 from ivc.controller.client import read_status
 from ivc.controller.errors import ControllerError, NotPermitted
-from ivc.platform.linux import NETNS_DIRECTORY
 
 LIBRARY: Final = "libivcsock.so"
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _INSTALLED: Final = (Path("/usr/local/lib"), Path("/usr/lib"))
-_CLONE_NEWNET: Final = 0x40000000
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
@@ -66,19 +63,15 @@ def enter_node(node: str, run_dir: Path) -> None:
         raise ControllerError(
             f"node {node} is {domain}: programs cannot be started there from here"
         )
-    _enter_namespace(NETNS_DIRECTORY / name)
+    _enter_namespace(name)
 
 
-def _enter_namespace(path: Path) -> None:
+def _enter_namespace(name: str) -> None:
+    from ivc.netns import enter, path_of  # ctypes, which is long to import
+
+    path = path_of(name)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # os.setns came with Python 3.12.
-            if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-        finally:
-            os.close(fd)
+        enter(name)
     except PermissionError as error:
         raise NotPermitted(f"cannot enter {path}: {error.strerror}; run it as root") from error
     except FileNotFoundError as error:

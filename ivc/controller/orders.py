@@ -19,19 +19,18 @@ are answered with {"faults": [those added, there, or cleared]}. With
 import json
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from ivc.controller.answers import Answer
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.errors import ControllerError
 from ivc.controller.faultview import describe_fault
 from ivc.controller.quiesce import Quiesced, Quiescence, Stage, domains_on
+from ivc.controller.run_dir import ORDER_MOST_S
 from ivc.errors import IvcError
 from ivc.network import Domain, LocalHost, Path, XenDomain
 from ivc.plan import Plan
 from ivc.platform import Platform
-
-TIMEOUT_MOST_S: Final = 3600.0
 
 
 class Orders:
@@ -91,7 +90,7 @@ class Orders:
                 answer({"plan": plan, "path": self._path})
             case "quiesce":
                 domains = self._domains(str(order["domain"]))
-                timeout = min(float(order["timeout"]), TIMEOUT_MOST_S)
+                timeout = min(float(order["timeout"]), ORDER_MOST_S)
                 one = self._quiescence.begin(domains, commanded=True)
                 self._waiting.append((one, time.monotonic() + timeout, answer))
             case "unquiesce":

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What flows may take: shared memory per node, pages and event channels per guest.
 
-Whoever asks for a flow pays for its memory. In a Xen guest each end also takes of what the
-guest's kernel has, and a relay of what our own domain's has; a ring that does not fit there is
-made smaller before it is refused.
+Whoever asks for a flow pays for its memory: for a way back that a service has not asked for, the
+node whose calls want it. In a Xen guest each end also takes of what the guest's kernel has, and a
+relay of what our own domain's has; a ring that does not fit there is made smaller before it is
+refused. What others cause in a guest leaves it half of that.
 """
 
 from collections import Counter, defaultdict
@@ -21,6 +22,9 @@ FLOWS_PER_NODE: Final = 1024
 BYTES_PER_NODE: Final = 256 << 20
 """What the sockets of one node may have built for what they send; whoever asks pays."""
 
+OTHERS_SHARE: Final = 2
+"""One part in so many of a guest's pages and event channels is for what it asks for itself."""
+
 PROCESSES_SHARE: Final = 2
 """One part in so many of the pages our domain may grant is for control connections alone."""
 
@@ -35,7 +39,7 @@ class Refused(IvcError):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Limits for the flows one node sends on."""
+    """Limits for the flows one node causes."""
 
     flows: int = FLOWS_PER_NODE
     bytes: int = BYTES_PER_NODE
@@ -53,8 +57,12 @@ class Wish(Protocol):
         """The receiving socket."""
 
     @property
-    def source_node(self) -> int:
+    def payer(self) -> int:
         """Number of the node that pays."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether its sender has asked for it, not others."""
 
     @property
     def order(self) -> int:
@@ -86,7 +94,7 @@ class Quotas:
     def fit(self, wish: Wish) -> int:
         """The order the rings of a flow may have. Raises `Refused`."""
         order = self._fit_domains(wish)
-        flows, size = self.usage(wish.source_node)
+        flows, size = self.usage(wish.payer)
         if (
             order is None
             or flows >= self._quota.flows
@@ -104,7 +112,7 @@ class Quotas:
         self._book(wish, order, -1)
 
     def usage(self, node: int) -> tuple[int, int]:
-        """Flows a node sends on, and their bytes of memory."""
+        """Flows a node has caused, and their bytes of memory."""
         return self._count[node], self._bytes[node]
 
     def of_guest(self, host: int) -> tuple[Share, Share] | None:
@@ -124,6 +132,8 @@ class Quotas:
         sending = self._free(wish.sender.host)
         if sending is not None and wish.sender.host == wish.receiver.host:
             sending -= limits.RECEIVER
+        if sending is not None and not wish.asked:
+            sending -= self._own_share(wish.sender.host)
         order = wish.order if sending is None else limits.fitting(wish.order, [sending])
         return self._fit_here(order) if wish.relay and order is not None else order
 
@@ -136,13 +146,18 @@ class Quotas:
         orders = range(order, min(order, limits.ORDER_LEAST) - 1, -1)
         return next((one for one in orders if limits.relay(one).pages <= free), None)
 
+    def _own_share(self, host: int) -> Share:
+        """What of a guest's nobody else may take."""
+        has = self._registry.hosts.limits(host)
+        return has.part(OTHERS_SHARE) if has is not None else limits.NOTHING
+
     def _free(self, host: int) -> Share | None:
         known = self.of_guest(host)
         return known[1] - known[0] if known is not None else None
 
     def _book(self, wish: Wish, order: int, sign: int) -> None:
-        self._count[wish.source_node] += sign
-        self._bytes[wish.source_node] += sign * flow_bytes(wish, order)
+        self._count[wish.payer] += sign
+        self._bytes[wish.payer] += sign * flow_bytes(wish, order)
         self._flows[wish.sender.host] += limits.sender(order) * sign
         self._flows[wish.receiver.host] += limits.RECEIVER * sign
         self._relays += limits.relay(order).pages * sign * wish.relay

@@ -6,6 +6,7 @@ numbers mean something only together with it, so no process can name a socket of
 may claim is checked here: local addresses of nodes of its own host, nothing else.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -94,6 +95,7 @@ class Registry:
         self.processes: dict[int, Process] = {}
         self._by_port: dict[int, dict[Socket, None]] = {}
         self._streams: dict[tuple[Address, Address], dict[Socket, None]] = {}
+        self._count: Counter[int] = Counter()
         self._last_process = 0
 
     def add(self, link: Link) -> Process:
@@ -146,9 +148,10 @@ class Registry:
         self._check_claim(process, local)
         socket = process.sockets.get(number)
         if socket is None:
-            if sum(len(each.sockets) for each in self.on(process.identity.host)) >= SOCKETS_MAX:
+            if self._count[process.identity.host] >= SOCKETS_MAX:
                 raise Violation(f"more than {SOCKETS_MAX} sockets on one host")
             socket = process.sockets[number] = Socket(process, number, bell)
+            self._count[socket.host] += 1
         else:
             self._unindex(socket)
         socket.local, socket.peer = local, peer
@@ -164,6 +167,7 @@ class Registry:
         """Forget a socket and give its doorbell back. Idempotent."""
         if socket.process.sockets.pop(socket.number, None) is None:
             return
+        self._count[socket.host] -= 1
         self._unindex(socket)
         socket.doorbell.close()
 

@@ -5,6 +5,8 @@ lock      held (flock) by the live controller
 status    SOCK_STREAM socket, mode 0660: one JSON document to whoever connects
 orders    SOCK_STREAM socket, mode 0660: a line is an order, answered by one JSON document
 
+trace     SOCK_SEQPACKET socket, mode 0660: who traces, see ivc.controller.tracing
+
 The platform puts what wrappers need beside them.
 """
 
@@ -19,7 +21,11 @@ from ivc.controller.errors import AlreadyRunning, ControllerError, NotPermitted
 DEFAULT: Final = Path("/run/ivc")
 STATUS: Final = "status"
 ORDERS: Final = "orders"
+TRACE: Final = "trace"
 LOCK: Final = "lock"
+
+ORDER_MOST_S: Final = 3600.0
+"""How long an order may wait at most for what it asks for."""
 
 
 def default_run_dir() -> Path:
@@ -55,7 +61,7 @@ class RunDir:
 
     def close(self) -> None:
         """Remove what we made and give it up. The lock file stays: its inode is the lock."""
-        for name in (STATUS, ORDERS):
+        for name in (STATUS, ORDERS, TRACE):
             with suppress(OSError):
                 (self.path / name).unlink()
         os.close(self._lock)

@@ -35,8 +35,9 @@ from ivc.controller.orders import Orders
 from ivc.controller.quiesce import Quiescence
 from ivc.controller.quota import Quota
 from ivc.controller.registry import Process
-from ivc.controller.run_dir import ORDERS, STATUS, RunDir
+from ivc.controller.run_dir import ORDERS, STATUS, TRACE, RunDir
 from ivc.controller.status import build_status
+from ivc.controller.tracing import Tracing
 from ivc.errors import IvcError
 from ivc.plan import Plan, build_plan
 from ivc.plandiff import difference
@@ -118,6 +119,14 @@ class Service:
             self._serve(STATUS, self._tell_status, asked=False),
             self._serve(ORDERS, self._orders.respond, asked=True),
         ]
+        self._tracing = Tracing(
+            self._selector,
+            listen(self._run_dir.path / TRACE, socket.SOCK_SEQPACKET),
+            self._platform,
+            self._dispatcher.registry.processes,
+            self._dcc,
+        )
+        self._dispatcher.welcomed = self._tracing.welcomed
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
         self._tap = self._listen_to_discovery()
         self._publish(hosts)
@@ -169,6 +178,7 @@ class Service:
         self._settle()
         self._quiescence.advance()
         self._orders.turn()
+        self._tracing.turn()
 
     @property
     def stopping(self) -> bool:
@@ -185,6 +195,7 @@ class Service:
             server.close()
         if self._tap is not None:
             self._tap.close()
+        self._tracing.close()
         if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._platform)
         # Relays first: what wrappers find unread afterwards they send by the kernel themselves.
@@ -344,6 +355,7 @@ class Service:
     def _disconnect(self, process: Process) -> None:
         self._behind.pop(process, None)
         self._selector.unregister(process.link)
+        self._tracing.left(process)
         self._dispatcher.disconnect(process)
 
     def _on_signal(self, number: int) -> None:

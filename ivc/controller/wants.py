@@ -7,7 +7,8 @@ another than last time. Everything that happens (sockets, memberships, flows, a 
 touches wants; nothing else decides.
 
 Denied calls are answered on the flow that leads back. A service that never sends would have none:
-then its socket wants it without having asked, and the calls' own flow waits until it is there.
+then its socket wants it without having asked, the callers pay for it, and the calls' own flow waits
+until it is there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from ivc.controller import receivers
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.flows import Flow, FlowSpec, FlowTable, State
 from ivc.controller.protocol import ROUTE_COMPLETE, Address, Message, Type
-from ivc.controller.quota import Refused
+from ivc.controller.quota import Quotas, Refused
 from ivc.controller.registry import Process, Registry, Socket
 from ivc.plan import Decision
 from ivc.reasons import Reason
@@ -41,7 +42,8 @@ class Want:
     `barred` are receivers a flow to could not be made or kept, and why. `back` is the want whose
     flow leads back with answers to what is denied, and `serves` are those it is that for; if its
     socket has not `asked`, it is there for their sake alone. Who `waits` is looked at again when
-    its way back is there, or cannot be had.
+    its way back is there, or cannot be had; the place in the quota and the order of the flow it
+    waits for are `kept`.
     """
 
     socket: Socket
@@ -52,6 +54,7 @@ class Want:
     announced: tuple[Reason, int] | None = None
     asked: bool = False
     waits: bool = False
+    kept: tuple[FlowSpec, int] | None = None
     back: "Want | None" = None
     serves: dict["Want", None] = field(default_factory=dict)
 
@@ -78,9 +81,12 @@ class Verdict:
 class Wants:
     """All wants, and which of them have been touched."""
 
-    def __init__(self, registry: Registry, dcc: DataCommunicationController) -> None:
+    def __init__(
+        self, registry: Registry, dcc: DataCommunicationController, quotas: Quotas
+    ) -> None:
         self._registry = registry
         self._dcc = dcc
+        self._quotas = quotas
         self._wants: dict[Socket, dict[Address, Want]] = {}
         self._touched: dict[Want, None] = {}
 
@@ -167,18 +173,19 @@ class Wants:
     def _reconcile(self, want: Want, table: FlowTable) -> None:
         verdict = self._judge(want) if want.needed else Verdict(Reason.REPLANNED)
         wanted = {spec: None for spec in verdict.specs if spec.receiver not in want.barred}
-        # A completeness that no longer holds is taken back before anything else happens.
-        self._announce(want, verdict)
+        # A completeness that no longer holds is taken back before anything else happens; without
+        # flows there is none, and the ends of a new one are not to wait for what changes nothing.
+        if want.flows:
+            self._announce(want, verdict)
         for spec, flow in list(want.flows.items()):
             if spec not in wanted:
                 table.close(flow, _why_closed(flow, verdict))
         want.waits = False
         if not verdict.specs:
             self._part(want)
+        self._release(want)
         for spec in wanted:
-            want.waits = self._awaits_way_back(want, spec)
-            if not want.waits and spec not in want.flows:
-                self._open(want, spec, table)
+            self._provide(want, spec, table)
         self._touched.pop(want, None)  # our own doing: nothing new in it
         self._announce(want, verdict)
         if not want.needed:
@@ -186,7 +193,31 @@ class Wants:
         elif not want.pending:
             self._touched.update((other, None) for other in want.serves if other.waits)
 
-    def _awaits_way_back(self, want: Want, spec: FlowSpec) -> bool:
+    def _provide(self, want: Want, spec: FlowSpec, table: FlowTable) -> None:
+        """Open a flow, if there is none; or keep its place while its way back is set up: other
+        ways back, of the same node's calls, must not take it."""
+        try:
+            if spec not in want.flows:
+                self._keep(want, spec)
+            want.waits = self._awaits_way_back(want, spec, table)
+            if not want.waits and spec not in want.flows:
+                self._release(want)
+                want.flows[spec] = table.open(spec)
+        except Refused as refused:
+            want.barred[spec.receiver] = refused.reason
+            self._part(want)
+
+    def _keep(self, want: Want, spec: FlowSpec) -> None:
+        order = self._quotas.fit(spec)
+        self._quotas.take(spec, order)
+        want.kept = spec, order
+
+    def _release(self, want: Want) -> None:
+        if want.kept is not None:
+            self._quotas.give_back(*want.kept)
+            want.kept = None
+
+    def _awaits_way_back(self, want: Want, spec: FlowSpec, table: FlowTable) -> bool:
         """Whether what is denied on a flow may have to be answered, and the way for that is still
         to come. Who is a way back does not wait: the other may be one for it. Who has not asked
         makes no calls."""
@@ -197,7 +228,10 @@ class Wants:
         back = self._way_back(want, spec)
         if back is None or want.serves:
             return False
-        return back in self._touched or back.pending
+        if back in self._touched:
+            del self._touched[back]
+            self._reconcile(back, table)  # before the calls of others take the rest of the quota
+        return back.pending
 
     def _way_back(self, want: Want, spec: FlowSpec) -> Want | None:
         """The want that leads back, made if need be; None: the process has too many already."""
@@ -227,15 +261,10 @@ class Wants:
     def _forget(self, want: Want) -> None:
         del self._wants[want.socket][want.destination]
         self._touched.pop(want, None)
+        self._release(want)
         for other in want.serves:
             other.back = None
         self._part(want)
-
-    def _open(self, want: Want, spec: FlowSpec, table: FlowTable) -> None:
-        try:
-            want.flows[spec] = table.open(spec)
-        except Refused as refused:
-            want.barred[spec.receiver] = refused.reason
 
     def _announce(self, want: Want, verdict: Verdict) -> None:
         route = _route(want, verdict)
@@ -311,6 +340,7 @@ class Wants:
             receiver.place.id,
             decision.order,
             self._dcc.is_relayed(decision) or not alone,
+            asked=want.asked,
         )
 
     def _of(self, spec: FlowSpec) -> Want | None:

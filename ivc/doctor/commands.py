@@ -3,18 +3,15 @@
 
 import argparse
 import sys
-from typing import TypeAlias
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.commands import add_run_dir
 from ivc.doctor.arguments import add_options
-from ivc.doctor.finding import Finding, Level, of_files
 from ivc.doctor.view import to_json, to_text
-from ivc.errors import ConfigError
+from ivc.errors import ConfigError, Finding, Severity
 from ivc.network import Loaded, load
 from ivc.network.arguments import add_files
 from ivc.plan import build_plan
-
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _DESCRIPTION = """\
 Look for what keeps IVC from working on this machine: controller, library, Xen's devices, limits,
@@ -26,11 +23,11 @@ Exit code 0: no error (there may be warnings and notes); 1: at least one; 3: the
 """
 
 
-def add_commands(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "doctor",
-        help="find out why it does not work",
+        help=HELP["doctor"],
         usage="ivc doctor [CONFIG... --mapping M] [--node N] [--json] [--run-dir D] "
         "[-- APP ARGS...]",
         description=_DESCRIPTION,
@@ -51,7 +48,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         return 2
     findings += _examine(arguments, loaded)
     print(to_json(findings) if arguments.json else to_text(findings), end="")
-    return code or int(any(finding.level is Level.ERROR for finding in findings))
+    return code or int(any(finding.severity is Severity.ERROR for finding in findings))
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Loaded | None, list[Finding], int]:
@@ -60,9 +57,9 @@ def _load(arguments: argparse.Namespace) -> tuple[Loaded | None, list[Finding], 
         return None, [], 0
     try:
         loaded = load(arguments.config, arguments.mapping)
-        return loaded, of_files(loaded.findings), 0
+        return loaded, list(loaded.findings), 0
     except ConfigError as error:
-        return None, of_files(error.findings), error.exit_code
+        return None, list(error.findings), error.exit_code
 
 
 def _examine(arguments: argparse.Namespace, loaded: Loaded | None) -> list[Finding]:

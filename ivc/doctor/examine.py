@@ -7,7 +7,6 @@ from typing import Final
 
 from ivc.doctor.case import Case, local_host
 from ivc.doctor.facts import Facts, Host, Machine, Xen
-from ivc.doctor.finding import Finding, Level
 from ivc.doctor.gather.controller import gather_controller
 from ivc.doctor.gather.library import gather_library
 from ivc.doctor.gather.machine import gather_machine, gather_process
@@ -21,8 +20,10 @@ from ivc.doctor.judge.netfilter import judge_netfilter
 from ivc.doctor.judge.process import judge_seccomp, judge_spinning
 from ivc.doctor.judge.program import judge_program
 from ivc.doctor.judge.routes import judge_routes
+from ivc.doctor.judge.traffic import judge_traffic
 from ivc.doctor.judge.wires import judge_wires
 from ivc.doctor.judge.xen import judge_xen
+from ivc.errors import Finding, Severity
 from ivc.network.model import Network
 from ivc.plan import Plan
 
@@ -38,6 +39,7 @@ _JUDGES: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
     judge_routes,
     judge_wires,
     judge_netfilter,
+    judge_traffic,
 )
 
 
@@ -64,7 +66,7 @@ def examine(
 def judge(case: Case) -> list[Finding]:
     """Pure: what all judges say, errors first."""
     found = [finding for judge_one in _JUDGES for finding in judge_one(case)]
-    return sorted(found, key=lambda finding: list(Level).index(finding.level))
+    return sorted(found, key=lambda finding: list(Severity).index(finding.severity))
 
 
 def _hosts(

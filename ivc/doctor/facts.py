@@ -112,7 +112,8 @@ class Program:
 @dataclass(frozen=True, slots=True)
 class Link:
     """An interface. `peer` is the other end of a veth: host's id and index there, None if it is
-    no veth or the other end is not in sight."""
+    no veth or the other end is not in sight. A bridge's port may be `isolated` from others that
+    are, or not `forwarding` (yet)."""
 
     index: int
     name: str
@@ -124,6 +125,22 @@ class Link:
     master: int = 0
     addresses: tuple[IPv4Interface, ...] = ()
     peer: tuple[int, int] | None = None
+    mac: str = ""
+    mtu: int = 1500
+    isolated: bool = False
+    forwarding: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Something of traffic control that does more than queue: at which interface, its kind as `tc`
+    calls it, what it does in words, whether that lets nothing pass, and how to be rid of it."""
+
+    link: str
+    kind: str
+    does: str
+    loses_all: bool
+    undo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +167,7 @@ class Host:
     rules: tuple[Mapping[str, Any], ...] | None = ()
     rules_problem: str = ""
     bridge_netfilter: bool = False
+    controls: tuple[Control, ...] = ()
 
     def __str__(self) -> str:
         return f"netns {self.netns}" if self.netns else "this host"

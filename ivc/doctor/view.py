@@ -4,7 +4,7 @@
 import json
 from collections.abc import Sequence
 
-from ivc.doctor.finding import Finding, Level
+from ivc.errors import Finding, Severity
 
 
 def to_text(findings: Sequence[Finding]) -> str:
@@ -23,8 +23,8 @@ def to_json(findings: Sequence[Finding]) -> str:
     return json.dumps({**counts, "findings": [one.to_dict() for one in findings]}, indent=2) + "\n"
 
 
-def _count(findings: Sequence[Finding]) -> dict[Level, int]:
-    return {level: sum(one.level is level for one in findings) for level in Level}
+def _count(findings: Sequence[Finding]) -> dict[Severity, int]:
+    return {level: sum(one.severity is level for one in findings) for level in Severity}
 
 
 def _printable(text: str) -> str:

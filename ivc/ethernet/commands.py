@@ -8,8 +8,9 @@ network, which these need.
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from ivc.commands import HELP, Subparsers
 from ivc.errors import ConfigError, Finding, Severity
 from ivc.ethernet.apply import carry_out
 from ivc.ethernet.difference import State, Step, difference, kept
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
 
 PENDING = 4
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
-def add_commands(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add `ethernet` with its three verbs."""
     parser = subparsers.add_parser(
         "ethernet",
-        help="set up what external nodes need in dom0: bridge, interface, nftables",
+        help=HELP["ethernet"],
         description="Show, set up or take away what nodes with external = true need in dom0: the "
         "bridge and the interface of the mapping's [ethernet], routes where there are several "
         "subnets, and the table ivc of nftables. Only what differs is changed, all of it or "

@@ -50,7 +50,9 @@ def running_controller(
     directory is `folder`. Raises LabError if it does not get ready.
     """
     configurations, mapping = _write_configuration(lab, folder, promote, ring)
-    with _started(lab, folder, [*configurations, "--mapping", mapping, "--path", path]) as process:
+    with controller_of(
+        lab, folder, [*configurations, "--mapping", mapping, "--path", path]
+    ) as process:
         yield process
 
 
@@ -64,12 +66,18 @@ def running_loopback(
     mapping = folder / "mapping.toml"
     place = (_place(lab[name]), "loopback = true")
     mapping.write_text(mapping_file({"self": place}, promote))
-    with _started(lab, folder, [str(described), "--mapping", str(mapping)]) as process:
+    with controller_of(lab, folder, [str(described), "--mapping", str(mapping)]) as process:
         yield process
 
 
 @contextlib.contextmanager
-def _started(lab: Lab, folder: Path, arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def controller_of(
+    lab: Lab, folder: Path, arguments: Sequence[str]
+) -> Iterator[subprocess.Popen[str]]:
+    """A controller in dom0, ready inside the `with` block; `arguments` are its files and options.
+
+    Its run directory is `folder`, and what it says is there in controller.stderr. Raises LabError.
+    """
     words = folder / "controller.stderr"
     command = [sys.executable, "-m", "ivc", "controller", *arguments, "--run-dir", str(folder)]
     host = lab.bridge or lab.hosts[0]

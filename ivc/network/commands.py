@@ -6,22 +6,21 @@ import json
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
+from ivc.commands import HELP, Subparsers
 from ivc.network.load import Loaded, load
 from ivc.network.neutral import network_document, write_network
 from ivc.writing import write_whole
 
 _SCHEMAS: Final = ("mapping", "network")
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
-def add_commands(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add the two commands."""
     importer = subparsers.add_parser(
         "import",
-        help="write what was understood of a configuration as one network file",
+        help=HELP["import"],
         description="Read vsomeip JSON, ARXML or network files, and write all nodes and services "
         "as one network file, which can be given wherever a CONFIG can. What is doubtful is told "
         "on standard error. Exit code 3: something is wrong, nothing was written.",
@@ -37,7 +36,7 @@ def add_commands(subparsers: _Subparsers) -> None:
     importer.set_defaults(run=_import)
     schema = subparsers.add_parser(
         "schema",
-        help="print the JSON Schema of the mapping or the network file",
+        help=HELP["schema"],
         description="Print a JSON Schema (draft 2020-12), for editors and other tools.",
     )
     schema.add_argument("name", choices=_SCHEMAS)

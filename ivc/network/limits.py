@@ -33,6 +33,10 @@ class Share:
     def __mul__(self, times: int) -> "Share":
         return Share(self.pages * times, self.ports * times)
 
+    def part(self, parts: int) -> "Share":
+        """One of so many parts."""
+        return Share(self.pages // parts, self.ports // parts)
+
     def holds(self, other: "Share") -> bool:
         """Whether as much as `other` is there."""
         return self.pages >= other.pages and self.ports >= other.ports

@@ -5,7 +5,7 @@ and what a rule would have to look into and cannot."""
 from collections.abc import Collection, Iterable, Sequence
 
 from ivc.network.link import Linked
-from ivc.network.model import External, Network, Node, Protocol
+from ivc.network.model import Endpoint, External, Network, Node, Protocol
 from ivc.network.rules import Action, Rule
 from ivc.network.values import Array, Place, Report, Table
 from ivc.network.ways import Offers, Way, candidates, concerned, covers, sd_endpoints
@@ -48,7 +48,7 @@ def _check_service(rule: Rule, linked: Linked, report: Report) -> None:
 def _check_copies(rule: Rule, linked: Linked, report: Report) -> None:
     """To an address nobody has they would go in silence."""
     known = {node.address: node.name for node in linked.network.nodes}
-    if rule.copy_to is None or rule.copy_to.address in known:
+    if not isinstance(rule.copy_to, Endpoint) or rule.copy_to.address in known:
         return
     named = ", ".join(f"{known[each]} at {each}" for each in sorted(known))
     report.error(

@@ -12,7 +12,8 @@ type = "REQUEST"               # REQUEST | REQUEST_NO_RETURN | NOTIFICATION | RE
 protocol = "udp"               # udp | tcp
 action = "deny"                # direct | relay | network | deny | audit | mirror
 answer = "E_NOT_REACHABLE"     # with deny: the return code of the error a request gets
-copy_to = "10.77.0.9:30600"    # with mirror: where copies go by UDP; an address of a node
+copy_to = "10.77.0.9:30600"    # with mirror: where copies go by UDP; an address of a node, or
+                               # "trace": to who runs `ivc trace`
 """
 
 from collections.abc import Collection
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from dataclasses import fields as members
 from difflib import get_close_matches
 from enum import Enum, StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from ivc.network import fields
 from ivc.network.model import Endpoint, Protocol
@@ -37,6 +38,12 @@ class Action(StrEnum):
     DENY = "deny"
     AUDIT = "audit"
     MIRROR = "mirror"
+
+
+TO_TRACE: Final = "trace"
+"""Copies go to who traces, if anybody does."""
+
+CopyTo = Endpoint | Literal["trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Rule:
     type: MessageType | None = None
     protocol: Protocol | None = None
     answer: ReturnCode | None = None
-    copy_to: Endpoint | None = None
+    copy_to: CopyTo | None = None
 
     @property
     def by_message(self) -> bool:
@@ -168,16 +175,18 @@ def _answer(value: Value, report: Report) -> ReturnCode | None:
     return _named(value, _ANSWERS, "bad-return-code", "write the name of a return code", report)
 
 
-def _copy_to(value: Value, report: Report) -> Endpoint | None:
-    """ADDRESS:PORT of a host; whose it is is for `ivc.network.lint_rules`."""
+def _copy_to(value: Value, report: Report) -> CopyTo | None:
+    """ADDRESS:PORT of a host; whose it is is for `ivc.network.lint_rules`. Or "trace"."""
     written = value.text if isinstance(value, Scalar) else ""
+    if written == TO_TRACE:
+        return TO_TRACE
     host, colon, port = written.partition(":")
     if not colon or "/" in port:
         report.error(
             value.place,
             "bad-copy",
             describe(value),
-            '"ADDRESS:PORT" of a UDP socket',
+            '"ADDRESS:PORT" of a UDP socket, or "trace"',
             'write one such as "10.77.0.9:30600"; copies are sent as datagrams, nothing else',
         )
         return None

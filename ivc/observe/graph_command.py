@@ -5,8 +5,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.client import read_status
 from ivc.controller.commands import add_run_dir
 from ivc.errors import IvcError
@@ -34,8 +35,6 @@ _SUFFIXES: Final = {
     ".gv": "dot",
 }
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 
 class NotTogether(IvcError):
     """Two arguments of which one makes the other pointless."""
@@ -49,11 +48,11 @@ class UnknownFormat(IvcError):
     exit_code = 2
 
 
-def add_command(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add `graph`."""
     parser = subparsers.add_parser(
         "graph",
-        help="draw the plan: domains, nodes, services, and the paths between them",
+        help=HELP["graph"],
         description="Draw the plan of CONFIG and mapping; touches nothing. The HTML page is one "
         "file that needs no network: point at a node to see its ways. With --live it is served, "
         "and shows what goes over rings now.",

@@ -5,8 +5,8 @@ import argparse
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.client import read_status
 from ivc.controller.commands import add_run_dir
 from ivc.controller.errors import NoController
@@ -15,14 +15,12 @@ from ivc.observe.metrics import render_metrics
 from ivc.observe.openmetrics import CONTENT_TYPE
 from ivc.writing import write_whole
 
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
-def add_command(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add `metrics`."""
     parser = subparsers.add_parser(
         "metrics",
-        help="a running controller's numbers as OpenMetrics, printed, served or in a file",
+        help=HELP["metrics"],
         description="Print what `ivc status` knows as OpenMetrics text, once, or serve it. "
         "Exit code 5: no controller runs; a file, and who is served, is told so (ivc_up 0).",
     )

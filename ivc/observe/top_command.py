@@ -3,14 +3,12 @@
 
 import argparse
 import sys
-from typing import TypeAlias
 
+from ivc.commands import HELP, Subparsers
 from ivc.controller.client import read_status
 from ivc.controller.commands import add_run_dir
 from ivc.controller.watch import seconds
 from ivc.errors import IvcError
-
-_Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class NoScreen(IvcError):
@@ -19,11 +17,11 @@ class NoScreen(IvcError):
     exit_code = 2
 
 
-def add_command(subparsers: _Subparsers) -> None:
+def add_commands(subparsers: Subparsers) -> None:
     """Add `top`."""
     parser = subparsers.add_parser(
         "top",
-        help="watch flows, sockets and services of a running controller on a full screen",
+        help=HELP["top"],
         description="Watch what `ivc status` knows, with rates: Tab or a number shows another "
         "table, s sorts by the next column, r the other way round, p pauses, q ends. Needs the "
         "Python package textual.",

@@ -146,6 +146,25 @@ class Region(Protocol):
         """Let go of everything of ours; what others have mapped they keep. Idempotent."""
 
 
+class TraceMemory(Protocol):
+    """A trace ring (core/trace.h): a process writes, whoever traces it reads."""
+
+    def for_writer(self) -> Attachment:
+        """What TRACE brings to the process."""
+
+    def for_reader(self) -> Attachment:
+        """What the reader needs."""
+
+    def map(self) -> tuple[Buffer, Buffer]:
+        """For a writer within the controller: the writer's region, and the reader's.
+
+        They go with this. Raises `PlatformError`.
+        """
+
+    def close(self) -> None:
+        """Let go of everything of ours; what others have mapped they keep. Idempotent."""
+
+
 class Link(Protocol):
     """The control connection with one process."""
 
@@ -237,6 +256,9 @@ class Platform(Protocol):
 
     def create_region(self, spec: RegionSpec) -> Region:
         """A region as `spec` says. Raises `PlatformError` when there is nothing left for it."""
+
+    def create_trace(self, order: int) -> TraceMemory:
+        """A trace ring of 2**`order` bytes. Raises `PlatformError`, also where there are none."""
 
     def check_doorbell(self, bound: Attachment) -> None:
         """Raises `PlatformError` unless BOUND may come with this."""

@@ -21,13 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ivc.netns import NETNS_DIRECTORY
 from ivc.network import Domain, LocalHost
 from ivc.platform import Attachment, Identity, PlatformError, RegionSpec
-from ivc.platform.memfd import MemfdRegion
+from ivc.platform.memfd import MemfdRegion, MemfdTrace
 from ivc.platform.seqpacket import SeqpacketLink, listen
-
-NETNS_DIRECTORY: Final = Path("/run/netns")
-"""Where `ip netns` keeps named network namespaces."""
 
 CONTROL: Final = "control"
 """SOCK_SEQPACKET socket for wrappers, mode 0660: programs of root and its group for now."""
@@ -122,6 +120,10 @@ class LinuxPlatform:
         """Sealed memory. Raises `PlatformError`."""
         return MemfdRegion(spec)
 
+    def create_trace(self, order: int) -> MemfdTrace:
+        """Memory that cannot shrink. Raises `PlatformError`."""
+        return MemfdTrace(order)
+
     def check_doorbell(self, bound: Attachment) -> None:
         """It has to be an eventfd, which is made non-blocking on the way. Raises `PlatformError`.
 
@@ -129,8 +131,9 @@ class LinuxPlatform:
         """
         if len(bound.fds) == 1:
             with suppress(OSError):
-                path = Path(f"/proc/self/fd/{bound.fds[0]}")
-                if str(path.readlink()) == "anon_inode:[eventfd]":
+                # Not by pathlib: a controller does this for every socket.
+                name = os.readlink(f"/proc/self/fd/{bound.fds[0]}")  # noqa: PTH115
+                if name == "anon_inode:[eventfd]":
                     os.set_blocking(bound.fds[0], False)
                     return
         raise PlatformError("a doorbell has to be one eventfd")

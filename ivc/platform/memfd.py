@@ -10,7 +10,8 @@ from typing import Final
 from ivc.platform import Attachment, PlatformError, RegionSpec
 from ivc.shm.bell import Bell
 from ivc.shm.gauge import Window
-from ivc.shm.layout import Role
+from ivc.shm.layout import PAGE, Role, trace_region_size
+from ivc.shm.trace import trace_page
 
 F_ADD_SEALS: Final = 1033
 F_SEAL_SEAL: Final = 0x01
@@ -135,3 +136,34 @@ class MemfdRegion:
         self._memory.close()
         if self._bell is not None:
             self._bell.close()
+
+
+class MemfdTrace:
+    """Satisfies `ivc.platform.TraceMemory`."""
+
+    def __init__(self, order: int) -> None:
+        """Raises `PlatformError`; nothing is left then."""
+        page = trace_page(order)
+        self._writer = Memfd("ivc-trace", trace_region_size(order), page)
+        try:
+            self._reader = Memfd("ivc-trace-reader", PAGE, page)
+        except PlatformError:
+            self._writer.close()
+            raise
+
+    def for_writer(self) -> Attachment:
+        """Its own region, and the reader's, read-only. Raises `PlatformError`."""
+        return Attachment((self._writer.fileno(), self._reader.read_only()))
+
+    def for_reader(self) -> Attachment:
+        """The writer's region, read-only, and its own. Raises `PlatformError`."""
+        return Attachment((self._writer.read_only(), self._reader.fileno()))
+
+    def map(self) -> tuple[mmap.mmap, mmap.mmap]:
+        """Both, as the writer has them. Raises `PlatformError`."""
+        return self._writer.map(writable=True), self._reader.map(writable=False)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._writer.close()
+        self._reader.close()

@@ -30,9 +30,20 @@ HEADERS = (
     "platform_xen.h",
     "kinds.h",
     "faults.h",
+    "trace.h",
     "relay.h",
+    "capture.h",
 )
-SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c", "kinds.c", "faults.c", "relay.c")
+SOURCES = (
+    "ring.c",
+    "platform_linux.c",
+    "platform_xen.c",
+    "kinds.c",
+    "faults.c",
+    "trace.c",
+    "relay.c",
+    "capture.c",
+)
 LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bytes of rings and shared pages: core/layout.h and core/pages.h, once more.
+"""The bytes of rings and shared pages: core/layout.h, core/pages.h and core/trace.h.
 
 All integers are little-endian; addresses and ports are plain numbers (10.0.0.1 is 0x0A000001).
 The names are the C names without their prefix. ``tests/shm/test_layout.py`` proves both equal.
@@ -31,6 +31,12 @@ STATS_ABI = 1
 STATS_SLOTS = 255
 STATS_SIZE = 65536
 STATS_LATENCIES = 16
+
+TRACE_MAGIC = int.from_bytes(b"IVCTRACE", "little")
+TRACE_ABI = 1
+TRACE_UNIT = 32
+TRACE_ORDER_MIN = 16
+TRACE_ORDER_MAX = 30
 
 
 class Role(IntEnum):
@@ -72,6 +78,20 @@ class MatchKind(IntEnum):
     GROUP = 2
     EXTERNAL = 3
     STREAM = 4
+
+
+class TraceEvent(IntEnum):
+    """What has become of a traced message."""
+
+    SENT = 1
+    NETWORK = 2
+    PASSED = 3
+    DENIED = 4
+    AUDITED = 5
+    MIRRORED = 6
+    ANSWER = 7
+    FULL = 8
+    DROPPED = 9
 
 
 def _zero(integer: Any) -> Any:
@@ -187,6 +207,36 @@ StatsSlot = Struct(
     "reserved1" / _reserved(128),
 )
 
+#: Either end's page of a trace ring.
+TraceCtrl = Struct(
+    "magic" / Default(Int64ul, TRACE_MAGIC),
+    "abi" / Default(Int32ul, TRACE_ABI),
+    "order" / Int32ul,
+    "reserved0" / _reserved(48),
+    "index" / _zero(Int64ul),
+    "pad1" / _reserved(56),
+    "lost" / _zero(Int64ul),
+    "pad2" / _reserved(56),
+)
+
+#: The header in front of every message in a trace ring.
+TraceRecord = Struct(
+    "time" / Int64ul,
+    "length" / Int32ul,
+    "captured" / Int32ul,
+    "flow" / Int32ul,
+    "src_ip" / Int32ul,
+    "dst_ip" / Int32ul,
+    "src_port" / Int16ul,
+    "dst_port" / Int16ul,
+    "position" / Int32ul,
+    "lost" / Int32ul,
+    "kind" / Int8ul,
+    "event" / Int8ul,
+    "faults" / Int16ul,
+    "reserved" / _zero(Int32ul),
+)
+
 
 def fields(layout: Any) -> dict[str, tuple[int, int]]:
     """Return offset and size in bytes of each field of a fixed-size ``Struct``."""
@@ -202,6 +252,11 @@ def fields(layout: Any) -> dict[str, tuple[int, int]]:
 def sender_region_size(order: int) -> int:
     """Return the bytes of a sender's region with ``2**order`` bytes of records."""
     return DATA_OFFSET + (1 << order)
+
+
+def trace_region_size(order: int) -> int:
+    """Return the bytes of the writer's region of a trace ring with ``2**order`` of records."""
+    return PAGE + ((1 << order) // TRACE_UNIT) * 4 + (1 << order)
 
 
 def max_payload(order: int) -> int:

@@ -7,7 +7,10 @@ The controller writes what these functions return to the start of fresh, zeroed 
 
 from dataclasses import dataclass
 
-from ivc.shm.layout import PAGE, Ctrl, Role
+from ivc.shm.layout import PAGE, RING_ABI_MAJOR, RING_ABI_MINOR, RING_MAGIC, Ctrl, RegionState, Role
+from ivc.shm.packing import packer
+
+_CTRL = packer(Ctrl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +43,25 @@ def receiver_page(flow: Flow, start: int = 0) -> bytes:
 
 
 def _page(flow: Flow, role: Role, start: int) -> bytes:
-    line: bytes = Ctrl.build(
-        {
-            "role": role,
-            "order": flow.order,
-            "flow_id": flow.flow_id,
-            "epoch": flow.epoch,
-            "src_node": flow.src_node,
-            "dst_node": flow.dst_node,
-            "src_ip": flow.src_ip,
-            "dst_ip": flow.dst_ip,
-            "src_port": flow.src_port,
-            "dst_port": flow.dst_port,
-            "index": start,
-            "wake_at": start,
-        }
+    line = _CTRL.pack(
+        RING_MAGIC,
+        RING_ABI_MAJOR,
+        RING_ABI_MINOR,
+        role,
+        flow.order,
+        0,
+        flow.flow_id,
+        flow.epoch,
+        flow.src_node,
+        flow.dst_node,
+        flow.src_ip,
+        flow.dst_ip,
+        flow.src_port,
+        flow.dst_port,
+        start,
+        start,
+        RegionState.INIT,
+        0,
+        0,
     )
     return line.ljust(PAGE, b"\0")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ivc.shm.bell import Doorbell
 from ivc.shm.library import ffi, lib
 from ivc.shm.ring import Receiver, Sender
+from ivc.shm.trace import TraceWriter
 
 KINDS_MAX: Final[int] = lib.IVC_KINDS_MOST
 """Entries of the table of kinds."""
@@ -259,6 +260,10 @@ class Loop:
         fault = ffi.new("struct ivc_fault *")
         lib.ivc_relay_get_fault(self._relay, place, fault)
         return int(fault.matched), int(fault.acted)
+
+    def trace(self, writer: TraceWriter | None) -> None:
+        """What becomes of messages goes to this trace ring from now on, or to none."""
+        lib.ivc_relay_trace(self._relay, writer.c if writer is not None else ffi.NULL)
 
     def ask_again(self) -> None:
         """Forget what was decided, but not what was counted."""

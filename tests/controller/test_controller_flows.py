@@ -7,7 +7,7 @@ import pytest
 from controller_lab import REQUEST, Lab, Starter
 from fakewrapper import FakeWrapper
 
-from ivc.controller.protocol import NOWHERE, Message, Type
+from ivc.controller.protocol import NOWHERE, Message, Role, Type
 from ivc.controller.quota import Quota
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
@@ -63,6 +63,21 @@ def test_route_tells_what_became_of_a_want(start: Starter, path: FlowPath) -> No
     client = a_client(lab)
     client.await_route(SERVER, Reason.PENDING)
     client.await_route(SERVER, Reason.NONE, complete=True)
+
+
+def test_the_receiver_is_told_first(start: Starter) -> None:
+    """It has one step more to take. Seen by a process that holds both ends, at two nodes."""
+    lab = start()
+    lab.platform.numbers["b"] = 1
+    both = lab.wrapper(1)
+    both.bind(1, CLIENT)
+    both.bind(2, SERVER)
+    both.want(1, CLIENT, SERVER)
+    both.await_active(SERVER)
+    attached = [mail.type for mail in both.mail if mail.type in (Type.ATTACH_TX, Type.ATTACH_RX)]
+    linked = [mail.flags for mail in both.mail if mail.type is Type.PEER]
+    assert attached == [Type.ATTACH_RX, Type.ATTACH_TX]
+    assert linked == [Role.RECEIVER, Role.SENDER]
 
 
 @BOTH_PATHS

@@ -18,6 +18,7 @@ from fakewrapper import FakeWrapper, address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ivc.controller import registry
 from ivc.controller.protocol import MESSAGE_SIZE, Message, Role, Type
 from ivc.network import Path as FlowPath
 from ivc.platform import memfd
@@ -186,6 +187,21 @@ def test_messages_that_had_to_queue_all_arrive(start: Starter) -> None:
         lambda: sum(m.type is Type.ROUTE for m in slow.mail) == 800, "an answer for each question"
     )
     assert slow.sent_word() == slow.received
+
+
+def test_sockets_of_a_host_are_counted_while_they_are_there(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "SOCKETS_MAX", 2)
+    lab = start()
+    one, other = lab.wrapper(1), lab.wrapper(1)
+    one.bind(1, "10.0.0.1:1001")
+    one.bind(2, "10.0.0.1:1002")
+    one.unbind(1)
+    one.bind(3, "10.0.0.1:1003")
+    lab.await_status(lambda status: len(status["sockets"]) == 2)
+    other.bind(1, "10.0.0.1:1004")
+    other.await_hangup()
 
 
 def test_a_flood_does_not_keep_others_waiting(start: Starter) -> None:

@@ -70,6 +70,7 @@ def test_numbers_are_those_of_the_c_header(ours: type, enum: str, prefix: str) -
         (protocol.FLOW_RELAY, "IVC_FLOW_RELAY"),
         (protocol.FLOW_STREAM, "IVC_FLOW_STREAM"),
         (protocol.ROUTE_COMPLETE, "IVC_ROUTE_COMPLETE"),
+        (protocol.TRACE_ALL, "IVC_TRACE_ALL"),
     ],
 )
 def test_constants_are_those_of_the_c_header(ours: int, theirs: str) -> None:
@@ -79,6 +80,16 @@ def test_constants_are_those_of_the_c_header(ours: int, theirs: str) -> None:
 @given(MESSAGES)
 def test_what_is_packed_is_parsed(message: Message) -> None:
     assert Message.parse(message.pack()) == message
+
+
+@given(MESSAGES)
+def test_what_is_packed_is_what_is_declared(message: Message) -> None:
+    raw = protocol.LAYOUT.parse(message.pack())
+    assert (raw.version, raw.type, raw.reserved) == (protocol.VERSION, message.type, bytes(12))
+    for name in ("socket", "flow", "node", "flags", "reason", "arg", "pid"):
+        assert raw[name] == getattr(message, name)
+    for name in ("local", "peer"):
+        assert Address(raw[name].ip, raw[name].port) == getattr(message, name)
 
 
 @given(st.binary(max_size=80))

@@ -16,7 +16,7 @@ from ivc.controller import data_communication, wants
 from ivc.controller.client import reload
 from ivc.controller.flows import Flow, FlowSpec
 from ivc.controller.protocol import Message, Role, Type
-from ivc.controller.quota import Refused
+from ivc.controller.quota import Quota, Refused
 from ivc.controller.statusview import render_status
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
@@ -37,8 +37,9 @@ class Field:
         self._folder = folder
         self._stack = stack
 
-    def start(self, rules: str, path: FlowPath | None = None) -> Lab:
-        self.lab = self._stack.enter_context(running_lab(self._folder, path, mapping=rules))
+    def start(self, rules: str, path: FlowPath | None = None, quota: Quota | None = None) -> Lab:
+        running = running_lab(self._folder, path, quota, mapping=rules)
+        self.lab = self._stack.enter_context(running)
         return self.lab
 
     def reload(self, rules: str) -> None:
@@ -286,6 +287,61 @@ def test_others_cannot_make_a_process_forget_what_it_wants(
     for port in range(40000, 40004):
         call(lab, source=f"10.0.0.1:{port}")
     assert destinations(lab, SERVER) == own
+
+
+def callers(lab: Lab) -> list[FakeWrapper]:
+    """Of eight on one node those whose calls go by ring."""
+    found = []
+    settled = (Reason.NONE, Reason.QUOTA)
+    for port in range(40000, 40008):
+        client = lab.wrapper(1)
+        source = f"10.0.0.1:{port}"
+        client.bind(1, source)
+        client.want(1, source, SERVER)
+        route = client.await_message(Type.ROUTE, lambda message: message.reason in settled)
+        if route.reason == Reason.NONE:
+            client.await_active(SERVER)
+            found.append(client)
+    return found
+
+
+def test_callers_take_nothing_of_what_a_service_may_have(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD, quota=Quota(flows=4))
+    server = serve(lab)
+    assert callers(lab)
+    other = lab.wrapper(3)
+    for port in range(40000, 40004):
+        other.bind(port, f"10.0.0.3:{port}")
+        server.want(1, SERVER, f"10.0.0.3:{port}")
+        server.await_active(f"10.0.0.3:{port}")
+
+
+def test_whose_calls_go_by_ring_is_answered_however_small_the_quota(field: Field) -> None:
+    lab = field.start(ANSWER_METHOD, quota=Quota(flows=4))
+    serve(lab)
+    found = callers(lab)
+    assert len(found) == 2
+    for client in found:
+        client.send(SERVER, BAD)
+        assert someip.peek(client.receive(1)[1]) == ANSWER
+    nodes = {node["name"]: node["flows"] for node in lab.status()["nodes"]}
+    assert (nodes["a"], nodes["b"]) == (4, 0)
+
+
+def test_ways_back_do_not_take_the_places_of_the_calls_they_are_for(field: Field) -> None:
+    """All of them at once, as after a reload."""
+    lab = field.start(DENY_METHOD, quota=Quota(flows=4))
+    serve(lab)
+    clients = [call(lab, source=f"10.0.0.1:{port}") for port in range(40000, 40004)]
+    field.reload('[[rule]]\nfrom = "a"\nprotocol = "udp"\naction = "network"\n')
+    clients[0].until(lambda: not lab.status()["flows"], "no flow")
+    field.reload(ANSWER_METHOD)
+    clients[0].until(
+        lambda: [flow["state"] for flow in lab.status()["flows"]] == ["active"] * 4, "two pairs"
+    )
+    flows = lab.status()["flows"]
+    calls = {flow["from"] for flow in flows if flow["to"] == SERVER}
+    assert len(calls) == 2 and {flow["to"] for flow in flows} == {*calls, SERVER}
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])

@@ -417,6 +417,16 @@ def test_what_does_not_fit_at_all_is_refused(start: Starter) -> None:
     client.await_route(SERVER, Reason.QUOTA)
 
 
+def test_a_guest_keeps_half_for_what_it_asks_for_itself(start: Starter) -> None:
+    answer = (
+        '[[rule]]\nfrom = "a"\nmethod = 1\nprotocol = "udp"\naction = "deny"\nanswer = "E_NOT_OK"\n'
+    )
+    lab = start(mapping=answer, guests="pages = 40")  # 8 for the process
+    pair(lab)
+    rings = {flow["from"]: flow["ring_bytes"] for flow in lab.status()["flows"]}
+    assert rings == {CLIENT: 2 * (2 * 4096 + (1 << 16)), SERVER: 2 * (2 * 4096 + (1 << 15))}
+
+
 def test_ports_are_counted_too(start: Starter) -> None:
     lab = start(guests="ports = 4")
     client, server = pair(lab)  # 1 for the process, 2 for the socket, 1 for the flow

@@ -108,5 +108,5 @@ def with_link(case: Case, host: int, link: int, **change: Any) -> Case:
 
 
 def told(case: Case) -> set[tuple[str, str]]:
-    """Level and code of all that is found."""
-    return {(one.level.value, one.code) for one in judge(case)}
+    """Severity and code of all that is found."""
+    return {(one.severity.value, one.code) for one in judge(case)}

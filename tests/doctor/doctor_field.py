@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -45,6 +46,17 @@ class Field:
         done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
+    def plant(self, script: Path, fault: str) -> subprocess.CompletedProcess[str]:
+        """Have a program that knows nothing of IVC spoil it."""
+        names = {name: self.netns(name) for name in (*NODES, "dom0")}
+        return subprocess.run(
+            [str(script), fault],
+            env={**os.environ, **names},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def files(self) -> list[str]:
         mapping = "version = 1\n"
         for name in NODES:
@@ -61,7 +73,7 @@ class Field:
     def codes(self, *words: str) -> set[str]:
         """Kinds of errors and warnings."""
         _, document = self.doctor(*words)
-        return {one["code"] for one in document["findings"] if one["level"] != "note"}
+        return {one["code"] for one in document["findings"] if one["severity"] != "note"}
 
     @contextmanager
     def controller(self) -> Iterator[None]:

@@ -220,12 +220,12 @@ def test_fault_alone_gives_its_finding_alone(fault: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_finding_says_where_what_and_how_to_mend_it(fault: str) -> None:
     for one in judge(FAULTS[fault][2](sound())):
-        assert all(one.to_dict().values())
+        assert all((one.code, one.file, one.found, one.expected, one.fix))
 
 
 def test_errors_come_first() -> None:
     case = changed(sound(), library={"by_name": False}, controller={"problem": "gone"})
-    assert [one.level for one in judge(case)] == ["error", "note"]
+    assert [one.severity for one in judge(case)] == ["error", "note"]
 
 
 def test_nodes_on_wires_that_end_out_of_sight_are_left_in_peace() -> None:

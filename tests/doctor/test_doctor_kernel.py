@@ -11,10 +11,10 @@ import pytest
 from doctor_case import sound
 from doctor_field import Field, sound_field
 
-from ivc.doctor.gather.namespace import inside
 from ivc.doctor.gather.network import gather_hosts
 from ivc.doctor.netfilter import Ruleset
 from ivc.doctor.packets import Packet, received
+from ivc.netns import inside
 
 SD = 30490
 

@@ -137,4 +137,4 @@ def test_program_is_what_stands_behind_the_dashes(
     words = ["--run-dir", str(tmp_path), "--json", "--", str(path), "--json", "--", "-x"]
     assert main(["doctor", *words]) == 1
     found = {one["code"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
-    assert found["static-program"]["where"] == str(path)
+    assert found["static-program"]["file"] == str(path)

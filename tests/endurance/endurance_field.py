@@ -39,6 +39,8 @@ SOME = 20
 ADDRESSES = {"hmi": "10.77.0.1", "adas": "10.77.0.2", "ext": "10.77.0.3"}
 GROUP = "224.225.226.1:30600"
 SERVICES = {"hmi": (30510, 30512), "adas": (30509, 30511)}
+STREAM_PORT = 30510
+"""Of the one service that has a TCP endpoint too."""
 
 
 def size(ci: int, full: int) -> int:
@@ -318,6 +320,7 @@ class Field:
                     "service": f"0x{port:04x}",
                     "instance": "0x0001",
                     "unreliable": str(port),
+                    **({"reliable": str(port)} if port == STREAM_PORT else {}),
                     "events": [{"event": "0x8001"}],
                     "eventgroups": [
                         {

@@ -8,15 +8,29 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from endurance_field import ADDRESSES, SEED, Field, FieldMaker, Traffic, assert_whole, size
+from endurance_field import (
+    ADDRESSES,
+    SEED,
+    STREAM_PORT,
+    Field,
+    FieldMaker,
+    Program,
+    Traffic,
+    assert_whole,
+    size,
+    wait_until,
+)
 
 from ivc.controller.client import reload
 from ivc.controller.errors import OrderFailed
 
 RATE = 2000
 REST_S = 0.3
+STREAM_PEER = str(Path(__file__).with_name("stream_peer.py"))
+STREAM_RATE = 300
 MEANT = (0x772F, 0x7730)
 """Services at ports 30511 and 30512; no rule is about the others."""
 BAD = (
@@ -29,11 +43,12 @@ BAD = (
 
 @dataclass(slots=True)
 class Town:
-    """Two nodes with two conversations, and a third node that talks to one of them."""
+    """Two nodes with two conversations and a connection, and a third node that talks to one."""
 
     still: tuple[Traffic, Traffic]
     meant: tuple[Traffic, Traffic]
     outside: tuple[Traffic, Traffic]
+    stream: tuple[Program, Program]
 
     def pairs(self) -> Sequence[tuple[Traffic, Traffic]]:
         return self.still, self.meant, self.outside
@@ -42,12 +57,31 @@ class Town:
         for pair in self.pairs():
             for each in pair:
                 each.order("pause")
+        for each in self.stream:
+            each.order("pause")
         time.sleep(REST_S)
 
     def assert_whole(self) -> None:
         for one, other in self.pairs():
             assert_whole(one, other)
             assert_whole(other, one)
+        one, other = (each.ask("report") for each in self.stream)
+        for sender, receiver in ((one, other), (other, one)):
+            assert 0 < sender["sent"] == receiver["received"] and receiver["wrong_at"] is None
+
+
+def connection(field: Field, stack: ExitStack) -> tuple[Program, Program]:
+    """Both ends of one, on which something goes both ways; on rings."""
+    ends = []
+    for host, how, word in (("hmi", "listen", "listening\n"), ("adas", "connect", "ready\n")):
+        command = (STREAM_PEER, how, ADDRESSES["hmi"], str(STREAM_PORT), str(STREAM_RATE))
+        ends.append(stack.enter_context(field.python(host, *command)))
+        assert ends[-1].line() == word
+    assert ends[0].line() == "ready\n"
+    for each in ends:
+        each.order("go")
+    wait_until(lambda: len(flows_of(field, ends)) == 2, "the connection on rings")
+    return ends[0], ends[1]
 
 
 @contextmanager
@@ -73,7 +107,7 @@ def town(field: Field) -> Iterator[Town]:
         for pair in (still, meant, outside):
             for each in pair:
                 each.order("go")
-        yield Town(still, meant, outside)
+        yield Town(still, meant, outside, connection(field, stack))
 
 
 def rules(choice: random.Random) -> str:
@@ -92,14 +126,19 @@ def rules(choice: random.Random) -> str:
     return "\n".join(found) + "\n"
 
 
-def still_flows(field: Field, town: Town) -> set[tuple[int, str, str]]:
-    """Number, path and state of the flows nothing is to happen to."""
-    pids = {each.pid for each in town.still}
+def flows_of(field: Field, senders: Sequence[Program]) -> set[tuple[int, str, str]]:
+    """Number, path and state of what they send on, as far as it is set up."""
+    pids = {each.pid for each in senders}
     return {
         (flow["id"], flow["path"], flow["state"])
         for flow in field.flows()
-        if flow["sender"]["pid"] in pids
+        if flow["sender"]["pid"] in pids and flow["state"] not in ("attaching", "linking")
     }
+
+
+def still_flows(field: Field, town: Town) -> set[tuple[int, str, str]]:
+    """The flows nothing is to happen to."""
+    return flows_of(field, (*town.still, *town.stream))
 
 
 def test_re_plans_leave_alone_what_they_do_not_mean(field_maker: FieldMaker) -> None:
@@ -120,5 +159,5 @@ def test_re_plans_leave_alone_what_they_do_not_mean(field_maker: FieldMaker) -> 
             assert still_flows(field, everybody) == before
         everybody.rest()
         everybody.assert_whole()
-        assert len(before) == 2
+        assert len(before) == 4
         assert changes > size(20, 400)

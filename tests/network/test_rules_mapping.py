@@ -65,6 +65,12 @@ def test_copies_go_to_any_port_of_any_node(project: Project, address: str) -> No
     assert loaded.findings == ()
 
 
+def test_copies_go_to_the_trace(project: Project) -> None:
+    loaded = with_rules(project, f'method = 1\n{MIRROR}"trace"').load()
+    assert loaded.mapping.rules == (Rule(1, Action.MIRROR, method=1, copy_to="trace"),)
+    assert loaded.findings == ()
+
+
 @pytest.mark.parametrize(
     ("rule", "code", "pointer", "words"),
     [

@@ -20,6 +20,8 @@ STRUCTS = {
     "ivc_control": layout.Control,
     "ivc_stats_header": layout.StatsHeader,
     "ivc_stats_slot": layout.StatsSlot,
+    "ivc_trace_ctrl": layout.TraceCtrl,
+    "ivc_trace_record": layout.TraceRecord,
 }
 
 ENUMS = {
@@ -27,6 +29,7 @@ ENUMS = {
     "ivc_region_state": ("IVC_REGION_", layout.RegionState),
     "ivc_record_kind": ("IVC_RECORD_", layout.RecordKind),
     "ivc_match_kind": ("IVC_MATCH_", layout.MatchKind),
+    "ivc_trace_event": ("IVC_TRACE_", layout.TraceEvent),
     "ivc_reason": ("IVC_REASON_", Reason),
 }
 
@@ -35,6 +38,7 @@ CONSTANTS = [
     *("ORDER_MIN", "ORDER_MAX", "DATA_OFFSET"),
     *("MATCH_MAGIC", "MATCH_ABI", "MATCH_EAGER", "MATCH_LOOPBACK"),
     *("STATS_MAGIC", "STATS_ABI", "STATS_SLOTS", "STATS_SIZE", "STATS_LATENCIES"),
+    *("TRACE_MAGIC", "TRACE_ABI", "TRACE_UNIT", "TRACE_ORDER_MIN", "TRACE_ORDER_MAX"),
 ]
 
 
@@ -63,7 +67,7 @@ def test_record_flags_are_equal(flag: IntFlag) -> None:
     assert flag == getattr(lib, f"IVC_RECORD_{flag.name}")
 
 
-@pytest.mark.parametrize("name", ["ivc_ctrl", "ivc_record", "ivc_stats_slot"])
+@pytest.mark.parametrize("name", ["ivc_ctrl", "ivc_record", "ivc_stats_slot", "ivc_trace_record"])
 def test_a_value_written_in_c_is_read_by_construct(name: str) -> None:
     """Byte order and width, not only the place: every scalar field carries its own number."""
     value = ffi.new(f"struct {name} *")

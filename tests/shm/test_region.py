@@ -28,6 +28,12 @@ def test_pages_say_what_the_flow_says() -> None:
         assert (line.src_port, line.dst_port, line.state) == (5, 6, RegionState.INIT)
 
 
+def test_indices_count_from_where_they_are_told_to() -> None:
+    for page in (sender_page(FLOW, 4096), receiver_page(FLOW, 4096)):
+        line = Ctrl.parse(page)
+        assert (line.index, line.wake_at, line.kernel) == (4096, 4096, 0)
+
+
 @pytest.mark.parametrize("order", [12, 16, 20])
 @pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize("receiver", RECEIVERS)

@@ -152,6 +152,17 @@ def test_what_stays_with_the_sender_is_not_copied(logger: Logger) -> None:
         assert logger.received() == []
 
 
+def test_what_there_is_no_room_for_is_not_copied(logger: Logger) -> None:
+    with closing(Loop()) as loop:
+        desk, way = mirroring(loop, logger), Way()
+        for _ in range(3):
+            way.tx.write(replace(record(0), flags=0), B)
+            way.send()
+            desk.pass_all(way)
+        assert way.relayed.full == 1
+        assert logger.received() == way.received() == [B, B]
+
+
 # ---- beside faults
 
 

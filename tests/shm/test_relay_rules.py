@@ -7,13 +7,14 @@ from ipaddress import IPv4Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_logger import Logger
-from test_relay import Desk, Way, error, key_of, kinds_of, left_of
+from test_relay import Desk, Way, error, key_of, kinds_of, left_of, message
 
 from ivc import someip
 from ivc.network import Action, Endpoint, Mapping, Network, Path, Rule
 from ivc.network.ways import Way as Planned
 from ivc.plan import Plan, build_plan
 from ivc.shm import relay
+from ivc.shm.layout import RegionState
 from ivc.shm.relay import Loop
 
 BOTH = frozenset({(1, 1), (2, 1)})
@@ -126,3 +127,16 @@ def test_messages_of_every_way_go_where_rules_say(
             ]
         for number, logger in enumerate(judge.loggers):
             assert logger.received() == [data for to, data in copies if to == number]
+
+
+def test_an_answer_where_nobody_reads_any_more_is_none() -> None:
+    with closing(Loop()) as loop:
+        there, back = Way(way=1), Way(way=2)
+        loop.answer_on(there.relayed, back.relayed)
+        desk = Desk(loop, lambda way, key: relay.Action.DENY, code=5)
+        there.send(message(1))
+        desk.pass_all(there)
+        back.rx.set_state(RegionState.CLOSED)
+        there.send(message(1))
+        desk.pass_all(there)
+        assert (there.relayed.answered, there.relayed.unanswered) == (1, 1)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 def child_is_told_by_epoll(sock: socket.socket) -> bool:
@@ -159,14 +160,44 @@ if poll.poll(2000):
 
 def child_becomes_a_reader(sock: socket.socket) -> subprocess.Popen[bytes]:
     """Forked, not vforked: a program that writes down what it reads of the connection at once."""
-    sock.set_inheritable(True)
-    command = [sys.executable, "-S", "-c", _READER, str(sock.fileno())]
+    command = _reader_of(sock)
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, close_fds=False, preexec_fn=lambda: None
     )
 
 
-def output(process: subprocess.Popen[bytes]) -> bytes:
+def _reader_of(sock: socket.socket) -> list[str]:
+    sock.set_inheritable(True)
+    return [sys.executable, "-S", "-c", _READER, str(sock.fileno())]
+
+
+def vforked_reader(sock: socket.socket) -> subprocess.Popen[bytes]:
+    """The same by vfork, as libc says it is to be done without a preexec_fn."""
+    return subprocess.Popen(_reader_of(sock), stdout=subprocess.PIPE, close_fds=False)
+
+
+class Spawned:
+    """The same by posix_spawn."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._result, say = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, say, 1)]
+        self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+        os.close(say)
+
+    def communicate(self, timeout: float) -> tuple[bytes, None]:
+        """As that of a Popen; it ends by itself."""
+        with os.fdopen(self._result, "rb") as result:
+            data = result.read()
+        os.waitpid(self._pid, 0)
+        return data, None
+
+
+def spawned_reader(sock: socket.socket) -> Spawned:
+    return Spawned(_reader_of(sock))
+
+
+def output(process: subprocess.Popen[bytes] | Spawned) -> bytes:
     return process.communicate(timeout=5)[0]
 
 
@@ -193,6 +224,20 @@ def cpu_of_peeking(sock: socket.socket, size: int, milliseconds: int) -> tuple[b
     begin = time.thread_time()
     data = sock.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
     return data, time.thread_time() - begin
+
+
+def _mapped() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[0]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def mapped_by_a_peek(sock: socket.socket, size: int) -> int:
+    """Bytes of memory it has left mapped; it has to show what the kernel has, too."""
+    room = bytearray(size)
+    before = _mapped()
+    shown = sock.recv_into(room, size, socket.MSG_PEEK)
+    assert shown > 300_000, shown
+    return _mapped() - before
 
 
 def _all_by_fours(sock: socket.socket) -> bytes:

@@ -347,13 +347,14 @@ def poll_then_receive(sock: socket.socket, count: int) -> list[int]:
 
 
 def send_until_full(sock: socket.socket) -> int:
-    """Send without waiting until nothing goes for 50 ms; how many bytes went."""
-    sent, quiet_since = 0, time.monotonic()
-    while time.monotonic() - quiet_since < 0.05:
+    """Send without waiting until nothing goes for 50 ms, asked often; how many bytes went."""
+    sent, refused, quiet_since = 0, 0, time.monotonic()
+    while refused < 20 or time.monotonic() - quiet_since < 0.05:
         try:
             sent += sock.send(b"x" * 10_000, socket.MSG_DONTWAIT)
-            quiet_since = time.monotonic()
+            refused, quiet_since = 0, time.monotonic()
         except BlockingIOError:
+            refused += 1
             time.sleep(0.001)
     return sent
 

@@ -24,6 +24,7 @@ from wrapper_lab import (
 )
 
 from ivc import someip
+from ivc.controller.client import reload
 from ivc.lab.hosts import Lab, stop
 
 LOGGER, NOBODY = ("10.78.0.3", 30600), ("10.78.0.77", "10.78.0.78")
@@ -138,17 +139,26 @@ def sessions(receiver: Remote) -> set[int]:
 def denied_until_answered(net: Net) -> tuple[Remote, Remote, tuple[str, int]]:
     """A client whose denied calls are answered by now, though the service has sent nothing."""
     (server, address), client = net.server(), net.client()
-    sent, answered, arrived = set(range(1, 300)), set[int](), set[int]()
-    for session in sent:
-        client.sendto(replace(DENIED, session_id=session).build(0), address)
+    sent, answered, arrived = set[int](), set[int](), set[int]()
+    deadline = time.monotonic() + 20
+
+    def call() -> None:
+        sent.add(len(sent) + 1)
+        client.sendto(replace(DENIED, session_id=len(sent)).build(0), address)
+
+    def look() -> None:
+        nonlocal answered, arrived
+        assert time.monotonic() < deadline, (sent - answered - arrived, net.status())
         time.sleep(0.001)
         answered |= sessions(client)
         arrived |= sessions(server)  # who makes no call takes part in nothing
-    deadline = time.monotonic() + 3
-    while not (max(sent) in answered | arrived or time.monotonic() > deadline):
-        answered |= sessions(client)
-        arrived |= sessions(server)
-    assert answered | arrived == sent  # what went by the kernel before there was a flow arrived
+
+    while not answered:
+        call()
+        look()
+    call()
+    while answered | arrived != sent:  # what went by the kernel before there was a flow arrives
+        look()
     assert len(answered & arrived) <= 1  # what went both ways
     assert max(sent) in answered
     return client, server, address
@@ -171,6 +181,25 @@ def test_answers_before_it_first_sends_do_not_disturb_the_order_of_a_service(rul
         server.sendto(data, there)
     assert [soon(client)[0] for _ in sent] == sent
     assert ruled.counters(server)["tx_ring"] > 0
+
+
+def test_a_service_is_on_rings_with_whom_it_had_a_way_of_answers_to(ruled: Net) -> None:
+    """It has never asked for that, and nobody tells it when the reason is over why it has gone."""
+    client, server, address = denied_until_answered(ruled)
+    there, way = tuple(client.getsockname()), "{}:{}".format(*address)
+    mapping = ruled.run_dir / "mapping.toml"
+    before = mapping.read_text()
+    mapping.write_text(before.replace('answer = "E_NOT_REACHABLE"\n', ""))
+    try:
+        reload(ruled.run_dir)
+        deadline = time.monotonic() + 5
+        while way in {flow["from"] for flow in ruled.status()["flows"]}:
+            assert time.monotonic() < deadline
+            sessions(server)  # whoever makes a call hears of it
+        ruled.warm(server, client, there)
+    finally:
+        mapping.write_text(before)
+        reload(ruled.run_dir)
 
 
 def test_the_service_itself_is_not_denied_it(ruled: Net) -> None:

@@ -95,6 +95,22 @@ def test_one_receive_takes_what_several_sends_gave(stream_net: StreamNet) -> Non
     assert ends.server.recv(100) == b"000111222333444"
 
 
+@pytest.mark.parametrize("cork", [0, 1], ids=["nagle", "cork"])
+def test_what_goes_by_ring_waits_for_nothing_the_kernel_holds_back(
+    wrapped_stream_net: StreamNet, cork: int
+) -> None:
+    ends = wrapped_stream_net.connect()
+    ends.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, cork)
+    begin = time.monotonic()
+    for _ in range(3):  # the first is on its way, the others wait for its acknowledgement
+        ends.client.send(b"by kernel, ", DONTROUTE)
+    ends.client.send(b"by ring")
+    assert ends.server.recv(40, socket.MSG_WAITALL) == b"by kernel, " * 3 + b"by ring"
+    assert time.monotonic() - begin < 0.1, "TCP_CORK holds back for 0.2 s"
+    assert ends.client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+    assert ends.client.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == cork
+
+
 def test_a_peek_leaves_what_it_shows(stream_net: StreamNet) -> None:
     ends = stream_net.connect()
     ends.client.send(b"by ring, ")
@@ -328,6 +344,26 @@ def test_a_writer_nobody_reads_has_the_kernels_buffer_too(wrapped_stream_net: St
     assert ends.client.agent.module("routines").timed_sendall(ends.client, 400_000)[0] < 1
     assert wrapped_stream_net.counters(ends.client)["tx_net_bytes"] > before
     assert ends.server.agent.module("routines").receive_exactly(ends.server, 400_000) == 400_000
+
+
+def test_who_still_reads_what_the_kernel_has_is_waited_for(
+    wrapped_stream_net: StreamNet,
+) -> None:
+    """A reader has much of the kernel's to read before it can touch the ring."""
+
+    def stayed() -> bool:
+        ends = wrapped_stream_net.connect()
+        ends.client.sendall(bytes(60_000), DONTROUTE)
+        before = wrapped_stream_net.counters(ends.client)["tx_net_bytes"]
+        sending = ends.client.start.sendall(bytes(400_000))
+        for _ in range(100):  # for longer than an unread ring is borne
+            ends.server.recv(600, socket.MSG_WAITALL)
+        took = wrapped_stream_net.counters(ends.client)["tx_net_bytes"] - before
+        assert ends.server.agent.module("routines").receive_exactly(ends.server, 400_000) == 400_000
+        sending.join()
+        return took == 0
+
+    assert any(stayed() for _ in range(3)), "a machine that stalls may spoil one"
 
 
 def test_a_blocked_writer_goes_on_when_somebody_reads(stream_net: StreamNet) -> None:

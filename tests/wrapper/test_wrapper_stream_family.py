@@ -162,3 +162,28 @@ def test_what_a_child_takes_to_another_program_its_parent_does_not_read(
     while not got.endswith(b" rest"):
         got += ends.server.recv(100)
     assert got == b"for the child! rest"
+
+
+@pytest.mark.parametrize("how", ["vforked_reader", "spawned_reader"])
+def test_a_program_started_with_a_connection_reads_what_is_unread_and_what_comes(
+    stream_net: StreamNet, how: str
+) -> None:
+    ends = stream_net.connect()
+    ends.client.send(b"for the child")
+    child = getattr(routines(ends.server), how)(ends.server)
+    ends.client.send(b"!")
+    got = routines(ends.server).output(child)
+    assert got.startswith(b"for the child")
+    ends.client.send(b" rest")
+    while not got.endswith(b" rest"):
+        got += ends.server.recv(100)
+    assert got == b"for the child! rest"
+
+
+def test_what_a_peek_takes_of_memory_it_gives_back(wrapped_stream_net: StreamNet) -> None:
+    """What nobody reads the kernel has soon, and it may be megabytes."""
+    ends = wrapped_stream_net.connect()
+    routines(ends.client).fill(ends.client)
+    ends.server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, b"\0" * 16)
+    shown = [routines(ends.server).mapped_by_a_peek(ends.server, 1 << 20) for _ in range(2)]
+    assert max(shown) < 1 << 17

@@ -12,10 +12,10 @@ from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ivc.doctor.facts import Host, Link, Route
-from ivc.doctor.gather.namespace import OWN, inside, path_of
+from ivc.doctor.gather.traffic import gather_controls
 from ivc.errors import IvcError
 from ivc.ethernet.nftables import Nftables
-from ivc.platform.linux import NETNS_DIRECTORY
+from ivc.netns import NETNS_DIRECTORY, OWN, inside, path_of
 
 # <linux/if.h>
 _IFF_UP: Final = 1 << 0
@@ -23,6 +23,8 @@ _IFF_LOOPBACK: Final = 1 << 3
 _IFF_MULTICAST: Final = 1 << 12
 _IFF_LOWER_UP: Final = 1 << 16
 _NO_NSID: Final = 0xFFFFFFFF
+_FORWARDING: Final = 3  # BR_STATE_FORWARDING of <linux/if_bridge.h>
+_NO_PORT: Final[Mapping[str, Any]] = {}
 _OTHERS_MOST: Final = 64
 """How many other namespaces are looked at: each asks for the numbers of all there are."""
 
@@ -73,7 +75,9 @@ def _host(
             routes = {to: _route(netlink, to, links) for to in destinations}
             bridges = any(link.kind == "bridge" for link in links)
             rules, problem = _rules() if is_planned or bridges else ((), "")
-            return Host(netns, ids[netns], "", links, routes, rules, problem, _bridge_netfilter())
+            controls = gather_controls(netlink, {link.index: link.name for link in links})
+            flags = (_bridge_netfilter(), controls)
+            return Host(netns, ids[netns], "", links, routes, rules, problem, *flags)
     except (OSError, NetlinkError) as error:
         return Host(netns, ids[netns], getattr(error, "strerror", None) or str(error))
 
@@ -91,6 +95,7 @@ def _links(netlink: IPRoute, ids: Mapping[str | None, int]) -> tuple[Link, ...]:
 
 def _link(link: Any, addresses: Sequence[IPv4Interface], numbers: Mapping[int, int]) -> Link:
     flags, kind = link["flags"], link.get(("linkinfo", "kind")) or ""
+    port = link.get(("linkinfo", "slave_data")) or _NO_PORT
     return Link(
         link["index"],
         str(link.get("ifname")),
@@ -102,6 +107,10 @@ def _link(link: Any, addresses: Sequence[IPv4Interface], numbers: Mapping[int, i
         link.get("master") or 0,
         tuple(addresses),
         _peer(link, numbers) if kind == "veth" else None,
+        str(link.get("address") or ""),
+        int(link.get("mtu") or 0),
+        bool(port.get("isolated")),
+        port.get("state") in (None, _FORWARDING),
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ivc import __version__
 from ivc.doctor.case import Case
 from ivc.doctor.facts import Controller
-from ivc.doctor.finding import Finding, error, note, warning
+from ivc.doctor.finding import error, note, warning
+from ivc.errors import Finding
 from ivc.shm.layout import MATCH_ABI
 
 _RESTART = "stop the controller and start the one of this installation"

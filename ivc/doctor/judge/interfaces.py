@@ -6,7 +6,8 @@ from ipaddress import IPv4Interface
 
 from ivc.doctor.case import Case, Place
 from ivc.doctor.facts import Link
-from ivc.doctor.finding import Finding, error, warning
+from ivc.doctor.finding import error, warning
+from ivc.errors import Finding
 
 
 def judge_interfaces(case: Case) -> Iterator[Finding]:

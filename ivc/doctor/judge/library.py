@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from ivc.controller.launch import LIBRARY
 from ivc.doctor.case import Case
-from ivc.doctor.finding import Finding, error, note
+from ivc.doctor.finding import error, note
+from ivc.errors import Finding
 from ivc.shm.layout import RING_ABI_MAJOR
 
 _BUILD = "python3 build.py builds it, python3 build.py install puts it where the loader looks"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ivc.doctor.case import Case
-from ivc.doctor.finding import Finding, warning
+from ivc.doctor.finding import warning
+from ivc.errors import Finding
 from ivc.network.model import LocalHost
 from ivc.plan import Plan
 

@@ -6,10 +6,11 @@ from typing import Final
 
 from ivc.doctor.case import Case
 from ivc.doctor.facts import Host
-from ivc.doctor.finding import Finding, Level, note
+from ivc.doctor.finding import about, note
 from ivc.doctor.netfilter import Drop, Ruleset
 from ivc.doctor.packets import Packet, passed_on, received, sent
 from ivc.doctor.wires import wire_of
+from ivc.errors import Finding, Severity
 
 _IN: Final = ("ingress", "prerouting", "input")
 _OUT: Final = ("output", "postrouting", "egress")
@@ -65,8 +66,8 @@ def _between(case: Case) -> list[Host]:
 
 
 def _finding(host: Host, drop: Drop, packet: Packet) -> Finding:
-    return Finding(
-        Level.ERROR if drop.certain else Level.WARNING,
+    return about(
+        Severity.ERROR if drop.certain else Severity.WARNING,
         "netfilter",
         f"{host}, {drop}",
         f"{packet} {'dropped' if drop.certain else 'perhaps dropped'}",

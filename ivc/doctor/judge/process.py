@@ -4,7 +4,8 @@
 from collections.abc import Iterator
 
 from ivc.doctor.case import Case
-from ivc.doctor.finding import Finding, error, note, warning
+from ivc.doctor.finding import error, note, warning
+from ivc.errors import Finding
 from ivc.network.model import LocalHost
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ivc.doctor.case import Case
 from ivc.doctor.elf import Elf
 from ivc.doctor.facts import Library, Process, Program
-from ivc.doctor.finding import Finding, Level, error
+from ivc.doctor.finding import about, error
+from ivc.errors import Finding, Severity
 
 _STAYS = "it stays on the network"
 
@@ -83,8 +84,8 @@ def _privileged(program: Program, process: Process) -> Iterator[Finding]:
 def _gains(path: str, found: str, now: bool, remedy: str) -> Finding:
     """An error if this user gains rights by it, else a note."""
     whom = "" if now else " if another user starts it"
-    return Finding(
-        Level.ERROR if now else Level.NOTE,
+    return about(
+        Severity.ERROR if now else Severity.NOTE,
         "privileged-program",
         path,
         f"{found}: the loader ignores LD_PRELOAD{whom}",

@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 
 from ivc.doctor.case import Case, Place
 from ivc.doctor.facts import Link, Route
-from ivc.doctor.finding import Finding, error, warning
+from ivc.doctor.finding import error, warning
+from ivc.errors import Finding
 
 
 def judge_routes(case: Case) -> Iterator[Finding]:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Are two nodes on one wire? Is an address there only once?"""
+"""Are two nodes on one wire? Is an address there only once, and does all of it carry as much?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from ivc.doctor.case import Case, Place
 from ivc.doctor.facts import Link, Route
-from ivc.doctor.finding import Finding, error
+from ivc.doctor.finding import error, warning
 from ivc.doctor.wires import Wire, wire_of
+from ivc.errors import Finding
 
 
 def judge_wires(case: Case) -> Iterator[Finding]:
@@ -24,6 +25,7 @@ def judge_wires(case: Case) -> Iterator[Finding]:
     for place, link, wire in wired:
         if case.focus in (None, place.node.name):
             yield from _twice(place, link, wire, case)
+    yield from _narrow(wired, case)
 
 
 _Wired = tuple[Place, Link, Wire]
@@ -32,17 +34,18 @@ _Wired = tuple[Place, Link, Wire]
 def _pair(one: _Wired, other: _Wired) -> Iterator[Finding]:
     (a, _, wire), (b, link, back) = one, other
     route = a.host.routes.get(b.node.address, Route())
-    if (b.host.id, link.index) in wire.ends or wire.is_open or back.is_open:
-        return
-    if not route.gateway and not route.problem:
-        why = dict.fromkeys((*wire.stops, *back.stops))
+    together = (b.host.id, link.index) in wire.ends
+    if together:
+        yield from _same_mac(one, other)
+    elif not (wire.is_open or back.is_open or route.gateway or route.problem):
+        stops = dict.fromkeys((*wire.stops, *back.stops))
         yield error(
             "no-wire",
             f"nodes {a.node.name} and {b.node.name}",
-            "; ".join(why) or "two wires",
+            "; ".join(stop.found for stop in stops) or "two wires",
             "both on one bridge, or one wire, all of it up",
-            "put both ports into one bridge (ip link set PORT master BRIDGE), and set bridge and "
-            "ports up",
+            "; ".join(stop.fix for stop in stops)
+            or "put both ports into one bridge (ip link set PORT master BRIDGE)",
         )
 
 
@@ -59,3 +62,36 @@ def _twice(place: Place, link: Link, wire: Wire, case: Case) -> Iterator[Finding
                     "an address of its own",
                     f"{host.enter}ip address del {place.node.address} dev {other.name}; or another",
                 )
+
+
+def _same_mac(one: _Wired, other: _Wired) -> Iterator[Finding]:
+    """A bridge sends what is for either to whoever has spoken last."""
+    (a, own, _), (b, link, _) = one, other
+    if own.mac and own.mac == link.mac:
+        yield error(
+            "mac-twice",
+            f"nodes {a.node.name} and {b.node.name}",
+            f"{own.mac} as the hardware address of both",
+            "one of its own for each",
+            f"{b.host.enter}ip link set {link.name} address MAC; on Xen: mac= in the guest's vif",
+        )
+
+
+def _narrow(wired: Sequence[_Wired], case: Case) -> Iterator[Finding]:
+    """Interfaces that drop what others on their wire send."""
+    told = set()
+    for place, link, wire in wired:
+        for host in case.facts.hosts:
+            for other in host.links:
+                end = (host.id, other.index)
+                # A bridge's own is that of what is sent to the bridge.
+                counts = end in wire.ends and end not in told and other.kind != "bridge"
+                if counts and other.mtu < link.mtu and case.focus in (None, place.node.name):
+                    told.add(end)
+                    yield warning(
+                        "other-mtu",
+                        f"{host}, {other.name}",
+                        f"an MTU of {other.mtu}",
+                        f"{link.mtu}, as {place.where}, {link.name}: larger packets are lost",
+                        f"{host.enter}ip link set {other.name} mtu {link.mtu}",
+                    )

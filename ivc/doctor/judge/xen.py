@@ -6,7 +6,8 @@ from pathlib import PurePath
 
 from ivc.doctor.case import Case
 from ivc.doctor.facts import Device, Xen
-from ivc.doctor.finding import Finding, error
+from ivc.doctor.finding import error
+from ivc.errors import Finding
 from ivc.network.model import XenDomain
 
 _PAGE = 4096

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being in another network namespace for a moment."""
+"""Network namespaces by their names, as `ip netns` keeps them, and being in another one."""
 
 import ctypes
 import os
@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ivc.platform.linux import NETNS_DIRECTORY
-
+NETNS_DIRECTORY: Final = Path("/run/netns")
 OWN: Final = Path("/proc/thread-self/ns/net")
 _CLONE_NEWNET: Final = 0x40000000
 
@@ -17,6 +16,15 @@ _CLONE_NEWNET: Final = 0x40000000
 def path_of(netns: str | None) -> Path:
     """Where a namespace can be opened."""
     return NETNS_DIRECTORY / netns if netns else OWN
+
+
+def enter(netns: str) -> None:
+    """Move this thread into a namespace. Raises `OSError`."""
+    fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -27,20 +35,16 @@ def inside(netns: str | None) -> Iterator[None]:
         return
     home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(there)
-        finally:
-            os.close(there)
+        enter(netns)
         try:
             yield
         finally:
-            _enter(home)
+            _set(home)
     finally:
         os.close(home)
 
 
-def _enter(namespace: int) -> None:
+def _set(namespace: int) -> None:
     # os.setns came with Python 3.12.
     if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
         number = ctypes.get_errno()

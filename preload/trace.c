@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "trace.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "host.h"
+
+#define SEGMENT 65000u /* bytes of a stream in one record: as many as a packet takes */
+
+/* The ring, and its memory. Changed under the control lock, and only while no sender, who has its
+ * tx lock, can be looking. */
+static struct ivc_trace ring;
+static struct trace_memory memory;
+static bool everything; /* also what goes by the kernel's network */
+
+static struct ivc_trace *tracing(void)
+{
+    /* Acquire: pairs with the release in trace_set, which has filled in the ring before. */
+    return atomic_load_explicit(&ivc_control_state.trace, memory_order_acquire);
+}
+
+/* ---- sending ------------------------------------------------------------------ */
+
+static size_t piece(const struct ivc_tx *tx, uint64_t at, uint64_t length, struct iovec out[2])
+{
+    at &= tx->size - 1;
+    size_t first = (size_t)(length < tx->size - at ? length : tx->size - at);
+    out[0] = (struct iovec){tx->data + at, first};
+    out[1] = (struct iovec){tx->data, (size_t)length - first};
+    return out[1].iov_len ? 2 : 1;
+}
+
+static void note(uint32_t *untraced, bool traced)
+{
+    *untraced = traced ? 0 : *untraced + 1;
+}
+
+/* The rings are ours to read: what is traced is what the receiver gets. */
+void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
+{
+    struct ivc_trace *trace = tracing();
+    struct ivc_record sent;
+    struct iovec iov[2];
+    uint64_t now = ivc_now();
+    if (!trace || f->relay)
+        return; /* a relay tells of it, and what has become of it */
+    memcpy(&sent, f->ring.data + (at & (f->ring.size - 1)), sizeof(sent));
+    uint32_t done = 0, most = sent.kind == IVC_RECORD_STREAM ? SEGMENT : UINT32_MAX;
+    do {
+        struct ivc_trace_record record = {
+            .time = now,
+            .length = sent.length - done < most ? sent.length - done : most,
+            .flow = f->id,
+            .src_ip = sent.src_ip,
+            .dst_ip = sent.dst_ip,
+            .src_port = sent.src_port,
+            .dst_port = sent.dst_port,
+            .position = position + done,
+            .lost = f->untraced,
+            .kind = sent.kind,
+            .event = IVC_TRACE_SENT,
+        };
+        size_t pieces = piece(&f->ring, at + sizeof(sent) + done, record.length, iov);
+        note(&f->untraced, ivc_trace_put(trace, &record, iov, pieces));
+        done += record.length;
+    } while (done < sent.length);
+}
+
+void trace_network(struct sock *s, struct dest *d, struct endpoint to, const struct msghdr *msg,
+                   size_t n, uint64_t when, uint32_t position)
+{
+    struct ivc_trace *trace = tracing();
+    if (!trace || !everything || n > SEGMENT + IVC_DGRAM_MAX)
+        return;
+    struct ivc_trace_record record = {
+        .time = when,
+        .length = (uint32_t)n,
+        .src_ip = s->local.ip ? s->local.ip : s->pktinfo_ip,
+        .dst_ip = to.ip,
+        .src_port = s->local.port,
+        .dst_port = to.port,
+        .position = position,
+        .lost = d ? d->untraced : 0,
+        .kind = s->stream ? IVC_RECORD_STREAM : IVC_RECORD_DGRAM,
+        .event = IVC_TRACE_NETWORK,
+    };
+    bool traced = ivc_trace_put(trace, &record, msg->msg_iov, msg->msg_iovlen);
+    if (d)
+        note(&d->untraced, traced);
+}
+
+/* ---- on and off ---------------------------------------------------------------- */
+
+/* Every sender that may have seen the ring has left its send when its lock could be had. False:
+ * one is our own thread's, which has been interrupted in it. */
+static bool senders_left(void)
+{
+    bool left = true;
+    if (!ivc_lock(&ivc_reg_lock))
+        return false;
+    for (struct sock *s = ivc_socks; s; s = s->next) {
+        bool locked = ivc_lock(&s->tx_lock);
+        left = left && locked;
+        if (locked)
+            ivc_unlock(&s->tx_lock);
+    }
+    ivc_unlock(&ivc_reg_lock);
+    return left;
+}
+
+void trace_stop(void)
+{
+    atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_release);
+    if (!memory.own || !senders_left())
+        return;
+    munmap(memory.own, memory.own_size);
+    munmap(memory.peer, memory.peer_size);
+    memory = (struct trace_memory){0};
+}
+
+void trace_set(const struct mail *mail)
+{
+    trace_stop();
+    if (mail->msg.arg == 0 || memory.own || !ivc_host->map_trace(mail, &memory))
+        return;
+    uint32_t snap = mail->msg.arg < UINT32_MAX ? (uint32_t)mail->msg.arg : UINT32_MAX;
+    if (ivc_trace_attach(&ring, memory.own, memory.own_size, memory.peer, memory.peer_size,
+                         snap) != 0) {
+        trace_stop();
+        return;
+    }
+    everything = (mail->msg.flags & IVC_TRACE_ALL) != 0;
+    /* Release: pairs with the acquire in tracing(). */
+    atomic_store_explicit(&ivc_control_state.trace, &ring, memory_order_release);
+}
+
+/* The ring is the parent's. It stays mapped: the thread that lives on here may have been
+ * interrupted while it wrote. */
+void trace_after_fork(void)
+{
+    atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_relaxed);
+    memory = (struct trace_memory){0};
+}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracing as the controller orders it: who gets a ring, who its reader's end, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from controller_lab import Lab, Starter, running_lab
+from fakewrapper import FakeWrapper
+
+from ivc.controller.errors import ControllerError, NoController
+from ivc.controller.protocol import TRACE_ALL, Type
+from ivc.observe.trace_source import Ended, Gone, Ring, TraceSource
+from ivc.shm.layout import PAGE
+from ivc.shm.trace import Capture, Step, TraceWriter
+
+ORDER, SNAP = 16, 1000
+A, B = (0x0A000001, 30509), (0x0A000002, 30510)
+
+
+@contextlib.contextmanager
+def traced(lab: Lab, *, everything: bool = False) -> Iterator[TraceSource]:
+    source = TraceSource(lab.run_dir, ORDER, SNAP, everything=everything)
+    with contextlib.closing(source):
+        yield source
+
+
+def rings(source: TraceSource) -> dict[str, Ring]:
+    found = [each for each in source.first if isinstance(each, Ring)]
+    return {each.of.partition("[")[0]: each for each in found}
+
+
+def close(source: TraceSource) -> None:
+    for ring in source.first:
+        assert isinstance(ring, Ring)
+        ring.close()
+
+
+def writer_of(wrapper: FakeWrapper) -> TraceWriter:
+    """What a wrapper was given."""
+    own, peer = wrapper.kept[Type.TRACE]
+    memory = mmap.mmap(own, os.fstat(own).st_size)
+    return TraceWriter(memory, mmap.mmap(peer, PAGE, prot=mmap.PROT_READ), SNAP)
+
+
+def kept(lab: Lab, host: int) -> FakeWrapper:
+    wrapper = lab.wrapper(host)
+    wrapper.keep_fds = True
+    return wrapper
+
+
+def test_what_a_process_writes_the_tracer_reads(start: Starter) -> None:
+    lab = start()
+    wrapper = kept(lab, 1)
+    with traced(lab) as source:
+        message = wrapper.await_message(Type.TRACE)
+        assert (message.arg, message.flags) == (SNAP, 0)
+        writer = writer_of(wrapper)
+        assert writer.put(b"hello", A, B, time=1)
+        ring = next(ring for ring in source.first if isinstance(ring, Ring) and ring.of != "relay")
+        capture = Capture(0)
+        capture.add(ring.reader)
+        assert capture.next(2) is Step.ASKS_FLOW
+        assert (capture.at.data, capture.at.source) == (b"hello", A)
+        close(source)
+
+
+def test_a_process_that_comes_later_is_traced(start: Starter) -> None:
+    lab = start()
+    with traced(lab, everything=True) as source:
+        wrapper = kept(lab, 1)
+        assert wrapper.await_message(Type.TRACE).flags == TRACE_ALL
+        lab.status()
+        (ring,) = source.news()
+        assert isinstance(ring, Ring)
+        ring.close()
+        close(source)
+
+
+def test_a_process_that_goes_is_told_of(start: Starter) -> None:
+    lab = start()
+    wrapper = kept(lab, 1)
+    with traced(lab) as source:
+        wrapper.await_message(Type.TRACE)
+        wrapper.close()
+        lab.await_status(lambda status: not status["processes"])
+        number = next(
+            ring.number for ring in source.first if isinstance(ring, Ring) and ring.number
+        )
+        assert list(source.news()) == [Gone(number)]
+        close(source)
+
+
+def test_the_end_of_the_tracer_ends_it(start: Starter) -> None:
+    lab = start()
+    wrapper = kept(lab, 1)
+    with traced(lab) as source:
+        wrapper.await_message(Type.TRACE)
+        close(source)
+    assert wrapper.await_message(Type.TRACE).arg == 0
+    with traced(lab) as source:  # and another may begin
+        wrapper.await_message(Type.TRACE)
+        close(source)
+
+
+def test_one_traces_at_a_time(start: Starter) -> None:
+    lab = start()
+    with traced(lab) as source:
+        with pytest.raises(ControllerError, match="somebody traces already"):
+            TraceSource(lab.run_dir, ORDER, SNAP, everything=False)
+        close(source)
+
+
+@pytest.mark.parametrize(
+    "order", [b"nonsense", b"{}", b'{"order": 99, "snap": 1, "all": false}', b"[]", b"3"]
+)
+def test_nonsense_is_answered_and_traces_nothing(start: Starter, order: bytes) -> None:
+    lab = start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(5)
+        sock.connect(str(lab.run_dir / "trace"))
+        sock.send(order)
+        assert "no order to trace" in json.loads(sock.recv(4096))["error"]
+        assert sock.recv(4096) == b""
+    with traced(lab) as source:
+        close(source)
+
+
+def test_who_asks_nothing_does_not_keep_others_away(start: Starter) -> None:
+    lab = start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(lab.run_dir / "trace"))
+        with traced(lab) as source:
+            close(source)
+
+
+def test_the_controllers_end_is_told_of(tmp_path: Path) -> None:
+    with running_lab(tmp_path) as lab:
+        source = TraceSource(lab.run_dir, ORDER, SNAP, everything=False)
+        close(source)
+    assert list(source.news()) == [Ended()]
+    source.close()
+
+
+def test_where_no_controller_runs_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NoController, match="no controller answers"):
+        TraceSource(tmp_path, ORDER, SNAP, everything=False)
