@@ -16,7 +16,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, ip_address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any, Final
 
@@ -241,7 +241,7 @@ class NodeLab:
     def _is_bound(self, endpoint: str) -> bool:
         kind, _, where = endpoint.partition(" ")
         text, _, port = where.rpartition(":")
-        address = ip_address(text)
+        address = IPv4Address(text)
         names = [node.name for node in self._loaded.network.nodes if node.address == address]
         if not names:
             return True  # of nobody we could ask

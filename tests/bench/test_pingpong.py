@@ -95,6 +95,19 @@ def test_damage_of_any_size_would_show(lab: Lab, protocol: str, size: int) -> No
         assert (run.lost, run.strange) == (0, 0), wait
 
 
+ALL_BY_KERNEL = 1.8  # bytes on the wire for each of a payload of 64
+
+
+@pytest.mark.parametrize("more", [{"busy": 4}, {"nodes": 3}])
+def test_more_sockets_and_nodes_go_by_ring_too(more: dict[str, int]) -> None:
+    """Every way of counting more than one pair: nothing of it may go by the kernel in secret."""
+    case = on(veth("udp", Pattern.PING_PONG, wait="epoll", **more), Transport.IVC, Mode.ADAPTIVE)
+    with ground(case.nodes) as lab:
+        run = run_once(lab, case, 20_000)
+    assert (run.lost, run.strange) == (0, 0)
+    assert run.wire is not None and run.wire < ALL_BY_KERNEL / 10
+
+
 RELAY_AT_MOST = 3.0  # two hops are some 2.2 where each of the three processes has a CPU
 
 
