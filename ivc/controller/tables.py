@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ivc.someip import MessageType
-
 Document = dict[str, Any]
 Cell = str | int | float | None
 Row = tuple[Cell, ...]
@@ -302,6 +300,8 @@ def _kind(kind: Document) -> Row:
 
 
 def _type(value: int | None) -> str | None:
+    from ivc.someip import MessageType  # construct, which nobody waits for who sees no such table
+
     if value is None:
         return None
     return MessageType(value).name if value in set(MessageType) else f"0x{value:02x}"
