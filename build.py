@@ -9,6 +9,7 @@ on the machine is named together with the way to get it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shlex
@@ -320,10 +321,11 @@ def _make_venv() -> None:
         return
     if not PYTHON.exists():
         _say("create .venv")
-        _run([sys.executable, "-m", "venv", VENV])
+        _run([sys.executable, "-m", "venv", VENV], busy=True)
     _say("install what pyproject.toml names into .venv")
     pip = [PYTHON, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    _run([*map(str, pip), "install", "--editable", f"{ROOT}[lab,shell,top,test]"])
+    everything = f"{ROOT}[lab,shell,top,test]"
+    _run([*map(str, pip), "install", "--editable", everything], busy=True)
     STAMP.write_text(wanted)
 
 
@@ -391,7 +393,7 @@ def _make_program(target: Path, source: Path, *flags: str) -> None:
 def _compile(target: Path, arguments: Sequence[str | Path]) -> None:
     target.parent.mkdir(exist_ok=True)
     beside = target.with_suffix(f".{os.getpid()}")
-    _run([*COMPILE, "-o", beside, *arguments])
+    _run([*COMPILE, "-o", beside, *arguments], busy=True)
     beside.replace(target)  # whole or not at all, also for those who run it
 
 
@@ -438,16 +440,27 @@ def _loader_finds(folder: Path) -> bool:
     return str(folder / LIBRARY.name) in listing.stdout
 
 
-def _run(command: Sequence[str | Path], quiet: bool = False) -> None:
-    """Run a step; its failure ends the build with the step's own status."""
+def _run(command: Sequence[str | Path], quiet: bool = False, busy: bool = False) -> None:
+    """Run a step; its failure ends the build with the step's own status.
+
+    One that is quiet, or busy without a word, is seen to go on.
+    """
     output = subprocess.PIPE if quiet else None
-    done = subprocess.run(
-        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT if quiet else None, check=False
-    )
+    error = subprocess.STDOUT if quiet else None
+    with _progress() if quiet or busy else contextlib.nullcontext():
+        done = subprocess.run(command, cwd=ROOT, stdout=output, stderr=error, check=False)
     if done.returncode != 0:
         if done.stdout:
             sys.stderr.buffer.write(done.stdout)
         _fail(f"failed: {' '.join(str(part) for part in command)}", done.returncode)
+
+
+def _progress() -> contextlib.AbstractContextManager[None]:
+    try:
+        from ivc.terminal import progress
+    except ImportError:  # `preload` needs core/ and preload/ alone
+        return contextlib.nullcontext()
+    return progress("build: for")
 
 
 def _say(text: str) -> None:

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 from ivc.errors import IvcError
-from ivc.network.files import display
 
 
 def write_whole(output: Path, text: str) -> None:
@@ -15,6 +14,8 @@ def write_whole(output: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         beside.replace(output)
     except (OSError, ValueError) as error:
+        from ivc.network.files import display  # long to import, and seldom wanted
+
         beside.unlink(missing_ok=True)
         why = (error.strerror if isinstance(error, OSError) else None) or "an impossible file name"
         raise IvcError(f"cannot write {display(output)}: {why}; name another file") from None

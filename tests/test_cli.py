@@ -4,15 +4,18 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ivc.cli import main, parser
-from ivc.commands import COMMANDS
+from ivc.commands import COMMANDS, EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -277,6 +280,8 @@ LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.plat
         ["status"],
         ["quiesce", "hmi"],
         ["completion", "--help"],
+        ["metrics"],
+        ["top", "--help"],
     ],
     ids=" ".join,
 )
@@ -300,3 +305,70 @@ def test_commands_are_those_their_modules_add_with_help_for_each() -> None:
     (action,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
     told = [(one.dest, one.help) for one in action._choices_actions]
     assert told == [(one.name, one.help) for one in COMMANDS]
+
+
+@contextmanager
+def controller(run_dir: Path) -> Iterator[None]:
+    """A controller of the examples."""
+    command = [sys.executable, "-m", "ivc", "controller", *FILES, *MAPPING]
+    process = subprocess.Popen(
+        [*command, "--run-dir", str(run_dir)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert any("ready" in line for line in process.stderr)
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def _diff(folder: Path) -> int:
+    (folder / "other.toml").write_text(
+        (EXAMPLES / "mapping.toml").read_text().replace('"direct" ', '"relay" ')
+    )
+    with controller(folder):
+        arguments = ["--mapping", str(folder / "other.toml"), "--run-dir", str(folder)]
+        return ivc("plan", "--diff", *FILES, *arguments).returncode
+
+
+def _guests_without_xen(folder: Path) -> int:
+    (folder / "xen.toml").write_text("version = 1\n[nodes.hmi]\nvm = 'a'\n[nodes.adas]\nvm = 'b'\n")
+    arguments = ["--mapping", str(folder / "xen.toml"), "--run-dir", str(folder)]
+    return ivc("controller", *FILES, *arguments).returncode
+
+
+def _forbidden(folder: Path) -> int:
+    mortal = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    folder.chmod(0)
+    command = [*(mortal if os.geteuid() == 0 else []), sys.executable, "-m", "ivc", "status"]
+    done = subprocess.run([*command, "--run-dir", str(folder / "run")], cwd=ROOT, check=False)
+    folder.chmod(0o700)
+    return done.returncode
+
+
+def _written(folder: Path, text: str, other: str) -> str:
+    path = folder / "hmi.json"
+    path.write_text((EXAMPLES / "hmi.json").read_text().replace(text, other))
+    return str(path)
+
+
+CODES: dict[int, Callable[[Path], int]] = {
+    0: lambda _: ivc("check", *FILES, *MAPPING).returncode,
+    1: lambda folder: ivc("import", *FILES, "-o", str(folder / "no" / "folder")).returncode,
+    2: lambda _: ivc("nonsense").returncode,
+    3: lambda folder: ivc("plan", _written(folder, "30510", "0x772E"), *MAPPING).returncode,
+    4: _diff,
+    5: lambda folder: ivc("status", "--run-dir", str(folder)).returncode,
+    7: lambda folder: ivc("check", "--strict", _written(folder, "0x1235", "1235")).returncode,
+    69: _guests_without_xen,
+    77: _forbidden,
+}
+"""A command that ends with it."""
+
+
+@pytest.mark.parametrize(
+    "code", [int(n) for n in re.findall(r"^  (\d+)", EXIT_CODES, re.MULTILINE)]
+)
+def test_every_exit_code_of_the_help_is_one_a_command_ends_with(code: int, tmp_path: Path) -> None:
+    assert CODES[code](tmp_path) == code

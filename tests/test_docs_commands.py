@@ -51,6 +51,7 @@ NOT_RUN = {
     r"(modprobe|groupadd|chgrp|chmod) ": "in a guest's image; tests/xen makes such guests",
     r"(systemctl|xl) |ivc (un)?quiesce adas && xl|xl restore": "on Xen: tests/xen",
     r"ip link$|nft list table bridge ivc": "told of what it shows",
+    r"ivc top": "wants a terminal; tests/observe",
     r"ivc controller --quota": "options alone; the test below knows them",
 }
 
@@ -66,7 +67,7 @@ SUBSTITUTES = {
     "/var/lib/node_exporter/": "./",
     "/usr/share/bash-completion/completions/": "./",
 }
-ENDLESS = re.compile(r"ivc (controller .*\.json|metrics --listen)")
+ENDLESS = re.compile(r"ivc (controller .*\.json|metrics --listen|graph .*--live|status .*--watch)")
 OTHER_STATUS = {r"ivc ethernet .*--dry-run": 4}
 
 

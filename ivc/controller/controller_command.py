@@ -2,13 +2,12 @@
 """`ivc controller`."""
 
 import argparse
-import logging
 import os
-import sys
 from contextlib import suppress
 
 from ivc.commands import HELP, Subparsers
 from ivc.controller.commands import add_run_dir
+from ivc.controller.logs import FORMATS, LEVELS, set_up_logs
 from ivc.controller.quota import BYTES_PER_NODE, FLOWS_PER_NODE, Quota
 from ivc.controller.service import Service, Settings, raise_descriptor_limit
 from ivc.network import Path
@@ -46,6 +45,18 @@ def add_commands(subparsers: Subparsers) -> None:
         metavar="N",
         help="shared memory of a node's flows (default %(default)s)",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="what standard error gets: text, or one JSON object a line (default %(default)s)",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default="info",
+        help="the least it gets, besides that the controller is ready (default %(default)s)",
+    )
     add_run_dir(parser)
     parser.set_defaults(run=_controller)
 
@@ -58,9 +69,7 @@ def _positive(text: str) -> int:
 
 
 def _controller(arguments: argparse.Namespace) -> int:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="ivc controller: %(levelname)s: %(message)s"
-    )
+    set_up_logs(arguments.log_format, arguments.log_level)
     raise_descriptor_limit()
     _go_first()
     settings = Settings(

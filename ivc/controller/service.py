@@ -12,7 +12,6 @@ import resource
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from ivc.controller.dispatch import Dispatcher
 from ivc.controller.errors import Violation
 from ivc.controller.event_handler import EventHandler
 from ivc.controller.hosts import Hosts, locate
+from ivc.controller.logs import READY
 from ivc.controller.match_table import build_match_table
 from ivc.controller.notify import notify
 from ivc.controller.orders import Orders
@@ -46,6 +46,7 @@ from ivc.platform.choose import platform_for
 from ivc.platform.seqpacket import listen
 
 log = logging.getLogger(__name__)
+ready = logging.getLogger(READY)
 
 TICK_S: Final = 1.0
 """How often hosts are looked up again and failures of a passing kind are retried."""
@@ -71,8 +72,8 @@ class Settings:
 def load_plan(settings: Settings) -> Plan:
     """Read the files and plan. Raises `ConfigError`, `PlanError`; warnings go to the log."""
     loaded = network.load(settings.config, settings.mapping)
-    for finding in loaded.findings:
-        log.warning("%s", finding)
+    if loaded.findings:  # one message, so that none is left out
+        log.warning("%s", "\n".join(map(str, loaded.findings)))
     return build_plan(loaded.network, loaded.mapping, settings.path)
 
 
@@ -153,7 +154,7 @@ class Service:
     def run(self) -> None:
         """Serve until told to stop."""
         with _signals(self._selector, self._on_signal):
-            print(f"ivc controller: ready {self._summary()}", file=sys.stderr, flush=True)
+            ready.info("ready %s", self._summary())
             notify("READY=1")
             while not self._stopping:
                 self.turn()
@@ -344,6 +345,7 @@ class Service:
             log.warning("a process is turned away: %s", violation)
             link.close()
             return
+        log.debug("%s has connected", process)
         self._selector.register(link, selectors.EVENT_READ, lambda _: self._hear(process))
 
     def _hear(self, process: Process) -> None:
@@ -353,6 +355,7 @@ class Service:
             self._settle()
 
     def _disconnect(self, process: Process) -> None:
+        log.debug("%s has gone", process)
         self._behind.pop(process, None)
         self._selector.unregister(process.link)
         self._tracing.left(process)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ivc.message_types import type_name
+
 Document = dict[str, Any]
 Cell = str | int | float | None
 Row = tuple[Cell, ...]
@@ -293,18 +295,10 @@ def _flow_rates(rates: Document) -> Row:
 def _kind(kind: Document) -> Row:
     return (
         *(kind[key] for key in ("from", "to", "service", "method", "client")),
-        _type(kind["type"]),
+        type_name(kind["type"]),
         *((kind["rates"]["messages"], kind["rates"]["bytes"]) if "rates" in kind else ()),
         *(kind[key] for key in ("messages", "bytes", "denied")),
     )
-
-
-def _type(value: int | None) -> str | None:
-    from ivc.someip import MessageType  # construct, which nobody waits for who sees no such table
-
-    if value is None:
-        return None
-    return MessageType(value).name if value in set(MessageType) else f"0x{value:02x}"
 
 
 def aligned(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -52,6 +52,7 @@ from ivc.lab.hosts import (
     enter_user_namespace,
     why_no_namespaces,
 )
+from ivc.terminal import progress
 
 NOTHING: Final = "nothing"
 LOOPBACK: Final = "loopback"
@@ -133,11 +134,14 @@ def _run(mode: Mode, names: Sequence[str], plans: Sequence[str]) -> list[Suite]:
     suites = []
     with Lab(_MEMBERS, mode) as lab, contextlib.ExitStack() as stack:
         wrappers = {plan: stack.enter_context(_controller(lab, plan)) for plan in plans}
-        for name in names:
+        for number, name in enumerate(names, start=1):
             _say(f"{name} ...")
-            native, again = (_run_suite(lab, name, {}) for _ in range(2))
+            step = f"conformance: {name}, {number} of {len(names)}"
+            with progress(f"{step}, natively twice,"):
+                native, again = (_run_suite(lab, name, {}) for _ in range(2))
             for plan, wrapper in wrappers.items():
-                wrapped = _run_suite(lab, name, wrapper)
+                with progress(f"{step}, {plan},"):
+                    wrapped = _run_suite(lab, name, wrapper)
                 if not wrapped.wrapped or native.wrapped or again.wrapped:
                     raise LabError(f"{name}: the wrapper and its plan are not where they should be")
                 suites.append(compare(name, plan, native, again, wrapped))

@@ -26,6 +26,7 @@ from ivc.lab.hosts import (
 )
 from ivc.lab.phase import Carrier, Pair, Settings, run_phase
 from ivc.lab.report import WIRE_LIMIT, Results, as_json, as_table, is_good
+from ivc.terminal import progress
 
 PAIRS = (Pair("opensomeip", "pysomeip"), Pair("pysomeip", "opensomeip"))
 
@@ -104,8 +105,10 @@ def _run(mode: Mode, settings: Settings) -> Results:
         for pair in PAIRS:
             results[pair] = {}
             for carrier in Carrier:
-                _say(f"{pair.server} server, {pair.client} client: {carrier} ...")
-                results[pair][carrier] = run_phase(lab, pair, carrier, settings)
+                step = f"{pair.server} server, {pair.client} client: {carrier}"
+                _say(f"{step} ...")
+                with progress(f"demo: {step},"):
+                    results[pair][carrier] = run_phase(lab, pair, carrier, settings)
     return results
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ivc.controller.tables import fill
+from ivc.message_types import type_name
 from ivc.observe.openmetrics import Family, Kind, Samples, exposition
-from ivc.someip import MessageType
 
 Document = dict[str, Any]
 Reader = Callable[[Document], Samples]
@@ -305,7 +305,7 @@ def _seen(document: Document, counter: str) -> Samples:
 
 def _kind(kind: Document) -> tuple[object, ...]:
     ids = (_hex(kind[key]) for key in ("service", "method", "client"))
-    return kind["from"], kind["to"], *ids, _type(kind["type"])
+    return kind["from"], kind["to"], *ids, type_name(kind["type"])
 
 
 def _judged(document: Document, passed: bool) -> Samples:
@@ -317,10 +317,3 @@ def _judged(document: Document, passed: bool) -> Samples:
 
 def _hex(value: int | None) -> str | None:
     return None if value is None else f"0x{value:04x}"
-
-
-def _type(value: int | None) -> str | None:
-    if value is None:
-        return None
-    known = value in set(MessageType)
-    return MessageType(value).name if known else f"0x{value:02x}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from ivc.message_types import MessageType as MessageType  # it belongs to a header
 from ivc.someip.convert import Buffer, encode
 from ivc.someip.errors import ParseError
 from ivc.someip.schema import FAST_HEADER, HEADER, HEADER_SIZE, LENGTH_COVERED
@@ -17,24 +18,6 @@ SD_SERVICE = 0xFFFF
 
 SD_METHOD = 0x8100
 """Method id of service discovery."""
-
-
-class MessageType(IntEnum):
-    """Message types without the TP flag (Open SOME/IP 684).
-
-    The ACK forms are reserved and in no use; they are here to be named when seen.
-    """
-
-    REQUEST = 0x00
-    REQUEST_NO_RETURN = 0x01
-    NOTIFICATION = 0x02
-    REQUEST_ACK = 0x40
-    REQUEST_NO_RETURN_ACK = 0x41
-    NOTIFICATION_ACK = 0x42
-    RESPONSE = 0x80
-    ERROR = 0x81
-    RESPONSE_ACK = 0xC0
-    ERROR_ACK = 0xC1
 
 
 class ReturnCode(IntEnum):

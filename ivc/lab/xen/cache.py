@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ivc.terminal import progress
+
 _UNFINISHED = "unfinished-"
 
 
@@ -49,6 +51,14 @@ def cached(kind: str, recipe: str, make: Callable[[Path], None]) -> Path:
 def say(text: str) -> None:
     """Tell whoever waits what is being done."""
     print(f"xen: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def saying(text: str) -> Iterator[None]:
+    """The same for what takes a while: on a terminal, how long already."""
+    say(text)
+    with progress("xen: for"):
+        yield
 
 
 @contextmanager

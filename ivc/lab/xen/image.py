@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ivc.lab.hosts import LabError
-from ivc.lab.xen.cache import cache_folder, cached, say
+from ivc.lab.xen.cache import cache_folder, cached, saying
 
 GUEST_FILES = Path(__file__).resolve().parent / "guest"
 
@@ -108,29 +108,29 @@ def _make(folder: Path) -> None:
     root = folder / "root"
     _bootstrap(root)
     _unpack(root, folder)
-    say("initramfs and root disk")
-    _make_initramfs(root, folder / "initramfs")
-    for name in ("vmlinuz", "initramfs"):  # for xl in dom0
-        shutil.copy(folder / name, root / "boot")
-    for useless in _USELESS:
-        shutil.rmtree(root / useless, ignore_errors=True)
-    make_disk(root, folder / "root.img", _ROOT_SIZE)
-    shutil.rmtree(root)
+    with saying("initramfs and root disk"):
+        _make_initramfs(root, folder / "initramfs")
+        for name in ("vmlinuz", "initramfs"):  # for xl in dom0
+            shutil.copy(folder / name, root / "boot")
+        for useless in _USELESS:
+            shutil.rmtree(root / useless, ignore_errors=True)
+        make_disk(root, folder / "root.img", _ROOT_SIZE)
+        shutil.rmtree(root)
 
 
 def _bootstrap(root: Path) -> None:
-    say(f"Debian {_SUITE} root file system (some minutes, once)")
     packages = cache_folder() / "packages"
     packages.mkdir(exist_ok=True)
     options = ["--variant=minbase", f"--include={','.join(_PACKAGES)}", f"--cache-dir={packages}"]
-    _contained("debootstrap", *options, _SUITE, root, *_MIRROR)
+    with saying(f"Debian {_SUITE} root file system (some minutes, once)"):
+        _contained("debootstrap", *options, _SUITE, root, *_MIRROR)
 
 
 def _unpack(root: Path, folder: Path) -> None:
     """Kernel and hypervisor, chosen by the new root's own apt, whatever the host is."""
-    say("kernel and hypervisor")
     command = ["apt-get", "install", "-qq", "--download-only", "--no-install-recommends"]
-    _contained("chroot", root, *command, *_UNPACKED)
+    with saying("kernel and hypervisor"):
+        _contained("chroot", root, *command, *_UNPACKED)
     archives = root / "var" / "cache" / "apt" / "archives"
     unpacked = folder / "unpacked"
     for pattern in ("linux-image-6*.deb", "xen-hypervisor-4*.deb"):

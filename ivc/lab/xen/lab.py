@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
 from ivc.lab.hosts import Host, Lab, LabError, Mode, stop
-from ivc.lab.xen.cache import say
+from ivc.lab.xen.cache import say, saying
 from ivc.lab.xen.image import images, require_tools
 from ivc.lab.xen.layer import make_layer
 from ivc.lab.xen.machine import Machine
@@ -227,15 +227,16 @@ class XenLab:
     def _boot(self, here: Host) -> None:
         command = self._qemu_command()
         began = time.monotonic()
-        say("boot Xen and dom0")
-        with (self._here.directory / "qemu").open("w") as words:
-            self._qemu = here.popen(command, stdout=subprocess.DEVNULL, stderr=words)
-        wait_until(self._dom0_up, "dom0 does not come up", _BOOT_SECONDS)
-        say(f"dom0 is up after {time.monotonic() - began:.0f} s; create {', '.join(GUESTS)}")
-        for guest in self._guests.values():
-            guest.start()
-        for guest in self._guests.values():
-            guest.wait_until_up()
+        with saying("boot Xen and dom0"):
+            with (self._here.directory / "qemu").open("w") as words:
+                self._qemu = here.popen(command, stdout=subprocess.DEVNULL, stderr=words)
+            wait_until(self._dom0_up, "dom0 does not come up", _BOOT_SECONDS)
+        after = time.monotonic() - began
+        with saying(f"dom0 is up after {after:.0f} s; create {', '.join(GUESTS)}"):
+            for guest in self._guests.values():
+                guest.start()
+            for guest in self._guests.values():
+                guest.wait_until_up()
         self.boot_seconds = time.monotonic() - began
         say(f"all up after {self.boot_seconds:.0f} s")
 

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ivc.lab.hosts import LabError
-from ivc.lab.xen.cache import cached, say
+from ivc.lab.xen.cache import cached, saying
 from ivc.lab.xen.image import GUEST_FILES, make_disk, run_tool
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -60,10 +60,10 @@ def _wheels() -> Path:
     pins = [f"{name}=={_version(name)}" for name in DISTRIBUTIONS]
 
     def fetch(folder: Path) -> None:
-        say(f"for the guests: {' '.join(pins)}")
         command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder)]
         platforms = [word for name in _GUEST_PLATFORMS for word in ("--platform", name)]
-        run_tool(*command, *_GUEST_PYTHON, *platforms, *pins)
+        with saying(f"for the guests: {' '.join(pins)}"):
+            run_tool(*command, *_GUEST_PYTHON, *platforms, *pins)
 
     return cached("wheels", repr((pins, _GUEST_PYTHON, _GUEST_PLATFORMS)), fetch)
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 
-from ivc.lab.xen.cache import say
+from ivc.lab.xen.cache import saying
 from ivc.lab.xen.control import running_controller
 from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.outside import outside
@@ -49,16 +49,17 @@ def show(lab: XenLab, settings: Settings) -> list[Run]:
     for path, ways in _by_controller(settings.ways):
         with ExitStack() as stack:
             if path is not None:
-                say(f"controller in dom0, {path}")
-                stack.enter_context(running_controller(lab, path))
+                with saying(f"controller in dom0, {path}"):
+                    stack.enter_context(running_controller(lab, path))
             for size, way in _rounds(ways, settings.rounds):
-                say(f"ping-pong, {size} bytes, {way}")
-                ping_pongs[size, way].append(ping_pong(lab, way, size))
+                with saying(f"ping-pong, {size} bytes, {way}"):
+                    ping_pongs[size, way].append(ping_pong(lab, way, size))
             node = stack.enter_context(outside(lab))
             for pair, way in product(PAIRS, ways):
                 if way in TALKING and (pair, way) not in talks:
-                    say(f"{pair[0]} server, {pair[1]} client, {way}")
-                    talks[pair, way] = talk(lab, node, pair, way, settings.calls_over(way))
+                    with saying(f"{pair[0]} server, {pair[1]} client, {way}"):
+                        calls = settings.calls_over(way)
+                        talks[pair, way] = talk(lab, node, pair, way, calls)
     return [
         *map(median_of, ping_pongs.values()),
         *(talks[key] for key in sorted(talks, key=_order)),
