@@ -26,6 +26,7 @@ enum ivc_action {
     IVC_ACTION_DENY = 2, /* count it, and no more */
     IVC_ACTION_AUDIT = 3, /* count it, and pass it on */
     IVC_ACTION_MIRROR = 4, /* pass it on, and send a copy of it */
+    IVC_ACTION_WATCH = 5, /* the same, but nobody is told: the copy is the controller's own */
 };
 
 /* Counted by one thread; whoever else reads the counts sees them a little late. */
@@ -36,7 +37,7 @@ struct ivc_kind {
     uint16_t reserved;
     uint64_t detail; /* of DENY: the return code requests are answered with, 0: none;
                         of MIRROR: the endpoint copies go to, address << 16 | port, 0: the
-                        trace */
+                        trace; of WATCH: the endpoint */
     uint64_t faults; /* a bit for each that may act on it (core/faults.h) */
     _Atomic uint64_t messages;
     _Atomic uint64_t bytes;

@@ -173,6 +173,11 @@ static bool is_answered(const struct ivc_kind *kind)
            (kind->key & 0xff) == SOMEIP_REQUEST;
 }
 
+static bool is_copied(const struct ivc_kind *kind)
+{
+    return kind->action == IVC_ACTION_MIRROR || kind->action == IVC_ACTION_WATCH;
+}
+
 /* Divide the copy of `length` bytes into messages. False: one is of a kind to be asked for. */
 static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t length)
 {
@@ -198,7 +203,7 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
         *part = (struct part){
             .kind = kind, .size = size, .dropped = kind->action == IVC_ACTION_DENY};
         relay->dropped |= part->dropped;
-        relay->mirrored |= kind->action == IVC_ACTION_MIRROR;
+        relay->mirrored |= is_copied(kind);
         relay->faults |= kind->faults;
         if (is_answered(kind)) {
             memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
@@ -419,7 +424,9 @@ static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, si
     bool sent = sendto(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
                        (const struct sockaddr *)&to, sizeof(to)) >= 0;
 
-    ivc_count(sent ? &kind->copied : &kind->uncopied, 1);
+    if (kind->action == IVC_ACTION_MIRROR) {
+        ivc_count(sent ? &kind->copied : &kind->uncopied, 1);
+    }
 }
 
 /* Of the datagram at hand, if it has been passed on: what was dropped is not in the copy any
@@ -436,7 +443,7 @@ static void send_copies(struct ivc_relay *relay, const struct ivc_relayed *flow)
         }
         if (part->kind->action == IVC_ACTION_MIRROR && part->kind->detail == 0) {
             count_in_trace(relay, flow, part->kind);
-        } else if (part->kind->action == IVC_ACTION_MIRROR) {
+        } else if (is_copied(part->kind)) {
             send_copy(relay->copies, part->kind, relay->copy + at, part->size);
         }
         at += part->size;

@@ -57,9 +57,6 @@ class Done(StrEnum):
     UNCOPIED = "uncopied"
 
 
-_COPYING: Final = {Done.COPIED, Done.UNCOPIED}
-
-
 @dataclass(frozen=True, slots=True)
 class Deed:
     """What was done to which messages on which way.
@@ -78,14 +75,12 @@ class Deed:
 class Kind:
     """What was decided on. `header` is that of the first message; None: no SOME/IP message.
 
-    `way` is None for a flow whose nodes the plan does not have any more. `watched`: its copies are
-    for ourselves.
+    `way` is None for a flow whose nodes the plan does not have any more.
     """
 
     way: Way | None
     header: someip.Header | None
     counts: Counts
-    watched: bool = False
 
     @property
     def deeds(self) -> Counter[Deed]:
@@ -97,8 +92,7 @@ class Kind:
             header.service_id if header is not None else None,
             header.method_id if header is not None else None,
         )
-        told = set(Done) - (_COPYING if self.watched else set())
-        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in told}
+        counts = {Deed(done, *name): getattr(self.counts, done.value) for done in Done}
         return +Counter(counts)
 
 
@@ -347,17 +341,22 @@ class DataCommunicationController:
         """Decide on a new kind and tell the loop. A table that is full is begun anew."""
         header = someip.parse_header(call.header)[0] if call.key else None
         way = next((each for each, number in self._ways.items() if number == call.way), None)
-        judged = self.judge(way, header)
-        watched = judged[0] is Action.RELAY and header is not None and header.is_sd
-        if watched and self.tap is not None:
-            judged = Action.MIRROR, copy_to(int(self.tap.address), self.tap.port)
+        judged = self._watched(way, header) or self.judge(way, header)
         faults = self._faults_of(way, header)
         counts = loop.decide(call.way, call.key, *judged, faults)
         if counts is None:
             self._forget(loop)
             counts = loop.decide(call.way, call.key, *judged, faults)
             assert counts is not None
-        self.kinds[call.way, call.key] = Kind(way, header, counts, watched)
+        self.kinds[call.way, call.key] = Kind(way, header, counts)
+
+    def _watched(self, way: Way | None, header: someip.Header | None) -> tuple[Action, int] | None:
+        """Service discovery that is only passed on is read by ourselves, too."""
+        if self.tap is None or way is None or header is None or not header.is_sd:
+            return None
+        if way.protocol is not Protocol.UDP or self.judge(way, header)[0] is not Action.RELAY:
+            return None
+        return Action.WATCH, copy_to(int(self.tap.address), self.tap.port)
 
     def _forget(self, loop: Loop) -> None:
         """Begin the table anew, but for what was denied, audited and copied."""

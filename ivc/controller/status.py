@@ -162,8 +162,8 @@ def _kind(kind: Kind) -> Document:
         **_counts(kind.counts),
         "denied": kind.counts.denied,
         "audited": kind.counts.audited,
-        "copied": kind.counts.copied if not kind.watched else 0,
-        "uncopied": kind.counts.uncopied if not kind.watched else 0,
+        "copied": kind.counts.copied,
+        "uncopied": kind.counts.uncopied,
     }
 
 

@@ -26,10 +26,11 @@ class Action(IntEnum):
     DENY = lib.IVC_ACTION_DENY
     AUDIT = lib.IVC_ACTION_AUDIT
     MIRROR = lib.IVC_ACTION_MIRROR
+    WATCH = lib.IVC_ACTION_WATCH
 
 
 def copy_to(ip: int, port: int) -> int:
-    """An endpoint as the detail of MIRROR."""
+    """An endpoint as the detail of MIRROR and WATCH."""
     return ip << 16 | port
 
 

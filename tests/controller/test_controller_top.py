@@ -184,7 +184,8 @@ def test_without_a_controller_no_screen_is_taken(tmp_path: Path) -> None:
 def test_without_the_package_it_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "textual", None)
+    for name in ["textual", *(one for one in sys.modules if one.startswith("textual."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "ivc.observe.top", raising=False)
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
