@@ -19,7 +19,7 @@ from ivc.lab.control import LOOPBACK, running_loopback, wrapper_environment, wra
 from ivc.lab.hosts import Lab, ended_by_signals
 
 RING = ROOT / "build" / "ring_calls"
-_LEAST = 3.0
+_LEAST = 20.0
 """Functions with fewer instructions in every column are counted together."""
 _OURS = ("counted_sends", "counted_receives", "send_one", "receive_one", "need", "put", "get")
 """Of the programs that are measured."""

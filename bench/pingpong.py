@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cases import ASYNCIO, STREAMS, Case, Mode, Pattern, Transport
+from bench.cases import ASYNCIO, BUSY, STREAMS, Case, Mode, Pattern, Transport
 from ivc.lab.control import (
     CLIENT_HOST,
     LOOPBACK,
@@ -42,6 +43,8 @@ _PACE_US = 1000
 _SPIN_US = {Mode.SPIN: "1000", Mode.BLOCK: "0"}
 _BEGIN_SECONDS, _BEGIN_SECONDS_EACH = 0.5, 0.03
 """So long clients of one server may take to warm up before all begin at once."""
+_WINDOW_SECONDS, _CALLS_MOST = 0.5, 1_000_000
+"""So long they go on, and so many calls at most."""
 _ON_RINGS = {Transport.IVC: "direct", Transport.RELAY: "relay"}
 # Round trips before it counts; on rings the controller makes them meanwhile, for which it gets
 # little time where both sides spin: 60 ms were seen. With a pause in each, those of sleepers took
@@ -77,7 +80,8 @@ def ground(nodes: int = 2) -> Iterator[Lab]:
         for path in _ON_RINGS.values():
             folder = lab.directory / path
             folder.mkdir()
-            stack.enter_context(running_controller(lab, path, folder, "eager", RING_SIZE))
+            controlled = running_controller(lab, path, folder, "eager", RING_SIZE, max(BUSY))
+            stack.enter_context(controlled)
         yield lab
 
 
@@ -98,6 +102,7 @@ def run_once(lab: Lab, case: Case, count: int, numbered: bool = False) -> Run:
     ) as pid:
         before = _received_bytes(pid)
         if case.nodes > 2:
+            sending = ["--cpu", str(client_cpu), "--count", str(_CALLS_MOST)]
             return _run_many(lab, case, [*there, *ways, *sending], env, pid)
         command = [*_program(case), "client", *here, *there, *ways, *sending, "--peer", str(pid)]
         report = _report(client_host, command, env)
@@ -107,7 +112,7 @@ def run_once(lab: Lab, case: Case, count: int, numbered: bool = False) -> Run:
 def _run_many(
     lab: Lab, case: Case, arguments: Sequence[str], env: Mapping[str, str], server: int
 ) -> Run:
-    """All but one call that one; they begin at the same time, warm."""
+    """All but one call that one; they begin at the same time, warm, and end at the same time."""
     hosts = [host for host in lab.hosts if host.name != SERVER_HOST][: case.nodes - 1]
     patience = _BEGIN_SECONDS + _BEGIN_SECONDS_EACH * len(hosts)
     begin = time.clock_gettime(time.CLOCK_MONOTONIC) + patience
@@ -121,6 +126,9 @@ def _run_many(
             clients.append((client, command))
         time.sleep(max(0.0, begin - time.clock_gettime(time.CLOCK_MONOTONIC)))
         spent, before = cpu_seconds(server), _received_bytes(server)
+        time.sleep(_WINDOW_SECONDS)
+        for client, _ in clients:
+            client.send_signal(signal.SIGINT)  # ends the calls, not the program
         reports = [_told(client, command) for client, command in clients]
         spent, received = cpu_seconds(server) - spent, _received_bytes(server) - before
     runs = [_run(case, report, None) for report in reports]

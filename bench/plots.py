@@ -71,17 +71,26 @@ def _draw(run: JsonObject, plot: Plot, folder: Path) -> Path | None:
         at = sorted(lines[name])
         heights = [lines[name][one] for one in at]
         axes.plot(at, heights, marker="o", markersize=3, label=name, color=_COLOURS[name])
-    ticks = sorted({at for line in lines.values() for at in line})
+    ticks = _apart(sorted({at for line in lines.values() for at in line}))
     axes.set(xscale="log", yscale="log", xlabel=plot.across, ylabel=plot.up)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1))
     path = folder / f"bench-{plot.name}.svg"
     # No date and no random ids: the same figures are the same file.
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
     pyplot.close(figure)
     return path
+
+
+def _apart(ticks: list[int]) -> list[int]:
+    """Those that are not written over the one before."""
+    kept: list[int] = []
+    for tick in ticks:
+        if not kept or tick >= 2.5 * kept[-1]:
+            kept.append(tick)
+    return kept
 
 
 def _pyplot() -> Any:

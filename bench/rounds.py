@@ -40,8 +40,8 @@ class Effort:
         if case.pattern is Pattern.PACED:
             return self.paced
         if case.pattern is Pattern.PING_PONG:
-            sharing = case.nodes - 1 if case.wait != ASYNCIO else 3  # which is as much slower
-            return min(max(self.round_trips // sharing, 50), self.bytes // case.size)
+            share = 3 if case.wait == ASYNCIO else 1  # it is as much slower
+            return min(self.round_trips // share, self.bytes // case.size)
         messages = self.messages * (10 if case.transport in _FAST else 1)
         return min(messages, self.bytes // case.size)
 

@@ -2,7 +2,8 @@
 """SOME/IP stacks of others, request and response between two hosts: over veth, and by IVC.
 
 opensomeip (C++, from PyPI) is always there; vsomeip where VSOMEIP_PREFIX says it is installed, or
-was built. What both share is the stack's own time: what is shorter by IVC is the network's.
+was built. What is shorter by IVC was the network's; all that is left is the stack's own, but for a
+microsecond. Their threads go where the scheduler puts them.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def measure_stacks(rounds: int) -> Figures:
                 title = f"{name} {size} B"
                 figures[f"{title}: veth, p50 us"] = native
                 figures[f"{title}: ivc, p50 us"] = rings
-                figures[f"{title}: the network's share, %"] = (native - rings) / native * 100
+                figures[f"{title}: saved, %"] = (native - rings) / native * 100
     return figures
 
 

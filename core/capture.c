@@ -5,12 +5,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "faults.h"
 #include "layout.h"
 
 #define SLOTS (2 * IVC_CAPTURE_FLOWS) /* a search ends */
 #define PUBLISH_EVERY 64u             /* records read of a ring before its writers may know */
+#define AHEAD_MOST ((size_t)64 << 20) /* bytes of a ring read and not given out yet */
+#define AHEAD_NS 10000000             /* what comes while it is read may be so much younger */
+#define NUMBERS 65536u
+#define RECEIPTS 65536u
+#define PASSED_OVER_MOST (1u << 20)   /* before others get their turn */
 
 #define IP_HEADER 20u
 #define UDP_HEADER 8u
@@ -27,12 +33,28 @@
 
 enum { WANTED = IVC_ACTION_RELAY, UNWANTED = IVC_ACTION_DENY };
 
+/* A record that was read, until it is given out. */
+struct queued {
+    struct queued *next;
+    uint64_t latency;
+    size_t bytes;
+    struct ivc_trace_record record;
+    uint8_t data[];
+};
+
 struct ring {
     struct ivc_trace_reader *reader;
-    struct ivc_trace_record record; /* at its head, if `there` */
-    bool there;
-    bool dry; /* found empty in this pass */
-    unsigned unpublished;
+    struct queued *first; /* in the order they were written */
+    struct queued *last;
+    size_t bytes;
+};
+
+/* Who took which record when. `again`: looked for in vain once. */
+struct receipt {
+    uint64_t time;
+    uint32_t flow;
+    uint32_t number;
+    bool again;
 };
 
 struct ivc_capture {
@@ -43,6 +65,11 @@ struct ivc_capture {
     bool filtered;
     bool at_hand;
     bool between; /* two passes */
+    bool limited; /* in this pass not everything could be read */
+    struct queued *hand;
+    uint32_t receipt_count;
+    struct receipt receipts[RECEIPTS];
+    struct queued *numbers[NUMBERS]; /* who was read last of those whose number belongs there */
     struct ring rings[IVC_CAPTURE_RINGS];
     struct ivc_captured_flow flows[IVC_CAPTURE_FLOWS];
     uint16_t slots[SLOTS]; /* place of a flow and 1; 0: none */
@@ -60,13 +87,32 @@ struct ivc_capture *ivc_capture_make(uint64_t seed, int64_t real)
         capture->real = real;
         capture->flows[0].interface = IVC_CAPTURE_UNNAMED;
         capture->flow_count = 1;
+        capture->between = true;
         ivc_kinds_init(&capture->kinds, seed);
     }
     return capture;
 }
 
+static void clear(struct ring *ring)
+{
+    while (ring->first != NULL) {
+        struct queued *next = ring->first->next;
+
+        free(ring->first);
+        ring->first = next;
+    }
+    *ring = (struct ring){0};
+}
+
 void ivc_capture_free(struct ivc_capture *capture)
 {
+    if (capture == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < capture->rings_end; i++) {
+        clear(&capture->rings[i]);
+    }
+    free(capture->hand);
     free(capture);
 }
 
@@ -86,7 +132,8 @@ int ivc_capture_add(struct ivc_capture *capture, struct ivc_trace_reader *reader
 
 void ivc_capture_remove(struct ivc_capture *capture, int place)
 {
-    capture->rings[place] = (struct ring){0};
+    memset(capture->numbers, 0, sizeof(capture->numbers));
+    clear(&capture->rings[place]);
 }
 
 bool ivc_capture_is_poisoned(const struct ivc_capture *capture, int place)
@@ -97,21 +144,6 @@ bool ivc_capture_is_poisoned(const struct ivc_capture *capture, int place)
 void ivc_capture_filter(struct ivc_capture *capture)
 {
     capture->filtered = true;
-}
-
-static void publish(struct ring *ring)
-{
-    ring->unpublished = 0;
-    ivc_trace_publish(ring->reader);
-}
-
-void ivc_capture_publish(struct ivc_capture *capture)
-{
-    for (uint32_t i = 0; i < capture->rings_end; i++) {
-        if (capture->rings[i].unpublished > 0) {
-            publish(&capture->rings[i]);
-        }
-    }
 }
 
 /* ---- flows -------------------------------------------------------------------- */
@@ -220,25 +252,122 @@ static uint32_t acknowledged(const struct ivc_capture *capture,
     return place >= 0 ? capture->flows[place].next : 1;
 }
 
+/* ---- reading ahead -------------------------------------------------------------- */
+
+static struct queued **place_of_number(struct ivc_capture *capture, uint32_t flow, uint32_t number)
+{
+    return &capture->numbers[(flow * 2654435761u + number) % NUMBERS];
+}
+
+static bool is_number(const struct queued *queued, uint32_t flow, uint32_t number)
+{
+    return queued != NULL && queued->record.flow == flow && queued->record.number == number;
+}
+
+/* A record may have been read after the receipt for it, which is in another ring: then it is found
+ * in the next pass. */
+static void match_receipts(struct ivc_capture *capture)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < capture->receipt_count; i++) {
+        struct receipt *receipt = &capture->receipts[i];
+        struct queued *queued = *place_of_number(capture, receipt->flow, receipt->number);
+
+        if (is_number(queued, receipt->flow, receipt->number)) {
+            queued->latency = receipt->time - queued->record.time;
+        } else if (!receipt->again) {
+            receipt->again = true;
+            capture->receipts[kept++] = *receipt;
+        }
+    }
+    capture->receipt_count = kept;
+}
+
+static void take_receipt(struct ivc_capture *capture, const struct ivc_trace_record *record)
+{
+    if (capture->receipt_count < RECEIPTS) {
+        capture->receipts[capture->receipt_count++] = (struct receipt){
+            .time = record->time, .flow = record->flow, .number = record->number};
+    }
+}
+
+/* Does its receiver get to take it? */
+static bool arrives(uint8_t event)
+{
+    return event == IVC_TRACE_SENT || event == IVC_TRACE_PASSED || event == IVC_TRACE_AUDITED ||
+           event == IVC_TRACE_MIRRORED || event == IVC_TRACE_ANSWER;
+}
+
+/* False: there is no memory, or a ring has as much here as it may. */
+static bool enqueue(struct ivc_capture *capture, struct ring *ring,
+                    const struct ivc_trace_record *record)
+{
+    size_t bytes = sizeof(struct queued) + record->captured;
+    struct queued *queued = ring->bytes + bytes <= AHEAD_MOST ? malloc(bytes) : NULL;
+
+    if (queued == NULL) {
+        return false;
+    }
+    *queued = (struct queued){.record = *record, .bytes = bytes, .latency = IVC_CAPTURE_UNKNOWN};
+    if (record->length > IVC_CAPTURE_PAYLOAD) { /* no datagram, nor what we write of a stream */
+        queued->record.length = IVC_CAPTURE_PAYLOAD;
+    }
+    if (record->captured > queued->record.length) {
+        queued->record.captured = queued->record.length;
+    }
+    ivc_trace_copy(ring->reader, queued->data, queued->record.captured);
+    *(ring->last != NULL ? &ring->last->next : &ring->first) = queued;
+    ring->last = queued;
+    ring->bytes += bytes;
+    if (arrives(record->event)) {
+        *place_of_number(capture, record->flow, record->number) = queued;
+    }
+    return true;
+}
+
+/* What a ring has, so that its writers get their room back soon. */
+static void read_ring(struct ivc_capture *capture, struct ring *ring, uint64_t now)
+{
+    struct ivc_trace_record record;
+
+    for (unsigned i = 1; ivc_trace_peek(ring->reader, &record) == 1; i++) {
+        if (record.time > now) {
+            record.time = now; /* nobody knows the future, and what claims to would stay here */
+        }
+        if (record.event == IVC_TRACE_TAKEN) {
+            take_receipt(capture, &record);
+        } else if (!enqueue(capture, ring, &record)) {
+            capture->limited = true;
+            break;
+        }
+        ivc_trace_consume(ring->reader, &record);
+        if (i % PUBLISH_EVERY == 0) {
+            ivc_trace_publish(ring->reader);
+        }
+    }
+    ivc_trace_publish(ring->reader);
+}
+
+/* A pass ends with EMPTY. What is older than the horizon then, nobody adds to any more: it was
+ * there before the pass began. */
+static void begin_pass(struct ivc_capture *capture, uint64_t horizon)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+    capture->horizon = horizon;
+    capture->between = capture->limited = false;
+    for (uint32_t i = 0; i < capture->rings_end; i++) {
+        if (capture->rings[i].reader != NULL) {
+            read_ring(capture, &capture->rings[i], ns + AHEAD_NS);
+        }
+    }
+    match_receipts(capture);
+}
+
 /* ---- the next record ---------------------------------------------------------- */
-
-static void look(struct ring *ring)
-{
-    if (ring->reader == NULL || ring->dry || ring->there) {
-        return;
-    }
-    ring->there = ivc_trace_peek(ring->reader, &ring->record) == 1;
-    ring->dry = !ring->there;
-}
-
-/* A pass ends with EMPTY; until then what was found empty has nothing older than the horizon. */
-static void begin_pass(struct ivc_capture *capture)
-{
-    for (uint32_t i = 0; capture->between && i < capture->rings_end; i++) {
-        capture->rings[i].dry = false;
-    }
-    capture->between = false;
-}
 
 /* The ring with the oldest record; NULL: none has one that is old enough. */
 static struct ring *oldest(struct ivc_capture *capture)
@@ -248,12 +377,28 @@ static struct ring *oldest(struct ivc_capture *capture)
     for (uint32_t i = 0; i < capture->rings_end; i++) {
         struct ring *ring = &capture->rings[i];
 
-        look(ring);
-        if (ring->there && (found == NULL || ring->record.time < found->record.time)) {
+        if (ring->first != NULL &&
+            (found == NULL || ring->first->record.time < found->first->record.time)) {
             found = ring;
         }
     }
-    return found != NULL && found->record.time <= capture->horizon ? found : NULL;
+    return found != NULL && found->first->record.time <= capture->horizon ? found : NULL;
+}
+
+static void dequeue(struct ivc_capture *capture, struct ring *ring)
+{
+    struct queued *queued = ring->first;
+    struct queued **number =
+        place_of_number(capture, queued->record.flow, queued->record.number);
+
+    ring->first = queued->next;
+    if (ring->first == NULL) {
+        ring->last = NULL;
+    }
+    ring->bytes -= queued->bytes;
+    if (*number == queued) {
+        *number = NULL;
+    }
 }
 
 static bool take(struct ivc_capture *capture)
@@ -264,19 +409,14 @@ static bool take(struct ivc_capture *capture)
     if (ring == NULL) {
         return false;
     }
-    at->record = ring->record;
-    if (at->record.length > IVC_CAPTURE_PAYLOAD) {
-        at->record.length = IVC_CAPTURE_PAYLOAD; /* no datagram, nor what we write of a stream */
-    }
-    at->ring = (uint32_t)(ring - capture->rings);
-    at->captured = at->record.captured < at->record.length ? at->record.captured
-                                                           : at->record.length;
-    ivc_trace_copy(ring->reader, at->data, at->captured);
-    ivc_trace_consume(ring->reader, &ring->record);
-    ring->there = false;
-    if (++ring->unpublished >= PUBLISH_EVERY) {
-        publish(ring);
-    }
+    struct queued *queued = ring->first;
+    dequeue(capture, ring);
+    free(capture->hand);
+    capture->hand = queued;
+    at->record = queued->record;
+    at->latency = queued->latency;
+    at->captured = queued->record.captured;
+    at->data = queued->data;
     at->flow = place_of_flow(capture, &at->record);
     capture->flows[at->flow].lost += at->record.lost;
     return true;
@@ -322,26 +462,39 @@ void ivc_capture_decide(struct ivc_capture *capture, bool wanted)
     }
 }
 
+/* The record at hand: asked about, or not wanted (EMPTY), or RECORD. */
+static enum ivc_capture_result consider(struct ivc_capture *capture)
+{
+    bool wanted = true;
+
+    if (capture->filtered && choose(capture, &wanted) != IVC_CAPTURE_RECORD) {
+        return IVC_CAPTURE_ASKS_KIND;
+    }
+    capture->at.interface = capture->flows[capture->at.flow].interface;
+    if (!wanted) {
+        return IVC_CAPTURE_EMPTY;
+    }
+    bool named = capture->at.interface != IVC_CAPTURE_UNNAMED;
+    return named ? IVC_CAPTURE_RECORD : IVC_CAPTURE_ASKS_FLOW;
+}
+
 enum ivc_capture_result ivc_capture_next(struct ivc_capture *capture, uint64_t horizon)
 {
-    begin_pass(capture);
-    capture->horizon = horizon;
-    while (capture->at_hand || take(capture)) {
-        bool wanted = true;
-
-        capture->at_hand = true;
-        if (capture->filtered && choose(capture, &wanted) != IVC_CAPTURE_RECORD) {
-            return IVC_CAPTURE_ASKS_KIND;
-        }
-        capture->at.interface = capture->flows[capture->at.flow].interface;
-        if (wanted) {
-            bool named = capture->at.interface != IVC_CAPTURE_UNNAMED;
-            return named ? IVC_CAPTURE_RECORD : IVC_CAPTURE_ASKS_FLOW;
-        }
-        capture->at_hand = false;
+    if (capture->between) {
+        begin_pass(capture, horizon);
     }
-    capture->between = true;
-    return IVC_CAPTURE_EMPTY;
+    for (unsigned i = 0; i < PASSED_OVER_MOST; i++) {
+        if (!capture->at_hand && !take(capture)) {
+            capture->between = true;
+            return capture->limited ? IVC_CAPTURE_FULL : IVC_CAPTURE_EMPTY;
+        }
+        enum ivc_capture_result result = consider(capture);
+        capture->at_hand = result != IVC_CAPTURE_EMPTY;
+        if (capture->at_hand) {
+            return result;
+        }
+    }
+    return IVC_CAPTURE_FULL;
 }
 
 void ivc_capture_done(struct ivc_capture *capture)
@@ -478,8 +631,23 @@ static size_t say(char *at, const char *text)
 }
 
 /* At most COMMENT_MOST bytes. */
-#define COMMENT_MOST 128u
-static size_t comment(char *at, const struct ivc_trace_record *record)
+#define COMMENT_MOST 160u
+static size_t say_number(char *at, uint64_t value)
+{
+    char digits[20];
+    size_t n = 0;
+
+    do {
+        digits[n++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    for (size_t i = 0; i < n; i++) {
+        at[i] = digits[n - 1 - i];
+    }
+    return n;
+}
+
+static size_t comment(char *at, const struct ivc_trace_record *record, uint64_t latency)
 {
     size_t n = say(at, "path=");
     const char *before = " fault=";
@@ -493,6 +661,11 @@ static size_t comment(char *at, const struct ivc_trace_record *record)
             n += say(at + n, faults[i]);
             before = ",";
         }
+    }
+    if (latency != IVC_CAPTURE_UNKNOWN) {
+        n += say(at + n, " latency=");
+        n += say_number(at + n, latency);
+        n += say(at + n, "ns");
     }
     return n;
 }
@@ -514,10 +687,11 @@ static size_t pad(uint8_t *out, size_t at)
     return at;
 }
 
-static size_t put_options(uint8_t *out, size_t at, const struct ivc_trace_record *record)
+static size_t put_options(uint8_t *out, size_t at, const struct ivc_captured *captured)
 {
+    const struct ivc_trace_record *record = &captured->record;
     char text[COMMENT_MOST];
-    size_t n = comment(text, record);
+    size_t n = comment(text, record, captured->latency);
 
     at += word(out + at, OPT_COMMENT | (uint32_t)n << 16);
     memcpy(out + at, text, n);
@@ -537,7 +711,7 @@ static size_t put_block(struct ivc_capture *capture, uint8_t *out)
     uint32_t length, captured = put_packet(capture, out + EPB_FIXED, &length);
     size_t at = pad(out, EPB_FIXED + captured);
 
-    at = put_options(out, at, &capture->at.record);
+    at = put_options(out, at, &capture->at);
     uint32_t total = (uint32_t)at + (uint32_t)sizeof(uint32_t);
     const uint32_t head[] = {EPB_TYPE,         total,    capture->at.interface,
                              (uint32_t)(time >> 32), (uint32_t)time, captured, length};

@@ -8,8 +8,9 @@
  * kinds: which interface of the file a flow is, and, where there is a filter, whether messages of
  * a kind are wanted. The answer stays; the record waits meanwhile.
  *
- * A record is given out when it is older than the horizon: by then what other rings have to say
- * of the time before it is there, too. One thread; no system calls.
+ * Rings are read as soon as there is something, and a record is given out when it is older than
+ * the horizon: by then what other rings have to say of the time before is there, too, and whether
+ * its receiver has it. One thread.
  */
 #ifndef IVC_CAPTURE_H
 #define IVC_CAPTURE_H
@@ -32,10 +33,11 @@ enum ivc_capture_result {
     IVC_CAPTURE_RECORD = 1,    /* one is at hand */
     IVC_CAPTURE_ASKS_FLOW = 2, /* its flow has no interface */
     IVC_CAPTURE_ASKS_KIND = 3, /* one of its messages is of a kind not decided on */
-    IVC_CAPTURE_FULL = 4,      /* there is no room for more in the buffer */
+    IVC_CAPTURE_FULL = 4,      /* there is more, and others should have their turn first */
 };
 
 #define IVC_CAPTURE_UNNAMED UINT32_C(0xffffffff)
+#define IVC_CAPTURE_UNKNOWN UINT64_C(0xffffffffffffffff)
 
 /* A flow as it is shown: one interface. One way of a TCP connection is one, whatever its bytes go
  * by. What is more than IVC_CAPTURE_FLOWS shares the first, which has no addresses. */
@@ -64,14 +66,14 @@ enum ivc_capture_path {
 /* What is at hand. */
 struct ivc_captured {
     struct ivc_trace_record record;
-    uint32_t ring;
+    uint64_t latency;   /* ns until its receiver had it, or IVC_CAPTURE_UNKNOWN */
     uint32_t flow;      /* place of its flow */
     uint32_t interface;
     uint32_t way;       /* asked: of which way its kind is, */
     uint64_t key;       /* the kind (core/kinds.h), */
     uint8_t header[16]; /* and the header of the message; zeros if the key is 0 */
     uint32_t captured;  /* bytes at data */
-    uint8_t data[65536]; /* IVC_CAPTURE_PAYLOAD */
+    const uint8_t *data;
 };
 
 /* NULL: no memory. `real`: what CLOCK_REALTIME is ahead of CLOCK_MONOTONIC, in ns. */
@@ -88,8 +90,8 @@ bool ivc_capture_is_poisoned(const struct ivc_capture *capture, int place);
 /* From now on messages are asked about by kind. */
 void ivc_capture_filter(struct ivc_capture *capture);
 
-/* The next wanted record older than `horizon` (ns of CLOCK_MONOTONIC; the same until EMPTY),
- * copied: RECORD, EMPTY, or a question. After RECORD it is at hand until ivc_capture_done. */
+/* The next wanted record older than `horizon` (ns of CLOCK_MONOTONIC; one holds until EMPTY):
+ * RECORD, EMPTY, FULL, or a question. After RECORD it is at hand until ivc_capture_done. */
 enum ivc_capture_result ivc_capture_next(struct ivc_capture *capture, uint64_t horizon);
 void ivc_capture_done(struct ivc_capture *capture);
 const struct ivc_captured *ivc_capture_at(const struct ivc_capture *capture);
@@ -106,8 +108,5 @@ void ivc_capture_decide(struct ivc_capture *capture, bool wanted);
 /* The flow at a place, those found first come first; NULL: there are no more. */
 const struct ivc_captured_flow *ivc_capture_flow(const struct ivc_capture *capture,
                                                  uint32_t place);
-
-/* Let the writers have the room of what was read. */
-void ivc_capture_publish(struct ivc_capture *capture);
 
 #endif

@@ -216,6 +216,8 @@ static void trace(struct ivc_relay *relay, struct ivc_relayed *flow,
                   const struct ivc_record *record, uint8_t event, uint16_t effects,
                   const uint8_t *data, size_t size)
 {
+    /* What was written last, if it was; else what nobody takes. */
+    uint32_t number = flow->tx->seq - 1;
     const struct iovec iov = {(void *)(uintptr_t)data, size};
 
     if (relay->trace == NULL) {
@@ -233,6 +235,7 @@ static void trace(struct ivc_relay *relay, struct ivc_relayed *flow,
         .kind = IVC_RECORD_DGRAM,
         .event = event,
         .faults = effects,
+        .number = number,
     };
     flow->untraced = ivc_trace_put(relay->trace, &traced, &iov, 1) ? 0 : flow->untraced + 1;
 }

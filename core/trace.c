@@ -141,7 +141,9 @@ bool ivc_trace_put(struct ivc_trace *trace, const struct ivc_trace_record *recor
 
     header.captured = (uint32_t)min_u64(header.length, trace->snap);
     if (unlikely(!reserve(trace, record_bytes(header.captured), &at))) {
-        atomic_fetch_add_explicit(&trace->own->lost, 1, memory_order_relaxed);
+        if (record->event != IVC_TRACE_TAKEN) {
+            atomic_fetch_add_explicit(&trace->own->lost, 1, memory_order_relaxed);
+        }
         return false;
     }
     copy_in(trace, at, &header, sizeof(header));

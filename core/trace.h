@@ -65,6 +65,7 @@ enum ivc_trace_event {
     IVC_TRACE_ANSWER = 7,   /* made by the relay itself: the answer to a denied request, */
     IVC_TRACE_FULL = 8,     /* dropped: its receiver took nothing, */
     IVC_TRACE_DROPPED = 9,  /* or by a fault */
+    IVC_TRACE_TAKEN = 10,   /* of no message: its receiver has taken record `number` of a flow */
 };
 
 /* A record: this, then the payload, padded to IVC_TRACE_UNIT. Both may wrap. */
@@ -82,7 +83,7 @@ struct ivc_trace_record {
     uint8_t kind;      /* 40 enum ivc_record_kind */
     uint8_t event;     /* 41 enum ivc_trace_event */
     uint16_t faults;   /* 42 what faults have done to it: a bit for each enum ivc_fault_effect */
-    uint32_t reserved; /* 44 */
+    uint32_t number;   /* 44 of the record in the ring that leads to the receiver */
 };
 
 static_assert(offsetof(struct ivc_trace_record, flow) == 16, "layout");
@@ -117,8 +118,8 @@ int ivc_trace_attach(struct ivc_trace *trace, void *own, size_t own_size, const 
 
 /*
  * Copy a message: all but `captured` of the record is filled in, its `length` bytes are those of
- * the vector. False: there was no room, which is counted. Never waits, any thread, also in a
- * signal handler that has interrupted another call of it.
+ * the vector. False: there was no room, which is counted, if it is a message. Never waits, any
+ * thread, also in a signal handler that has interrupted another call of it.
  */
 bool ivc_trace_put(struct ivc_trace *trace, const struct ivc_trace_record *record,
                    const struct iovec *iov, size_t iovcnt);

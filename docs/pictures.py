@@ -7,7 +7,6 @@ What is drawn is made up, and so the same each time; a test compares.
 import asyncio
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import cycle
@@ -186,16 +185,14 @@ def _socket(name: str, pid: int, local: str, seconds: int) -> Document:
 # ---- pictures ---------------------------------------------------------------------------------
 
 
-def top(keys: Iterable[str], size: tuple[int, int]) -> str:
-    """The screen after some looks and keys."""
+def top(size: tuple[int, int]) -> str:
+    """The screen after some looks."""
     looks = iter(look(seconds) for seconds in range(10, 10000))
 
     async def run() -> str:
         app = Top(lambda: next(looks), 0.05)
         async with app.run_test(size=size) as pilot:
-            await pilot.pause(0.5)
-            await pilot.press(*keys)
-            await pilot.pause(0.5)
+            await pilot.pause(1.0)
             return app.export_screenshot(title="ivc top")
 
     return _without_fonts(asyncio.run(run()))
@@ -225,7 +222,7 @@ PICTURES = {
     "topology-2.svg": lambda: small(render_svg(two())),
     "topology-12.svg": lambda: small(render_svg(twelve())),
     "topology-60.svg": lambda: small(render_svg(sixty())),
-    "top.svg": lambda: top(["s"] * 6, (100, 22)),
+    "top.svg": lambda: top((100, 22)),
 }
 """By file name."""
 

@@ -8,6 +8,7 @@
 #include "flow.h"
 #include "real.h"
 #include "stream.h"
+#include "trace.h"
 #include "wait.h"
 
 /* ---- twins: datagrams that take both roads --------------------------------------- */
@@ -608,6 +609,7 @@ static ssize_t deliver_ring(struct sock *s, struct pick *pick, struct msghdr *ms
         expect_twin(f, r, ivc_pace());
     if (__builtin_expect(r->stamp != 0, 0))
         wait_learn_wake_cost(r->stamp);
+    trace_taken(f, r);
     ivc_rx_consume(&f->ring, r);
     s->rx_peeked = NULL;
     s->rx_ring_turn = false;

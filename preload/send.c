@@ -414,8 +414,10 @@ ssize_t send_dgram(struct sock *s, int fd, const struct msghdr *msg, int flags)
         }
     }
     ivc_unlock(&s->tx_lock);
-    if (o.ask_controller)
+    if (o.ask_controller) {
         control_read();
+        (void)ivc_sys(SYS_sched_yield); /* where processors are few, the relay may need this one */
+    }
     return n;
 }
 

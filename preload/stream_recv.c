@@ -11,6 +11,7 @@
 #include "real.h"
 #include "recv.h"
 #include "stream.h"
+#include "trace.h"
 #include "wait.h"
 
 /* ---- where bytes go -------------------------------------------------------------- */
@@ -96,6 +97,7 @@ static void take_record(struct sock *s, struct rx_flow *f, const struct ivc_reco
         if (r->stamp)
             wait_learn_wake_cost(r->stamp);
         st->offset = 0;
+        trace_taken(f, r);
         ivc_rx_consume(&f->ring, r);
         count(&s->stats->rx_ring_msgs, 1);
     }

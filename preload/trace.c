@@ -9,8 +9,8 @@
 
 #define SEGMENT 65000u /* bytes of a stream in one record: as many as a packet takes */
 
-/* The ring, and its memory. Changed under the control lock, and only while no sender, who has its
- * tx lock, can be looking. */
+/* The ring, and its memory. Changed under the control lock, and only while nobody, who has a lock
+ * of his socket, can be looking. */
 static struct ivc_trace ring;
 static struct trace_memory memory;
 static bool everything; /* also what goes by the kernel's network */
@@ -61,11 +61,23 @@ void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
             .lost = f->untraced,
             .kind = sent.kind,
             .event = IVC_TRACE_SENT,
+            .number = sent.seq,
         };
         size_t pieces = piece(&f->ring, at + sizeof(sent) + done, record.length, iov);
         note(&f->untraced, ivc_trace_put(trace, &record, iov, pieces));
         done += record.length;
     } while (done < sent.length);
+}
+
+/* Not told of if there is no room: then nobody knows how long it took. */
+void trace_receipt(const struct rx_flow *f, uint32_t number)
+{
+    struct ivc_trace *trace = tracing();
+    if (!trace)
+        return;
+    const struct ivc_trace_record record = {
+        .time = ivc_now(), .flow = f->id, .number = number, .event = IVC_TRACE_TAKEN};
+    (void)ivc_trace_put(trace, &record, NULL, 0);
 }
 
 void trace_network(struct sock *s, struct dest *d, struct endpoint to, const struct msghdr *msg,
@@ -93,27 +105,31 @@ void trace_network(struct sock *s, struct dest *d, struct endpoint to, const str
 
 /* ---- on and off ---------------------------------------------------------------- */
 
-/* Every sender that may have seen the ring has left its send when its lock could be had. False:
- * one is our own thread's, which has been interrupted in it. */
-static bool senders_left(void)
+static bool can_be_had(struct ivc_lock *lock)
 {
-    bool left = true;
+    bool locked = ivc_lock(lock);
+    if (locked)
+        ivc_unlock(lock);
+    return locked;
+}
+
+/* Every call that may have seen the ring has ended when its lock could be had. False: one is our
+ * own thread's, which has been interrupted in it. */
+static bool calls_ended(void)
+{
+    bool ended = true;
     if (!ivc_lock(&ivc_reg_lock))
         return false;
-    for (struct sock *s = ivc_socks; s; s = s->next) {
-        bool locked = ivc_lock(&s->tx_lock);
-        left = left && locked;
-        if (locked)
-            ivc_unlock(&s->tx_lock);
-    }
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        ended = can_be_had(&s->rx_lock) && can_be_had(&s->tx_lock) && ended;
     ivc_unlock(&ivc_reg_lock);
-    return left;
+    return ended;
 }
 
 void trace_stop(void)
 {
     atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_release);
-    if (!memory.own || !senders_left())
+    if (!memory.own || !calls_ended())
         return;
     munmap(memory.own, memory.own_size);
     munmap(memory.peer, memory.peer_size);

@@ -29,6 +29,15 @@ static inline void trace_sent(struct tx_flow *f, uint64_t at, uint32_t position)
         trace_record(f, at, position);
 }
 
+/* The application has taken a record. rx lock held. */
+void trace_receipt(const struct rx_flow *f, uint32_t number);
+
+static inline void trace_taken(const struct rx_flow *f, const struct ivc_record *r)
+{
+    if (trace_on())
+        trace_receipt(f, r->seq);
+}
+
 /* For trace_network: when something is about to be sent; 0: nobody traces. */
 static inline uint64_t trace_now(void)
 {

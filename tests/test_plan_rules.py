@@ -10,7 +10,7 @@ from test_plan import ADAS, CAM, EVENTS, HMI, NETWORK, SD_GROUP, TCU, mapping, s
 from ivc.network import Action, Endpoint, Network, Path, Promote, Protocol, Rule
 from ivc.plan import Decision, MatchKind, Plan, build_plan
 from ivc.reasons import Reason
-from ivc.someip import Header, MessageType
+from ivc.someip import Header, MessageType, ReturnCode
 
 CALL, ANSWER = (udp(HMI, 40000), udp(ADAS, 30509)), (udp(ADAS, 30509), udp(HMI, 40000))
 DISCOVERY = (udp(HMI, 30490), udp(ADAS, 30490))
@@ -130,6 +130,16 @@ def test_a_message_goes_by_the_first_rule_that_matches_or_the_default() -> None:
     assert plan.judge(way, Header(0x1234, 1)) == (Action.DENY, None)
     assert plan.judge(way, Header(0x1234, 2)) == (Action.RELAY, None)
     assert plan.judge(None, Header(0x1234, 1)) == (Action.NETWORK, None)
+    assert planned(path=Path.DENIED).judge(way, None) == (Action.DENY, None)
+
+
+def test_only_what_a_rule_may_deny_with_an_answer_may_be_answered() -> None:
+    deny = Rule(1, Action.DENY, method=1, answer=ReturnCode.E_NOT_READY)
+    plan = planned(deny)
+    assert plan.judge(plan.way(*CALL), Header(0x1234, 1)) == (Action.DENY, deny.answer)
+    assert plan.answers(*CALL)
+    assert not planned(replace(deny, answer=None)).answers(*CALL)
+    assert not plan.answers(udp(99, 1), CALL[1])
 
 
 def test_a_mirrored_message_goes_by_no_later_rule_and_its_copy_where_its_own_says() -> None:

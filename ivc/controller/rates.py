@@ -22,7 +22,8 @@ class _Kept:
 
 
 def with_rates(before: Document | None, after: Document) -> Document:
-    """The later document, with `rates` at each socket, flow and kind of message."""
+    """The later document, with `rates` at each socket, flow and kind, and `rated`: from how many
+    seconds; 0: there is nothing to compare with."""
     if before is not None and before["controller"]["pid"] != after["controller"]["pid"]:
         before = None
     seconds = _clock(after) - _clock(before) if before is not None else 0.0
@@ -36,6 +37,7 @@ def with_rates(before: Document | None, after: Document) -> Document:
 
     return {
         **after,
+        "rated": seconds,
         "sockets": rated(_SOCKETS, lambda document: document["sockets"]),
         "flows": rated(_FLOWS, lambda document: document["flows"]),
         "relay": {

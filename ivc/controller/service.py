@@ -129,9 +129,18 @@ class Service:
         )
         self._dispatcher.welcomed = self._tracing.welcomed
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
-        self._tap = Tap(self._selector, self._dcc.discovery)
-        self._dcc.tap = self._tap.endpoint
+        self._tap = self._listen_to_discovery()
         self._publish(hosts)
+
+    def _listen_to_discovery(self) -> Tap | None:
+        """None where there is no loopback: status says less then, and nothing else is missing."""
+        try:
+            tap = Tap(self._selector, self._dcc.discovery)
+        except OSError as error:
+            log.info("service discovery is not read: %s", error.strerror)
+            return None
+        self._dcc.tap = tap.endpoint
+        return tap
 
     def _serve(
         self, name: str, respond: Callable[[bytes, Answer], None], *, asked: bool
@@ -185,7 +194,8 @@ class Service:
         """Leave nothing behind. Processes go on without us: direct flows too."""
         for server in self._servers:
             server.close()
-        self._tap.close()
+        if self._tap is not None:
+            self._tap.close()
         self._tracing.close()
         if self._platform.fileno() in self._selector.get_map():  # not so out of descriptors
             self._selector.unregister(self._platform)

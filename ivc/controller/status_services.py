@@ -43,9 +43,12 @@ class ServicesTold:
         self._to: defaultdict[_Place, list[Flow]] = defaultdict(list)
         self._from: defaultdict[_Place, list[Flow]] = defaultdict(list)
         self._notified = _notified(dcc)
+        self._members: defaultdict[Address, list[Socket]] = defaultdict(list)
         for socket in self._registry.sockets():
             if socket.is_stream:
                 self._streams[socket.local].append(socket)
+            for group in socket.groups:
+                self._members[Address(group, socket.local.port)].append(socket)
         for flow in dispatcher.flows.flows.values():
             spec = flow.spec
             self._to[spec.destination, spec.stream].append(flow)
@@ -108,13 +111,10 @@ class ServicesTold:
         return {
             "eventgroup": group.eventgroup,
             "multicast": str(group.multicast) if group.multicast else None,
-            "members": _told(self._members(group.multicast) if group.multicast else ()),
+            "members": _told(self._members.get(_place(group.multicast)[0], ()))
+            if group.multicast
+            else [],
         }
-
-    def _members(self, group: Endpoint) -> Iterator[Socket]:
-        for socket in self._registry.at_port(group.port):
-            if int(group.address) in socket.groups:
-                yield socket
 
 
 def _place(end: Endpoint) -> _Place:

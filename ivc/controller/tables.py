@@ -113,7 +113,7 @@ def sockets(document: Document) -> Table:
     listed = document["sockets"]
     columns = (
         *map(_text, ("process", "node", "proto", "local", "path", "reason")),
-        *_rates(listed, "ring msg/s", "net msg/s", "B/s", "drop/s"),
+        *_rates(document, "ring msg/s", "net msg/s", "B/s", "drop/s"),
         *map(_number, ("ring msgs", "net msgs", "drops")),
         _text("peer"),
     )
@@ -133,7 +133,7 @@ def flows(document: Document) -> Table:
         _number("flow"),
         *map(_text, ("from", "to", "path")),
         Column("fill", percent),
-        *_rates(listed, "msg/s", "ring B/s"),
+        *_rates(document, "msg/s", "ring B/s"),
         _number("drops"),
         _text("state"),
         _number("ring bytes"),
@@ -148,7 +148,7 @@ def kinds(document: Document) -> Table:
         *map(_text, ("from", "to")),
         *(Column(title, identifier) for title in ("service", "method", "client")),
         _text("type"),
-        *_rates(listed, "msg/s", "B/s"),
+        *_rates(document, "msg/s", "B/s"),
         *map(_number, ("messages", "bytes", "denied")),
     )
     return Table("relay", columns, tuple(map(_kind, listed)))
@@ -176,9 +176,9 @@ def _number(title: str) -> Column:
     return Column(title, printable)
 
 
-def _rates(listed: Sequence[Document], *titles: str) -> Iterator[Column]:
-    """None where nothing has rates."""
-    if any("rates" in one for one in listed):
+def _rates(document: Document, *titles: str) -> Iterator[Column]:
+    """None in a document without."""
+    if "rated" in document:
         yield from (Column(title, scaled) for title in titles)
 
 

@@ -41,15 +41,16 @@ def wrapper_environment(library: Path, run_dir: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_controller(
-    lab: Lab, path: str, folder: Path, promote: str = "", ring: str = ""
+    lab: Lab, path: str, folder: Path, promote: str = "", ring: str = "", services: int = 1
 ) -> Iterator[subprocess.Popen[str]]:
     """A controller in dom0, from files as a user has them; ready inside the `with` block.
 
     `path` is what it does by default: direct, relay or network; `promote` says when TCP
     goes over rings; `ring` is the size of those for datagrams, as a mapping has it. Its run
-    directory is `folder`. Raises LabError if it does not get ready.
+    directory is `folder`. The server offers so many `services`, at ports in a row. Raises
+    LabError if it does not get ready.
     """
-    configurations, mapping = _write_configuration(lab, folder, promote, ring)
+    configurations, mapping = _write_configuration(lab, folder, promote, ring, services)
     with controller_of(
         lab, folder, [*configurations, "--mapping", mapping, "--path", path]
     ) as process:
@@ -94,13 +95,15 @@ def controller_of(
         stop(process)
 
 
-def _write_configuration(lab: Lab, folder: Path, promote: str, ring: str) -> tuple[list[str], str]:
+def _write_configuration(
+    lab: Lab, folder: Path, promote: str, ring: str, services: int
+) -> tuple[list[str], str]:
     """One vsomeip file a node and a mapping of the nodes to the laboratory's hosts."""
     files = []
     places: dict[str, Sequence[str]] = {}
     for host in lab.hosts:
         file = folder / f"{host.name}.json"
-        file.write_text(vsomeip_file(host.name, host.address))
+        file.write_text(vsomeip_file(host.name, host.address, services))
         files.append(str(file))
         places[host.name] = (_place(host), *([f'ring = "{ring}"'] if ring else []))
     path = folder / "mapping.toml"
@@ -122,22 +125,26 @@ def mapping_file(places: Mapping[str, Sequence[str]], promote: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def vsomeip_file(name: str, address: IPv4Interface) -> str:
-    """A node's configuration; SERVER_HOST's offers the service of `peers.common`."""
-    service = {
-        "service": f"0x{common.SERVICE:04x}",
-        "instance": f"0x{common.INSTANCE:04x}",
-        "unreliable": str(common.SERVER_PORT),
-        "reliable": str(common.SERVER_PORT),
-        "events": [{"event": f"0x{common.EVENT:04x}", "is_field": "false"}],
-        "eventgroups": [
-            {"eventgroup": f"0x{common.EVENTGROUP:04x}", "events": [f"0x{common.EVENT:04x}"]}
-        ],
-    }
+def vsomeip_file(name: str, address: IPv4Interface, services: int = 1) -> str:
+    """A node's configuration; SERVER_HOST's offers the service of `peers.common`, and those behind
+    it, by numbers and by ports.
+    """
+    group = {"eventgroup": f"0x{common.EVENTGROUP:04x}", "events": [f"0x{common.EVENT:04x}"]}
+    offered = [
+        {
+            "service": f"0x{common.SERVICE + number:04x}",
+            "instance": f"0x{common.INSTANCE:04x}",
+            "unreliable": str(common.SERVER_PORT + number),
+            "reliable": str(common.SERVER_PORT + number),
+            "events": [{"event": f"0x{common.EVENT:04x}", "is_field": "false"}],
+            "eventgroups": [group],
+        }
+        for number in range(services)
+    ]
     configuration = {
         "unicast": str(address.ip),
         "netmask": str(address.netmask),
-        "services": [service] if name == SERVER_HOST else [],
+        "services": offered if name == SERVER_HOST else [],
         "service-discovery": {
             "enable": "true",
             "multicast": common.SD_GROUP,

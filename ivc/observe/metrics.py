@@ -9,6 +9,7 @@ docs/metrics.md lists them all; a test compares.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from ivc.controller.tables import fill
 from ivc.message_types import type_name
 from ivc.observe.openmetrics import Family, Kind, Samples, exposition
 
@@ -194,6 +195,26 @@ def _flows(document: Document) -> Samples:
 @_gauge("ivc_flow_ring_bytes", "Shared memory of flows by path.", "path", unit="bytes")
 def _flow_bytes(document: Document) -> Samples:
     return (((flow["path"],), flow["ring_bytes"]) for flow in document["flows"])
+
+
+@_counter(
+    "ivc_flow_ring_written_bytes",
+    "Bytes of records written to a flow's ring, headers included.",
+    *_FLOW,
+    unit="bytes",
+)
+def _ring_written(document: Document) -> Samples:
+    for flow in document["flows"]:
+        for ring in flow["rings"][:1]:  # the second of a relayed flow has the same once more
+            yield (flow["id"], flow["from"], flow["to"]), ring["written"]
+
+
+@_gauge("ivc_flow_fill_ratio", "What of a flow's fuller ring is taken.", *_FLOW, unit="ratio")
+def _ring_fill(document: Document) -> Samples:
+    for flow in document["flows"]:
+        share = fill(flow)
+        if share is not None:
+            yield (flow["id"], flow["from"], flow["to"]), share
 
 
 @_counter("ivc_flow_relayed_messages", "Messages of a relayed flow.", *_FLOW)

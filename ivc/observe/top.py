@@ -5,7 +5,9 @@ Only `ivc top` imports this, and with it `textual`.
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from rich.cells import cell_len
@@ -14,6 +16,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
+from textual.css.query import NoMatches
 from textual.widgets import DataTable, Footer, Static, Tab, Tabs
 
 from ivc.controller.rates import with_rates
@@ -76,19 +79,19 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
+        # Left by the signal's own doing, the terminal would stay as the screen needs it.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self.query_one(DataTable).focus()
         self.run_worker(self._watch())
 
     async def _watch(self) -> None:
         """The controller is asked in another thread: keys are heard also if it does not answer."""
-        while True:
-            if not self._paused:
-                trouble = await self._look()
-                if not self.query(DataTable):  # the screen is being left
-                    return
-                self._tell(trouble)
-                self._show()
-            await asyncio.sleep(self._every)
+        with suppress(NoMatches):  # the screen is being left
+            while True:
+                if not self._paused:
+                    self._tell(await self._look())
+                    self._show()
+                await asyncio.sleep(self._every)
 
     async def _look(self) -> str:
         """What kept the controller from answering, if anything."""
@@ -108,18 +111,18 @@ class Top(App[None]):
         self._show()
 
     def action_sort(self, step: int) -> None:
-        """Sort by the next column, or the one before."""
+        """Sort by the next column, or the one before: numbers from the largest on."""
         if self._shown is not None:
-            column, _ = self._order()
-            at = (column + step) % len(self._shown.columns)
-            self._sorted[self._chosen] = at, self._shown.columns[at].is_number
+            at = (self._sorted[self._shown.name][0] + step) % len(self._shown.columns)
+            self._sorted[self._shown.name] = at, self._shown.columns[at].is_number
             self._show()
 
     def action_reverse(self) -> None:
         """Sort the other way round."""
-        column, reverse = self._order()
-        self._sorted[self._chosen] = column, not reverse
-        self._show()
+        if self._shown is not None:
+            column, reverse = self._sorted[self._shown.name]
+            self._sorted[self._shown.name] = column, not reverse
+            self._show()
 
     def action_turn(self, step: int) -> None:
         """Show the next table, or the one before."""
@@ -140,10 +143,6 @@ class Top(App[None]):
     def _chosen(self) -> str:
         return self.query_one(Tabs).active or next(iter(TABLES))
 
-    def _order(self) -> tuple[int, bool]:
-        """The column sorted by, and whether from the largest on."""
-        return self._sorted.get(self._chosen, (0, False))
-
     def _tell(self, trouble: str) -> None:
         told = self.query_one("#trouble", Static)
         told.update(trouble)
@@ -154,7 +153,7 @@ class Top(App[None]):
             return
         self.query_one("#summary", Static).update(summary(self._document, self._paused))
         table = TABLES[self._chosen](self._document)
-        column, reverse = self._order()
+        column, reverse = self._sorted.setdefault(table.name, at_first(table))
         rows = sorted(table.rows, key=lambda row: _comparable(row[column]), reverse=reverse)
         self._fill(Table(table.name, table.columns, tuple(rows)), column, reverse)
 
@@ -204,6 +203,12 @@ def _comparable(cell: Cell) -> tuple[int, float, str]:
     if cell is None:
         return 0, 0.0, ""
     return (1, cell, "") if isinstance(cell, int | float) else (2, 0.0, cell)
+
+
+def at_first(table: Table) -> tuple[int, bool]:
+    """The column to sort by, and whether from the largest on: the busiest, where that is known."""
+    rates = [n for n, column in enumerate(table.columns) if column.title.endswith("B/s")]
+    return (rates[0], True) if rates else (0, False)
 
 
 def widths_of(table: Table) -> list[int]:

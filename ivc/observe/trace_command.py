@@ -77,6 +77,13 @@ def add_commands(subparsers: Subparsers) -> None:
         metavar="MIB",
         help="of each process's trace ring (default 8); what finds no room in it is counted",
     )
+    parser.add_argument(
+        "--wireshark-profile",
+        type=Path,
+        metavar="DIR",
+        help="write a profile for Wireshark there, with the ports and names of the running "
+        "controller's plan, and end; used with tshark -C or Wireshark's profiles",
+    )
     add_run_dir(parser)
     parser.set_defaults(run=_trace)
 
@@ -85,10 +92,15 @@ def _trace(arguments: argparse.Namespace) -> int:
     from ivc.observe.trace_filter import FilterError, read_filter  # what no other command needs
     from ivc.observe.trace_names import Names
     from ivc.observe.trace_source import TraceSource
+    from ivc.observe.wireshark import write_profile
 
     if arguments.write is not None and arguments.output_format is not None:
         raise FilterError("-o: found beside -w, expected one of them: a file is always pcapng")
-    names = Names.of(read_plan(arguments.run_dir)["plan"])
+    plan = read_plan(arguments.run_dir)["plan"]
+    if arguments.wireshark_profile is not None:
+        write_profile(arguments.wireshark_profile, plan)
+        return 0
+    names = Names.of(plan)
     own = f"node={arguments.node} " if arguments.node is not None else ""
     texts = [own + text for text in arguments.filter or ([""] if own else [])]
     filters = [read_filter(text, list(names.nodes.values())) for text in texts]

@@ -15,8 +15,8 @@ from ivc.shm.layout import RecordKind
 from ivc.shm.trace import Capture, Captured, CapturedFlow, Step, TracePath
 from ivc.someip import parse_header
 
-SETTLE_NS: Final = 2_000_000
-"""How old a record is when it is written: others of the time before it are there by then."""
+SETTLE_NS: Final = 10_000_000
+"""How old a record is when it is written: by then it is known whether its receiver has it."""
 
 FOR_EVER: Final = (1 << 64) - 1
 _TURN: Final = 4096
@@ -61,13 +61,11 @@ class PcapngSink(Sink):
         self._write(pcapng.section("ivc trace"))
 
     def drain(self, capture: Capture, horizon: int) -> Step:
-        """Write all there is."""
-        while True:
-            step, data = capture.write(horizon)
-            if data:
-                self._write(data)
-            if step is not Step.FULL:
-                return step
+        """Write a buffer of it."""
+        step, data = capture.write(horizon)
+        if data:
+            self._write(data)
+        return step
 
     def name(self, capture: Capture, at: Captured) -> None:
         """A new interface."""
@@ -177,8 +175,9 @@ class Session:
 
     def finish(self) -> tuple[int, int]:
         """Write all there is, then the end; records written, and those there was no room for."""
-        while self._drain(FOR_EVER):
-            pass
+        for _ in range(2):  # one may have begun with another horizon
+            while self._drain(FOR_EVER):
+                pass
         self._sink.end(self._capture)
         for held in list(self._held.values()):
             self._let_go(held)
@@ -198,7 +197,6 @@ class Session:
             else:
                 self._capture.decide(self._wants(at))
             step = self._sink.drain(self._capture, horizon)
-        self._capture.publish()
         return step is not Step.EMPTY
 
     def _wants(self, at: Captured) -> bool:

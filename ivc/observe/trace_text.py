@@ -75,7 +75,8 @@ class Compact:
         found = self._reader.messages(at)
         if not found:
             return "\n".join([*lost, f"{head} {at.length} bytes", ""])
-        return "\n".join([*lost, *(f"{head} {_line(each)}" for each in found), ""])
+        took = "" if at.latency is None else f", taken after {at.latency / 1000:.1f} us"
+        return "\n".join([*lost, *(f"{head} {_line(each)}{took}" for each in found), ""])
 
 
 class Json:
@@ -101,6 +102,7 @@ class Json:
             "destination": _endpoint(at.destination),
             "flow": at.flow,
             "length": at.length,
+            "latency_ns": at.latency,
             "lost_before": at.lost,
             "messages": [_document(each) for each in self._reader.messages(at)],
         }

@@ -92,6 +92,7 @@ class TraceEvent(IntEnum):
     ANSWER = 7
     FULL = 8
     DROPPED = 9
+    TAKEN = 10
 
 
 def _zero(integer: Any) -> Any:
@@ -234,7 +235,7 @@ TraceRecord = Struct(
     "kind" / Int8ul,
     "event" / Int8ul,
     "faults" / Int16ul,
-    "reserved" / _zero(Int32ul),
+    "number" / Int32ul,
 )
 
 

@@ -18,6 +18,7 @@ WHOLE: Final = 65535
 """A snap length that keeps every datagram whole."""
 
 _OUTPUT: Final = 1 << 20
+_UNKNOWN: Final[int] = lib.IVC_CAPTURE_UNKNOWN
 
 
 def trace_page(order: int) -> bytes:
@@ -54,6 +55,7 @@ class TraceWriter:
         position: int = 0,
         lost: int = 0,
         faults: int = 0,
+        number: int = 0,
     ) -> bool:
         """Write a record; False: there was no room. Ends are (IPv4 address, port)."""
         record = ffi.new("struct ivc_trace_record *")
@@ -61,7 +63,7 @@ class TraceWriter:
         record.src_ip, record.src_port = source
         record.dst_ip, record.dst_port = destination
         record.kind, record.event, record.position = kind, event, position
-        record.lost, record.faults = lost, faults
+        record.lost, record.faults, record.number = lost, faults, number
         data = ffi.from_buffer(payload)
         iov = ffi.new("struct iovec *", {"iov_base": data, "iov_len": len(payload)})
         return bool(lib.ivc_trace_put(self.c, record, iov, 1))
@@ -131,7 +133,8 @@ class CapturedFlow:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The record at hand. `header` is of the kind asked about, `key` 0: of no message."""
+    """The record at hand. `latency` is what it took until its receiver had it, in ns, if that is
+    known. `header` is of the kind asked about, `key` 0: of no message."""
 
     time: int
     length: int
@@ -144,6 +147,7 @@ class Captured:
     place: int
     position: int
     lost: int
+    latency: int | None
     key: int
     header: bytes
     data: bytes
@@ -216,6 +220,7 @@ class Capture:
             int(c.flow),
             int(record.position),
             int(record.lost),
+            int(c.latency) if c.latency != _UNKNOWN else None,
             int(c.key),
             bytes(c.header),
             bytes(ffi.buffer(c.data, c.captured)),
@@ -243,10 +248,6 @@ class Capture:
             int(c.records),
             int(c.lost),
         )
-
-    def publish(self) -> None:
-        """Let the writers have the room of what was read."""
-        lib.ivc_capture_publish(self._capture)
 
     def close(self) -> None:
         """Idempotent."""

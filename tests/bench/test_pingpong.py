@@ -95,7 +95,20 @@ def test_damage_of_any_size_would_show(lab: Lab, protocol: str, size: int) -> No
         assert (run.lost, run.strange) == (0, 0), wait
 
 
-RELAY_AT_MOST = 4.0  # two hops are some 2.2 where each of the three processes has a CPU
+ALL_BY_KERNEL = 1.8  # bytes on the wire for each of a payload of 64
+
+
+@pytest.mark.parametrize("more", [{"busy": 4}, {"nodes": 3}])
+def test_more_sockets_and_nodes_go_by_ring_too(more: dict[str, int]) -> None:
+    """Every way of counting more than one pair: nothing of it may go by the kernel in secret."""
+    case = on(veth("udp", Pattern.PING_PONG, wait="epoll", **more), Transport.IVC, Mode.ADAPTIVE)
+    with ground(case.nodes) as lab:
+        run = run_once(lab, case, 20_000)
+    assert (run.lost, run.strange) == (0, 0)
+    assert run.wire is not None and run.wire < ALL_BY_KERNEL / 10
+
+
+RELAY_AT_MOST = 3.0  # two hops are some 2.2 where each of the three processes has a CPU
 
 
 def test_the_relay_costs_little_more_than_two_hops(lab: Lab) -> None:
@@ -111,3 +124,15 @@ def test_the_relay_costs_little_more_than_two_hops(lab: Lab) -> None:
     assert wrong(runs) == []
     direct, relay = (statistics.median(run.p50_us or 0.0 for run in runs[way]) for way in ways)
     assert relay <= RELAY_AT_MOST * direct
+
+
+BATCHED_AT_LEAST = 0.25e6  # a quarter of what is wanted: others want the processors, too
+
+
+def test_the_relay_delivers_batches_from_sockets_to_sockets(lab: Lab) -> None:
+    """The best of five: what the machine does besides is not the relay's."""
+    way = on(veth("udp", Pattern.BATCHED), Transport.RELAY, Mode.ADAPTIVE)
+    runs = [run_once(lab, way, 1_000_000) for _ in range(5)]
+    assert [run.strange for run in runs] == [0] * 5
+    assert min(run.wire or 0.0 for run in runs) < 0.01
+    assert max(run.msgs_per_s for run in runs) >= BATCHED_AT_LEAST

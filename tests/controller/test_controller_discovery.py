@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is heard of service discovery, and for how long it holds."""
 
+import errno
 import selectors
 import socket
 from ipaddress import IPv4Address
@@ -108,8 +109,14 @@ def service(lab: Lab) -> dict[str, Any]:
     return only
 
 
-def test_the_relay_tells_what_it_passes_on(start: Starter) -> None:
-    lab = start(FlowPath.RELAY)
+RELAYED = '[[rule]]\nservice = 0xffff\naction = "relay"\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "mapping"), [(FlowPath.RELAY, ""), (FlowPath.DIRECT, RELAYED)], ids=["path", "rule"]
+)
+def test_the_relay_tells_what_it_passes_on(start: Starter, path: FlowPath, mapping: str) -> None:
+    lab = start(path, mapping=mapping)
     client, server = lab.wrapper(1), lab.wrapper(2)
     assert service(lab)["discovery"] is None
     for wrapper, own, other in ((client, SD_A, SD_B), (server, SD_B, SD_A)):
@@ -126,6 +133,16 @@ def test_the_relay_tells_what_it_passes_on(start: Starter) -> None:
     relay = lab.status()["relay"]
     assert relay["copied"] == []
     assert [(kind["messages"], kind["copied"]) for kind in relay["kinds"]] == [(1, 0), (1, 0)]
+
+
+def test_a_controller_without_loopback_runs_all_the_same(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "no such address")
+
+    monkeypatch.setattr("ivc.controller.service.Tap", refuse)
+    assert service(start(FlowPath.RELAY))["discovery"] is None
 
 
 class Counting(Discovery):

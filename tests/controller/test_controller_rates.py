@@ -31,6 +31,11 @@ def test_a_rate_is_what_was_counted_by_the_time_between() -> None:
     assert of_socket(look(10.0, 100), look(12.5, 600)) == 200.0
 
 
+def test_a_document_says_from_how_long_its_rates_are() -> None:
+    assert with_rates(look(10.0, 0), look(12.5, 0))["rated"] == 2.5
+    assert with_rates(None, look(10.0, 0))["rated"] == 0.0
+
+
 def test_the_first_look_has_no_rates() -> None:
     assert of_socket(None, look(10.0, 100)) is None
 

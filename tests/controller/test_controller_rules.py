@@ -292,13 +292,12 @@ def test_others_cannot_make_a_process_forget_what_it_wants(
 def callers(lab: Lab) -> list[FakeWrapper]:
     """Of eight on one node those whose calls go by ring."""
     found = []
-    settled = (Reason.NONE, Reason.QUOTA)
     for port in range(40000, 40008):
         client = lab.wrapper(1)
         source = f"10.0.0.1:{port}"
         client.bind(1, source)
         client.want(1, source, SERVER)
-        route = client.await_message(Type.ROUTE, lambda message: message.reason in settled)
+        route = client.await_message(Type.ROUTE, lambda m: m.reason in (Reason.NONE, Reason.QUOTA))
         if route.reason == Reason.NONE:
             client.await_active(SERVER)
             found.append(client)

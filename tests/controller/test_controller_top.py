@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -84,11 +85,15 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    run_dir: Path, columns: int = 80, rows: int = 24, **environment: str
+    run_dir: Path,
+    columns: int = 80,
+    rows: int = 24,
+    command: tuple[str, ...] = ("top", "--every", "0.1"),
+    **environment: str,
 ) -> Iterator[Terminal]:
-    """`ivc top` of a controller, looking often."""
-    command = [sys.executable, "-m", "ivc", "top", "--every", "0.1", "--run-dir", str(run_dir)]
-    one = Terminal(command, columns, rows, **environment)
+    """`ivc top` of a controller, looking often, or another command."""
+    whole = [sys.executable, "-m", "ivc", *command, "--run-dir", str(run_dir)]
+    one = Terminal(whole, columns, rows, **environment)
     try:
         yield one
     finally:
@@ -108,13 +113,13 @@ def test_flows_and_their_keys_are_on_the_screen(start: Starter, columns: int, ro
         seen.await_text("reason")
 
 
-@pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "ctrl-c"])
-def test_the_terminal_is_left_as_it_was(start: Starter, key: bytes) -> None:
+@pytest.mark.parametrize("end", [b"q", b"\x03", signal.SIGTERM], ids=["q", "ctrl-c", "sigterm"])
+def test_the_terminal_is_left_as_it_was(start: Starter, end: bytes | signal.Signals) -> None:
     lab = start()
     with terminal(lab.run_dir) as seen:
         seen.await_text("Quit")
         assert termios.tcgetattr(seen.slave) != seen.before
-        seen.press(key)
+        seen.press(end) if isinstance(end, bytes) else seen.program.send_signal(end)
         assert seen.await_end() == 0
         assert termios.tcgetattr(seen.slave) == seen.before
         for on, off in ((b"\x1b[?1049h", b"\x1b[?1049l"), (b"\x1b[?25l", b"\x1b[?25h")):
@@ -174,6 +179,29 @@ def test_without_a_controller_no_screen_is_taken(tmp_path: Path) -> None:
         assert seen.await_end() == 5
         assert "no controller answers" in seen.text.replace("\n", "")
         assert b"\x1b[?1049h" not in seen.written
+
+
+def test_without_the_package_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "textual", None)
+    monkeypatch.delitem(sys.modules, "ivc.observe.top", raising=False)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert main(["top"]) == 1
+    assert "pip install 'ivc[top]'" in capsys.readouterr().err
+
+
+def test_a_watched_status_stays_in_its_place_until_interrupted(start: Starter) -> None:
+    lab = start()
+    with_flow(lab, CLIENT, SERVER)
+    with terminal(lab.run_dir, 160, 40, ("status", "--watch", "0.1")) as seen:
+        seen.until(lambda: seen.written.count(b"controller pid") >= 3, "the third look")
+        assert seen.screen.display[0].startswith("controller pid")
+        assert seen.text.count("controller pid") == 1
+        seen.press(b"\x03")
+        assert seen.await_end() == 0
+        assert "Traceback" not in seen.text
 
 
 def test_only_this_command_imports_what_it_needs() -> None:

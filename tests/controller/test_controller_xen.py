@@ -68,6 +68,16 @@ def test_dom0_maps_nothing_of_a_direct_flow(start: Starter) -> None:
     control = [pages for pages in lab.devices.held if not getattr(pages, "own", True)]
     assert len([pages for pages in control if not pages.closed]) == 2 * 3
     works(client, server)
+    assert [flow["rings"] for flow in lab.status()["flows"]] == [[]]
+
+
+def test_a_relayed_flow_says_how_full_its_rings_are(start: Starter) -> None:
+    lab = start(FlowPath.RELAY)
+    client, server = pair(lab)
+    works(client, server)
+    (flow,) = lab.status()["flows"]
+    assert len(flow["rings"]) == 2
+    assert flow["rings"][0]["written"] == flow["rings"][1]["written"] > 0
 
 
 def test_programs_of_one_guest_have_dom0_between_them(start: Starter) -> None:

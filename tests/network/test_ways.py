@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivc.network import Action, Endpoint, Eventgroup, Path, Protocol, Rule, ServiceInstance
-from ivc.network.ways import PATHS, SD, Offers, Way, candidates, first_match, outlook
+from ivc.network.ways import (
+    PATHS,
+    SD,
+    Offers,
+    Way,
+    candidates,
+    first_match,
+    may_answer,
+    may_match,
+    outlook,
+)
 from ivc.someip import TP_FLAG, Header, MessageType, ReturnCode
 
 NODES = ("a", "b", "c")
@@ -81,6 +91,9 @@ def test_a_type_does_not_hide_whose_the_only_instance_is(kind: MessageType) -> N
     assert first_match([rule], PAIR, header) is rule
     back = Way("b", "a", here=frozenset({(1, 1)}))
     assert first_match([rule], back, header) is rule
+    beside = replace(PAIR, here=frozenset({(2, 1)}))  # the other end offers something else
+    for way in (beside, replace(beside.back, source="a", destination="b")):
+        assert first_match([rule], way, header) is rule
 
 
 # ---- against a naive reading
@@ -202,6 +215,21 @@ def test_the_way_back_of_requests_that_are_answered_is_the_relays() -> None:
     assert outlook([answer], Path.DIRECT, PAIR.back) is Path.RELAY
     assert outlook([answer], Path.DIRECT, replace(PAIR.back, destination="c")) is Path.DIRECT
     assert outlook([answer], Path.NETWORK, PAIR.back) is Path.NETWORK
+
+
+def test_a_rule_for_an_instance_has_no_say_where_there_are_others_only() -> None:
+    assert not may_match(Rule(1, Action.DENY, service=1, instance=2), PAIR)
+
+
+def test_no_answer_is_to_be_expected_of_a_rule_behind_one_for_everything() -> None:
+    deny = Rule(2, Action.DENY, answer=ReturnCode.E_NOT_REACHABLE)
+    assert not may_answer([Rule(1, Action.RELAY, source="a"), deny], PAIR)
+
+
+def test_what_is_looked_into_for_a_service_may_be_of_another_that_is_not_there() -> None:
+    deny = Rule(2, Action.DENY, answer=ReturnCode.E_NOT_REACHABLE)
+    assert may_answer([Rule(1, Action.RELAY, service=1), deny], PAIR)
+    assert not may_answer([Rule(1, Action.DIRECT, service=1), deny], PAIR)
 
 
 # ---- where services are

@@ -22,6 +22,10 @@ class EveryCounter(dict[str, int]):
         return 7
 
 
+def ring(size: int, waiting: int) -> dict[str, int]:
+    return {"size": size, "written": 7000, "waiting": waiting}
+
+
 def document() -> dict[str, Any]:
     """Two nodes inside and one outside, a process with two sockets, flows, a relay, a fault."""
     node = {"host": 1, "quiesced": False, "flows": 2, "ring_bytes": 8192}
@@ -29,6 +33,7 @@ def document() -> dict[str, Any]:
     socket |= {"local": "10.0.0.1:30509", "path": "relay", "reason": "NONE"}
     flow = {"id": 1, "from": "10.0.0.1:30509", "to": "10.0.0.2:40000", "path": "relay"}
     flow |= {"state": "active", "ring_bytes": 4096, "messages": 3, "bytes": 60}
+    flow |= {"rings": [ring(1000, 250), ring(1000, 500)]}
     kind = {"from": "a", "to": "b", "service": 0x1234, "method": 0x8001, "client": 0, "type": 2}
     denied = {"from": "b", "to": "a", "service": 0x1234, "method": 1, "messages": 4}
     return {
@@ -48,7 +53,8 @@ def document() -> dict[str, Any]:
         ],
         "flows": [
             {**flow, "dropped_full": 1, "answered": 2, "unanswered": 0},
-            {"id": 2, "from": "x", "to": "y", "path": "direct", "state": "active", "ring_bytes": 9},
+            {"id": 2, "from": "x", "to": "y", "path": "direct", "state": "active", "ring_bytes": 9}
+            | {"rings": []},
         ],
         "faults": [{"id": 1, "effect": "drop", "matched": 9, "acted": 3}],
         "relay": {
@@ -161,6 +167,12 @@ def test_denied_and_audited_are_apart() -> None:
 
 def test_only_relayed_flows_have_numbers_of_their_own() -> None:
     assert [labels["flow"] for labels, _ in samples()["ivc_flow_relayed_messages_total"]] == ["1"]
+
+
+def test_a_flow_tells_of_the_ring_that_is_fuller_and_what_went_by_the_first() -> None:
+    found = samples()
+    assert [value for _, value in found["ivc_flow_fill_ratio"]] == [0.5]
+    assert [value for _, value in found["ivc_flow_ring_written_bytes_total"]] == [7000]
 
 
 def test_a_process_cannot_write_metrics_of_its_own() -> None:

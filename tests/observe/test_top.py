@@ -36,7 +36,7 @@ def seen(
     async def run() -> None:
         app = Top(read, 0.05)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: rows(pilot) != [] or bool(trouble(pilot)))
+            await until(pilot, lambda: titles(pilot) != [] or bool(trouble(pilot)))
             await look(pilot)
 
     asyncio.run(run())
@@ -121,15 +121,32 @@ def stalled(last: Document, looks: int) -> Document:
     return {**last, "controller": controller, "sockets": [counted, last["sockets"][1]]}
 
 
+def test_the_busiest_are_first_also_if_there_was_nobody_yet() -> None:
+    async def look(pilot: Seen) -> None:
+        assert titles(pilot)[6] == "ring B/s▼"
+        await until(pilot, lambda: [row[0] for row in rows(pilot)] == ["2", "1"])
+
+    def at(clock: float) -> Document:
+        rings = [[{"size": 4096, "written": int(clock) * n, "waiting": 0}] for n in (32, 64)]
+        flows = [flow(n, rings=ring) for n, ring in enumerate(rings, start=1)]
+        return document(flows=flows, controller={"pid": 1, "clock": clock, "path": "direct"})
+
+    nobody = document(flows=[])
+    nobody["controller"]["clock"] = 0.0
+    seen(look, nobody, *(at(float(second)) for second in range(1, 500)))
+
+
 def test_rows_are_sorted_by_the_column_asked_for_and_the_other_way_round() -> None:
     async def look(pilot: Seen) -> None:
         def first() -> list[str]:
             return [row[0] for row in rows(pilot)]
 
-        assert titles(pilot)[0] == "flow▲"
-        assert first() == ["1", "2", "3"]
-        await pilot.press("r")
+        for _ in range(4):
+            await pilot.press("s")
+        assert titles(pilot)[0] == "flow▼"
         assert first() == ["3", "2", "1"]
+        await pilot.press("r")
+        assert first() == ["1", "2", "3"]
         await pilot.press("s")
         assert titles(pilot)[1] == "from▲"
         assert first() == ["2", "3", "1"]
@@ -142,8 +159,7 @@ def test_rows_are_sorted_by_the_column_asked_for_and_the_other_way_round() -> No
 
 def test_numbers_are_sorted_as_numbers_with_nothing_last() -> None:
     async def look(pilot: Seen) -> None:
-        for _ in range(4):
-            await pilot.press("s")
+        await pilot.press("S", "S")
         assert titles(pilot)[4] == "fill▼"
         assert [row[4] for row in rows(pilot)] == ["100%", "9%", "-"]
 

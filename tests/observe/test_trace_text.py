@@ -106,6 +106,7 @@ def test_json_has_it_all() -> None:
             "destination": "10.77.0.2:30509",
             "flow": 3,
             "length": 19,
+            "latency_ns": None,
             "lost_before": 2,
             "messages": [
                 {

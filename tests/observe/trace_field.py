@@ -139,18 +139,18 @@ class Peers:
 
     def run(self, run_dir: Path) -> tuple[JsonObject, JsonObject, JsonObject]:
         """Let them talk to the end: reports of server and client, and the status before it."""
-        client = self._report("client")
+        client = self.report("client")
         status = read_status(run_dir)
         self._end("client")
         self._end("server")
-        server = self._report("server")
+        server = self.report("server")
         return server, client, status
 
     def stop(self) -> None:
         for process in self.processes.values():
             stop(process)
 
-    def _report(self, role: str) -> JsonObject:
+    def report(self, role: str) -> JsonObject:
         stream = self.processes[role].stdout
         assert stream is not None
         assert select.select([stream], [], [], PATIENCE_S)[0], f"{role} says nothing"

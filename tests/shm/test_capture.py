@@ -73,7 +73,6 @@ def test_room_is_given_back(ring: TraceRing) -> None:
                 count += 1
             assert count > 50
             assert len(taken(capture)) == count
-            capture.publish()
 
 
 def test_a_flow_is_asked_about_once_and_so_is_each_path_of_it(ring: TraceRing) -> None:
@@ -114,9 +113,45 @@ def test_flows_that_are_too_many_share_the_first(ring: TraceRing) -> None:
         for port in range(5000):
             ring.writer.put(b"", A, (B[0], port), time=1)
             assert taken(capture) == [b""]
-            capture.publish()
         shared = capture.flow(0)
         assert shared is not None and shared.records == 5000 - 4095
+
+
+# ---- latency
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "a pass later"])
+def test_what_a_receiver_has_taken_says_when(late: bool) -> None:
+    with closing(TraceRing()) as sender, closing(TraceRing()) as taker, closing(Capture(0)) as it:
+        it.add(taker.reader)
+        it.add(sender.reader)
+
+        def take(number: int, flow: int, time: int) -> None:
+            taker.writer.put(b"", A, B, time=time, event=TraceEvent.TAKEN, flow=flow, number=number)
+
+        if late:  # the receipt is read, and what it is for is not there yet
+            take(1, 7, 150)
+            assert taken(it, 1) == []
+        for number in (1, 2):
+            sender.writer.put(b"", A, B, time=100, flow=7, number=number)
+        sender.writer.put(b"", A, B, time=100, flow=8, number=1)
+        if not late:
+            take(1, 7, 150)
+        found = {}
+        while (step := it.next(FOR_EVER)) is not Step.EMPTY:
+            if step is Step.ASKS_FLOW:
+                it.name_flow(0)
+            else:
+                found[it.at.flow, len(found)] = it.at.latency
+                it.done()
+    assert list(found.values()) == [50, None, None]
+
+
+def test_what_was_dropped_is_taken_by_nobody(ring: TraceRing) -> None:
+    ring.writer.put(b"", A, B, time=1, flow=7, number=1, event=TraceEvent.PASSED)
+    ring.writer.put(b"", A, B, time=2, flow=7, number=1, event=TraceEvent.DROPPED)
+    ring.writer.put(b"", A, B, time=5, flow=7, number=1, event=TraceEvent.TAKEN)
+    assert [at.latency for at in captured(ring)] == [4, None]
 
 
 # ---- filters
@@ -167,7 +202,6 @@ def test_more_kinds_than_the_table_has_are_asked_about_again(ring: TraceRing) ->
             while (step := capture.next(FOR_EVER)) is Step.ASKS_KIND:
                 capture.decide(False)
             assert step is Step.EMPTY
-            capture.publish()
 
 
 # ---- who writes is not believed

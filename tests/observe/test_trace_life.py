@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces begin and end while programs talk: the programs notice nothing, whatever they do."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from trace_field import ADDRESSES, LIBRARY, ROOT, complaints, decode, peers, tracing
+
+from ivc.lab.control import (
+    CLIENT_HOST,
+    SERVER_HOST,
+    read_status,
+    running_controller,
+    wrapper_environment,
+)
+from ivc.lab.hosts import Lab, stop
+from ivc.lab.peers import common
+
+PINGPONG = str(ROOT / "build" / "pingpong")
+PORT = str(common.SERVER_PORT)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(ADDRESSES) as made:
+        yield made
+
+
+def start_server(lab: Lab, env: Mapping[str, str], *more: str) -> subprocess.Popen[str]:
+    host = lab[SERVER_HOST]
+    command = [PINGPONG, "server", str(host.address.ip), PORT, *more]
+    server = host.popen(command, env=env, stdout=subprocess.PIPE)
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    return server
+
+
+@pytest.mark.parametrize("more", [[], ["--tcp"]], ids=["udp", "tcp"])
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_traces_come_and_go_while_programs_talk(
+    lab: Lab, tmp_path: Path, path: str, more: list[str]
+) -> None:
+    env = wrapper_environment(LIBRARY, tmp_path)
+    own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
+    with ExitStack() as stack:
+        stack.enter_context(running_controller(lab, path, tmp_path, "eager"))
+        stack.callback(stop, start_server(lab, env, *more))
+        command = [PINGPONG, "client", own, "0", far, PORT, "--numbered", "--pause", "50", *more]
+        client = lab[CLIENT_HOST].popen(
+            [*command, "--count", "100000"], env=env, stdout=subprocess.PIPE
+        )
+        stack.callback(stop, client)
+        seen = 0
+        for number in range(5):
+            capture = tmp_path / f"{number}.pcapng"
+            with tracing(lab, tmp_path, "-w", str(capture)) as trace:
+                trace.end()
+            rows = decode(capture, ["frame.comment"])
+            seen += len(rows)
+        assert client.poll() is None
+        client.send_signal(2)
+        report = json.loads(client.communicate(timeout=30)[0])
+    assert (report["lost"], report["strange"]) == (0, 0)
+    assert report["sent"] > 0
+    assert seen > 0 or (path, more) == ("relay", ["--tcp"])
+
+
+def test_a_tracer_that_is_killed_ends_it(lab: Lab, tmp_path: Path) -> None:
+    capture = tmp_path / "second.pcapng"
+    with (
+        running_controller(lab, "direct", tmp_path),
+        tracing(lab, tmp_path, "-w", str(tmp_path / "first.pcapng")) as first,
+    ):
+        first.process.kill()
+        first.process.wait()
+        with (
+            tracing(lab, tmp_path, "-w", str(capture)) as trace,
+            peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "50") as both,
+        ):
+            both.run(tmp_path)
+            trace.end()
+    assert decode(capture, ["frame.comment"])
+
+
+def test_a_program_that_dies_leaves_what_it_sent(lab: Lab, tmp_path: Path) -> None:
+    capture = tmp_path / "trace.pcapng"
+    with (
+        running_controller(lab, "direct", tmp_path),
+        tracing(lab, tmp_path, "-w", str(capture)) as trace,
+        peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "50") as both,
+    ):
+        both.report("client")
+        for process in both.processes.values():
+            process.kill()
+            process.wait()
+        trace.end()
+    rows = decode(capture, ["someip.messagetype"])
+    assert sum(row["someip.messagetype"] == "0x80" for row in rows) > 25
+    assert complaints(rows) == []
+
+
+FORKS = """
+import os, socket, sys, time
+far = (sys.argv[2], int(sys.argv[3]))
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 0))
+for number in range(200):
+    sock.sendto(bytes(16), far)
+    assert sock.recv(100)
+    time.sleep(0.01)  # the controller gets to tell of the trace
+    if number == 100:
+        if os.fork() == 0:
+            sock.sendto(bytes(16), far)
+            os._exit(0)
+        os.wait()
+        assert sock.recv(100)
+print("done")
+"""
+
+
+def test_a_program_that_forks_goes_on(lab: Lab, tmp_path: Path) -> None:
+    env = wrapper_environment(LIBRARY, tmp_path)
+    own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
+    capture = tmp_path / "trace.pcapng"
+    with ExitStack() as stack:
+        stack.enter_context(running_controller(lab, "direct", tmp_path))
+        trace = stack.enter_context(tracing(lab, tmp_path, "-w", str(capture), "--all"))
+        stack.callback(stop, start_server(lab, env))
+        client = lab[CLIENT_HOST].popen(
+            [sys.executable, "-c", FORKS, own, far, PORT], env=env, stdout=subprocess.PIPE
+        )
+        stack.callback(stop, client)
+        assert client.communicate(timeout=30)[0] == "done\n"
+        trace.end()
+    rows = decode(capture, ["ip.src"])
+    assert sum(row["ip.src"] == own for row in rows) >= 150
+
+
+SENDS = """
+import socket, sys, time
+far = (sys.argv[2], int(sys.argv[3]))
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 0))
+for number in range(300):  # until it is on a ring
+    sock.sendto(bytes(16), far)
+    time.sleep(0.005)
+print("warm", flush=True)
+sys.stdin.readline()
+for number in range(20000):
+    sock.sendto(bytes(16), far)
+    if number % 100 == 0:
+        time.sleep(0.001)  # or its own ring is full
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_stopped_tracer_has_no_room_for_is_counted(lab: Lab, tmp_path: Path) -> None:
+    """And the program waits for nobody."""
+    env = wrapper_environment(LIBRARY, tmp_path)
+    own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
+    capture = tmp_path / "trace.pcapng"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with ExitStack() as stack:
+        stack.enter_context(running_controller(lab, "direct", tmp_path))
+        trace = stack.enter_context(tracing(lab, tmp_path, "-w", str(capture), "--buffer", "1"))
+        stack.callback(stop, start_server(lab, env, "--one-way"))
+        client = lab[CLIENT_HOST].popen(
+            [sys.executable, "-c", SENDS, own, far, PORT], env=env, **pipes
+        )
+        stack.callback(stop, client)
+        assert client.stdout.readline() == "warm\n"
+        trace.process.send_signal(signal.SIGSTOP)
+        client.stdin.write("go\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == "done\n"
+        sockets = read_status(tmp_path)["sockets"]
+        trace.process.send_signal(signal.SIGCONT)
+        _, words = trace.end()
+    sent = sum(each["counters"]["tx_ring_msgs"] for each in sockets)
+    found = re.search(r"(\d+) messages, and (\d+) there was no room for", words)
+    assert found is not None, words
+    assert int(found[2]) > 1000
+    assert int(found[1]) + int(found[2]) == sent
+    assert len(decode(capture, ["frame.comment"])) == int(found[1])
