@@ -281,6 +281,7 @@ LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.plat
         ["quiesce", "hmi"],
         ["completion", "--help"],
         ["metrics"],
+        ["fault", "list"],
         ["top", "--help"],
     ],
     ids=" ".join,

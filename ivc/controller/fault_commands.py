@@ -9,7 +9,7 @@ from typing import Any, Final
 from ivc.commands import HELP, Subparsers
 from ivc.controller.client import add_fault, clear_faults, list_faults
 from ivc.controller.commands import add_run_dir
-from ivc.controller.faults import SEED, TYPES, WHATS
+from ivc.controller.fault_words import SEED, TYPES, WHATS
 from ivc.controller.faultview import fault_line
 
 _UNITS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9}

@@ -14,23 +14,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ivc.controller.errors import ControllerError
+from ivc.controller.fault_words import SEED, TYPES, WHATS
 from ivc.network.fields import LARGEST_ID
 from ivc.network.model import Protocol, ServiceInstance
 from ivc.network.rules import Action, Rule
 from ivc.shm.relay import FAULTS_MAX, ArmedFault, Effect, What
-from ivc.someip import MessageType
 from ivc.someip.header import SD_SERVICE
-
-SEED: Final = 1
-"""What a fault draws from if nobody says."""
 
 TIME_MOST_NS: Final = 3600 * 10**9
 _NUMBER_MOST: Final = 1_000_000_000
 _SEED_MOST: Final = (1 << 64) - 1
 
 EFFECTS: Final = {effect.name.lower().replace("_", "-"): effect for effect in Effect}
-WHATS: Final = {what.name.lower(): what for what in What}
-TYPES: Final = {kind.name: kind for kind in MessageType if "ACK" not in kind.name}
+_WHATS: Final = {name: What[name.upper()] for name in WHATS}
 _VALUES: Final = {
     Effect.DROP: ("chance",),
     Effect.DROP_NTH: ("number",),
@@ -177,7 +173,7 @@ def _armed(order: Mapping[str, Any], problems: list[str]) -> ArmedFault | None:
         get("delay", 0),
         get("jitter", 0),
         time.monotonic_ns() + get("time", 0),
-        WHATS[get("what", "byte")],
+        _WHATS[get("what", "byte")],
     )
 
 

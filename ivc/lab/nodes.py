@@ -16,7 +16,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,23 +141,19 @@ class NodeLab:
         self, service: int, instance: int | None = None, timeout: float = 10.0
     ) -> Offer:
         """Until a service is offered, and a socket is bound where the offer says."""
-        found: list[Offer] = []
-
-        def is_there() -> bool:
-            found[:] = [
-                offer
-                for listener in self._listeners
-                for offer in listener.current()
-                if offer.service == service and instance in (None, offer.instance)
-            ]
-            return any(all(map(self._is_bound, offer.endpoints)) for offer in found)
-
-        if until(is_there, timeout):
-            return next(one for one in found if all(map(self._is_bound, one.endpoints)))
-        unbound = [f"{one.source} offers {', '.join(one.endpoints)}" for one in found]
-        heard = "; ".join(unbound) + ", where nobody is bound" if unbound else "no offer of it"
-        which = f"0x{service:04x}" + ("" if instance is None else f", instance 0x{instance:04x}")
-        raise LabError(f"service {which} not there within {timeout:g} s: {heard}\n{self.words()}")
+        offer = until(
+            lambda: next(filter(self._is_there, self._offered(service, instance)), None), timeout
+        )
+        if offer is None:
+            which = f"0x{service:04x}"
+            which += "" if instance is None else f", instance 0x{instance:04x}"
+            heard = "; ".join(
+                f"{one.source} offers {', '.join(one.endpoints)}, where nobody is bound"
+                for one in self._offered(service, instance)
+            )
+            what = f"service {which} not there within {timeout:g} s: {heard or 'no offer of it'}"
+            raise LabError(f"{what}\n{self.words()}")
+        return offer
 
     def status(self) -> JsonObject:
         """What `ivc status --json` says. There is none natively."""
@@ -238,17 +234,28 @@ class NodeLab:
         nodes[OUTSIDE] = {"external": True, "address": str(self._lab[OUTSIDE].address.ip)}
         return {"version": 1, **self._document, "nodes": nodes}
 
+    def _offered(self, service: int, instance: int | None) -> list[Offer]:
+        """Now, by whomever."""
+        return [
+            offer
+            for listener in self._listeners
+            for offer in listener.current()
+            if offer.service == service and instance in (None, offer.instance)
+        ]
+
+    def _is_there(self, offer: Offer) -> bool:
+        """Whether a socket is bound at every endpoint it names."""
+        return all(map(self._is_bound, offer.endpoints))
+
     def _is_bound(self, endpoint: str) -> bool:
         kind, _, where = endpoint.partition(" ")
         text, _, port = where.rpartition(":")
-        address = IPv4Address(text)
-        names = [node.name for node in self._loaded.network.nodes if node.address == address]
-        if not names:
+        nodes = self._loaded.network.nodes
+        node = next((node for node in nodes if node.address == ip_address(text)), None)
+        if node is None:
             return True  # of nobody we could ask
-        table = self.host(names[0]).run("cat", f"/proc/net/{kind}")
-        return any(
-            _bound_there(line.split(), address, int(port), kind) for line in table.splitlines()[1:]
-        )
+        table = self.host(node.name).run("cat", f"/proc/net/{kind}").splitlines()[1:]
+        return any(_bound_there(line.split(), node.address, int(port), kind) for line in table)
 
     def _went(self, node: str) -> int:
         if self.way is Way.NATIVE:

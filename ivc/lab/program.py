@@ -7,21 +7,22 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ivc.lab.hosts import Host, LabError, stop
+
+_Seen = TypeVar("_Seen")
 
 _LOOK_SECONDS = 0.02
 _WORDS_MOST = 2000
 
 
-def until(true: Callable[[], bool], timeout: float) -> bool:
-    """Look until something is so; False if it is not in time."""
+def until(look: Callable[[], _Seen], timeout: float) -> _Seen:
+    """Look until there is something to see, or time is up; what was seen last."""
     deadline = time.monotonic() + timeout
-    while not true():
-        if time.monotonic() > deadline:
-            return False
+    while not (seen := look()) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
-    return True
+    return seen
 
 
 class Program:

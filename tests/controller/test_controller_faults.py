@@ -14,10 +14,11 @@ from fakewrapper import FakeWrapper
 from ivc.cli import main
 from ivc.controller.client import add_fault, clear_faults, list_faults
 from ivc.controller.errors import OrderFailed
+from ivc.controller.fault_words import WHATS
 from ivc.controller.faults import TIME_MOST_NS
 from ivc.controller.statusview import render_status
 from ivc.shm.errors import RingFull
-from ivc.shm.relay import FAULTS_MAX
+from ivc.shm.relay import FAULTS_MAX, What
 
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
 CALLS = {"from": "a", "service": 0x1234}
@@ -230,3 +231,7 @@ def test_the_command_line_adds_lists_and_clears(
     assert capsys.readouterr().out == line
     assert main(["fault", "clear", "1", *where]) == 0
     assert list_faults(lab.run_dir)["faults"] == []
+
+
+def test_what_can_be_damaged_is_what_the_loop_can_damage() -> None:
+    assert list(WHATS) == [what.name.lower() for what in What]
