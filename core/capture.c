@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The capture of core/capture.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* clock_gettime() */
+#endif
 #include "capture.h"
 
 #include <errno.h>

@@ -109,8 +109,8 @@ def _trace(arguments: argparse.Namespace) -> int:
     order, snap = arguments.buffer, arguments.snaplen
     with (
         _stopped_by_signals() as stopped,
-        _output(arguments.write) as output,
         closing(TraceSource(arguments.run_dir, order, snap, everything=arguments.all)) as source,
+        _output(arguments.write) as output,
     ):
         _run(arguments, source, output, names, filters, stopped)
     return 0

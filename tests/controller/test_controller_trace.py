@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from controller_lab import Lab, Starter, running_lab
-from fakewrapper import FakeWrapper
+from controller_lab import REQUEST, Lab, Starter, running_lab, with_flow
+from fakewrapper import FakeWrapper, address
 
 from ivc.controller.errors import ControllerError, NoController
 from ivc.controller.protocol import TRACE_ALL, Type
+from ivc.network import Path as FlowPath
 from ivc.observe.trace_source import Ended, Gone, Ring, TraceSource
-from ivc.shm.layout import PAGE
-from ivc.shm.trace import Capture, Step, TraceWriter
+from ivc.shm.layout import PAGE, TraceEvent
+from ivc.shm.trace import Capture, Captured, Step, TraceWriter
 
 ORDER, SNAP = 16, 1000
 A, B = (0x0A000001, 30509), (0x0A000002, 30510)
@@ -152,3 +153,60 @@ def test_the_controllers_end_is_told_of(tmp_path: Path) -> None:
 def test_where_no_controller_runs_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(NoController, match="no controller answers"):
         TraceSource(tmp_path, ORDER, SNAP, everything=False)
+
+
+# ---- what the relay tells
+
+
+MIRROR = """
+[[rule]]
+service = 0x1234
+method = 0x0421
+action = "mirror"
+copy_to = "trace"
+"""
+SOURCE, DESTINATION = "10.0.0.1:40000", "10.0.0.2:30509"
+
+
+def relayed(source: TraceSource) -> list[Captured]:
+    """What it has told so far."""
+    found: list[Captured] = []
+    ring = next(ring for ring in source.first if isinstance(ring, Ring) and ring.of == "relay")
+    with contextlib.closing(Capture(0)) as capture:
+        capture.add(ring.reader)
+        while (step := capture.next((1 << 64) - 1)) is not Step.EMPTY:
+            if step is Step.ASKS_FLOW:
+                capture.name_flow(0)
+            else:
+                found.append(capture.at)
+                capture.done()
+    return found
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["flow first", "trace first"])
+def test_the_relay_tells_of_its_messages(start: Starter, before: bool) -> None:
+    """Also one whose loop begins only when somebody traces already."""
+    lab = start(FlowPath.RELAY)
+    if before:
+        client, server = with_flow(lab, SOURCE, DESTINATION)
+    with traced(lab) as source:
+        if not before:
+            client, server = with_flow(lab, SOURCE, DESTINATION)
+        client.send(DESTINATION, REQUEST)
+        server.receive(1)
+        (at,) = relayed(source)
+        assert (at.event, at.data) == (TraceEvent.PASSED, REQUEST)
+        assert (at.source, at.destination) == (address(SOURCE), address(DESTINATION))
+        close(source)
+
+
+def test_a_rule_mirrors_to_the_trace(start: Starter) -> None:
+    lab = start(None, mapping=MIRROR)
+    client, server = with_flow(lab, SOURCE, DESTINATION)
+    with traced(lab) as source:
+        client.send(DESTINATION, REQUEST)
+        server.receive(1)
+        assert [at.event for at in relayed(source)] == [TraceEvent.MIRRORED]
+        close(source)
+    copied = lab.status()["relay"]["copied"]
+    assert [(each["messages"], each["sent"]) for each in copied] == [(1, True)]
