@@ -28,6 +28,7 @@ LIBRARY = BUILD / "libivcsock.so"
 PINGPONG = BUILD / "pingpong"
 BARE_RING = BUILD / "bare_ring"
 CALLS = BUILD / "calls"
+WAITS = BUILD / "waits"
 COUNTER = BUILD / "count_sent.so"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
@@ -160,6 +161,7 @@ def build() -> None:
     _make_program(PINGPONG, ROOT / "bench" / "pingpong.c")
     _make_program(BARE_RING, ROOT / "bench" / "bare_ring.c", *bare_ring_arguments())
     _make_program(CALLS, ROOT / "bench" / "calls.c")
+    _make_program(WAITS, ROOT / "bench" / "waits.c", "-rdynamic")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 

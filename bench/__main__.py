@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.cases import Pattern, Transport, cases
-from bench.instructions import count_all
+from bench.instructions import count_calls
 from bench.report import as_json, as_text, wrong
 from bench.rounds import Effort, measure
 from ivc.errors import IvcError
@@ -104,7 +104,7 @@ def _bench(options: argparse.Namespace) -> int:
     effort = _QUICK if options.quick else Effort()
     measured = measure(chosen, options.rounds, effort, _say)
     if shutil.which("valgrind") and not options.transport and not options.pattern:
-        measured = replace(measured, instructions=count_all())
+        measured = replace(measured, instructions=count_calls())
     print(as_text(measured), flush=True)
     if options.json:
         options.json.write_text(json.dumps(as_json(measured), indent=1) + "\n")
