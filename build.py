@@ -31,6 +31,7 @@ BARE_RING = BUILD / "bare_ring"
 CALLS = BUILD / "calls"
 FLOWS = BUILD / "flows"
 RING_CALLS = BUILD / "ring_calls"
+WAITS = BUILD / "waits"
 COUNTER = BUILD / "count_sent.so"
 MANUAL = BUILD / "ivc.1"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
@@ -167,6 +168,7 @@ def build() -> None:
     _make_program(CALLS, ROOT / "bench" / "calls.c")
     _make_program(RING_CALLS, ROOT / "bench" / "ring_calls.c", *bare_ring_arguments())
     _make_program(FLOWS, ROOT / "bench" / "flows.c", f"-I{ROOT / 'core'}")
+    _make_program(WAITS, ROOT / "bench" / "waits.c", "-rdynamic")
     _make_program(COUNTER, ROOT / "bench" / "count_sent.c", "-fPIC", "-shared")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.cases import Pattern, Transport, cases
 from bench.flows import QUICK, Amount, measure_flows
-from bench.instructions import count_all
+from bench.instructions import count_calls
 from bench.markdown import as_markdown
 from bench.plots import draw_all
 from bench.report import JsonObject, as_json, as_text, wrong
@@ -124,7 +124,7 @@ def _bench(options: argparse.Namespace) -> int:
         figures = measure_flows(QUICK if options.quick else Amount())
         if not options.quick:
             figures |= measure_stacks(min(options.rounds, _STACK_ROUNDS))
-        counted = count_all() if shutil.which("valgrind") else {}
+        counted = count_calls() if shutil.which("valgrind") else {}
         measured = replace(measured, figures=figures, instructions=counted)
     told = as_json(measured)
     if not options.markdown:

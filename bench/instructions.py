@@ -3,25 +3,29 @@
 
     .venv/bin/python -m bench.instructions [--write]
 
-prints what `sendto` and `recvfrom` of 64 bytes take more than natively, and what
-bench/instructions.json has; --write puts it there. Those are of one compiler: see `compiler`.
+prints what `sendto` and `recvfrom` of 64 bytes, and waits for such a message, take more than
+natively, and what bench/instructions.json has; --write puts it there. Those are of one compiler:
+see `compiler`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bench.cases import WAITS
 from bench.pingpong import ROOT
 from ivc.lab.control import LOOPBACK, running_loopback, wrapper_environment, wrapper_library
 from ivc.lab.hosts import Host, Lab, LabError, ended_by_signals, stop
 
 PROGRAM = ROOT / "build" / "calls"
+WAITING = ROOT / "build" / "waits"
 KEPT = ROOT / "bench" / "instructions.json"
 TOLERANCE = 0.1
 """Of what is kept; and a few more, for the small ones."""
@@ -32,19 +36,27 @@ NODE = "self"
 _OTHER_ADDRESS = "10.77.0.1"  # of no node: sockets there do not match
 # One pattern: with two options callgrind counts nothing in the one it dumps after.
 _COLLECT = ("--toggle-collect=counted_*", "--dump-after=counted_sends")
+_COLLECT_WAITS = ("--toggle-collect=counted_wait",)
 _PATIENCE_SECONDS = 60.0
+MANY = 1000
+"""Idle sockets in a set beside the one that is waited for,"""
+USED = 100
+"""or so many that have rings, too."""
+KINDS = ("ready", "idle")
+"""Of waits: something is there; or nothing comes for a millisecond, and nobody spins."""
 
 Counts = dict[str, float]
 
 
 def count_all() -> Counts:
-    """By name, as "udp ring send". Raises LabError when a part does not run."""
+    """By name. Raises LabError when a part does not run."""
+    return count_calls() | count_waits()
+
+
+def count_calls() -> Counts:
+    """Sends and receives, as "udp ring send"."""
     counts: Counts = {}
-    with (
-        Lab({NODE: f"{_OTHER_ADDRESS}/24"}) as lab,
-        running_loopback(lab, NODE, lab.directory, "eager"),
-    ):
-        wrapped = wrapper_environment(wrapper_library(ROOT), lab.directory)
+    with _lab() as (lab, wrapped):
         alone = wrapped | {"IVC_RUN_DIR": str(lab.directory / "none")}
         sides = {
             "ring": (LOOPBACK, wrapped),
@@ -57,6 +69,35 @@ def count_all() -> Counts:
                 for call, own in _count(lab, protocol, address, env).items():
                     counts[f"{protocol} {side} {call}"] = round(own - native[call], 1)
     return counts
+
+
+def count_waits() -> Counts:
+    """Waits for a socket on a ring, as "udp poll ready"; see KINDS."""
+    counts: Counts = {}
+    with _lab() as (lab, wrapped):
+        for how in WAITS:
+            counts |= _count_waits(lab, wrapped, how)
+    return counts
+
+
+@contextlib.contextmanager
+def _lab() -> Iterator[tuple[Lab, dict[str, str]]]:
+    """A host that is a node, and what makes programs there wrapped ones."""
+    with (
+        Lab({NODE: f"{_OTHER_ADDRESS}/24"}) as lab,
+        running_loopback(lab, NODE, lab.directory, "eager"),
+    ):
+        yield lab, wrapper_environment(wrapper_library(ROOT), lab.directory)
+
+
+def many(name: str) -> str:
+    """The name of a wait in a set of many sockets that have never got anything."""
+    return f"{name}, {MANY} idle"
+
+
+def used(name: str) -> str:
+    """The name of a wait in a set of sockets that have rings."""
+    return f"{name}, {USED} once used"
 
 
 def kept() -> tuple[str, Counts]:
@@ -88,6 +129,29 @@ def callgrind(lab: Lab, command: Sequence[str], env: Mapping[str, str]) -> tuple
     options = [f"--callgrind-out-file={out}", "--compress-strings=no", "--compress-pos=no"]
     _run(lab[NODE], ["valgrind", "--tool=callgrind", *options, *_COLLECT, *command], env)
     return Path(f"{out}.1").read_text(), out.read_text()
+
+
+def _count_waits(lab: Lab, env: Mapping[str, str], how: str) -> Counts:
+    counts: Counts = {}
+    for kind in KINDS:
+        name = f"udp {how} {kind}"
+        native = _count_wait(lab, {}, name)  # the same of a connection
+        found = {text: _count_wait(lab, env, text) for text in (name, f"tcp {how} {kind}")}
+        if how.startswith("epoll"):
+            found[many(name)] = _count_wait(lab, env, name, MANY)
+            found[used(name)] = _count_wait(lab, env, name, USED, USED)
+        counts |= {text: round(count - native, 1) for text, count in found.items()}
+    return counts
+
+
+def _count_wait(
+    lab: Lab, env: Mapping[str, str], name: str, idle: int = 0, rings: int = 0
+) -> float:
+    out = lab.directory / "callgrind"
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *_COLLECT_WAITS]
+    words = [LOOPBACK, *name.split(), str(idle), str(rings), str(COUNT)]
+    _run(lab[NODE], [*command, str(WAITING), *words], dict(env) | {"IVC_SPIN_US": "0"})
+    return _total(out.read_text()) / COUNT
 
 
 def _total(text: str) -> int:
@@ -125,7 +189,7 @@ def main() -> int:
         print(f"these are of {compiler()}, those kept of {of}")
     for name, counted in counts.items():
         mark = "  differs" if differs(counted, before.get(name, 0.0)) else ""
-        print(f"{name:32}{counted:8.1f}{before.get(name, 0.0):8.1f}{mark}")
+        print(f"{name:36}{counted:8.1f}{before.get(name, 0.0):8.1f}{mark}")
     return int(any(differs(counted, before.get(name, 0.0)) for name, counted in counts.items()))
 
 

@@ -543,20 +543,14 @@ static inline bool valid_record(const struct ivc_rx *rx, const struct ivc_record
 
 int ivc_rx_peek(struct ivc_rx *rx, struct ivc_record *out)
 {
-    struct ivc_record record;
-
     if (!ivc_rx_ready(rx)) {
         return 0;
     }
     if (unlikely(rx->poisoned)) {
         return -EPROTO;
     }
-    snapshot(&record, rx->data + (rx->head & (rx->size - 1)), sizeof(record));
-    if (unlikely(!valid_record(rx, &record))) {
-        return poison_rx(rx);
-    }
-    *out = record;
-    return 1;
+    snapshot(out, rx->data + (rx->head & (rx->size - 1)), sizeof(*out));
+    return unlikely(!valid_record(rx, out)) ? poison_rx(rx) : 1;
 }
 
 size_t ivc_rx_copy_from(const struct ivc_rx *rx, const struct ivc_record *record, size_t from,

@@ -29,9 +29,9 @@ void epset_release(int fd, struct epset *set);
 int epset_ctl(struct epset *set, int epfd, int op, int fd, struct sock *s,
               struct epoll_event *event);
 
-/* epoll_wait on a tracked set. timeout NULL = for ever. -errno. */
-int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max,
-               const struct timespec *timeout, const sigset_t *mask);
+/* epoll_wait on a tracked set. timeout in ns, UINT64_MAX = for ever. -errno. */
+int epset_wait(struct epset *set, int epfd, struct epoll_event *events, int max, uint64_t timeout,
+               const sigset_t *mask);
 
 /* The socket has just been matched: put tokens and bells into its sets.
  * reg_lock held. */
@@ -56,6 +56,19 @@ void reg_sync_all(void);
 
 /* Does any thread sleep in a set that holds this socket? */
 bool reg_sleepers(struct sock *s);
+
+/* Something may be due of a socket whose bell will not tell of it: sets in which it rests (reg.h)
+ * look again, at all they have. Any lock may be held. */
+extern _Atomic uint32_t ivc_stirs;
+static inline void reg_stir(const struct sock *s)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with that in reg_rest() */
+    if (atomic_load_explicit(&s->resting, memory_order_relaxed))
+        atomic_fetch_add(&ivc_stirs, 1);
+}
+
+/* The same, at this socket only. reg_lock held, no lock behind it. */
+void reg_wake(struct sock *s);
 
 void epoll_after_fork(void);
 

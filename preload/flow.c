@@ -3,6 +3,7 @@
 #include "flow.h"
 
 #include "control.h"
+#include "epoll.h"
 #include "real.h"
 #include "send.h"
 #include "stream.h"
@@ -232,6 +233,8 @@ static bool with_rx(uint32_t id, void (*act)(struct sock *, struct rx_flow *, vo
             act(s, f, arg);
         }
         ivc_unlock(&s->rx_lock);
+        if (found)
+            reg_wake(s);
     }
     ivc_unlock(&ivc_reg_lock);
     return found;
@@ -450,6 +453,7 @@ static void end_rx(struct sock *s, struct rx_flow *f, uint32_t reason)
         return;
     }
     f->closing = true;
+    reg_stir(s);
     if (f->era == era() && !f->let_go)
         tell(IVC_MSG_DROPPED, f->id, IVC_ROLE_RECEIVER, reason);
     f->let_go = true;
@@ -562,6 +566,7 @@ void flows_controller_lost(void)
                 else if (f->relay)
                     f->closing = true;
             }
+            reg_stir(s);
             ivc_unlock(&s->rx_lock);
         }
     }

@@ -54,7 +54,7 @@ static bool foreign_process(void)
 static void after_fork(void)
 {
     our_pid = (pid_t)ivc_sys(SYS_getpid);
-    ivc_tid_reset();
+    ivc_tid_known = 0;
     fork_child();
     sock_after_fork();
     epoll_after_fork();
@@ -880,6 +880,11 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 
 #define NATIVE_MOST 256u
 
+static uint64_t ms_to_ns(int ms)
+{
+    return ms < 0 ? UINT64_MAX : (uint64_t)ms * IVC_NS_PER_MS;
+}
+
 /* A poll that concerns tracked, unmatched sockets is a kernel wait without our
  * bell, like a receive. */
 static unsigned enter_polled(const struct pollfd *fds, nfds_t n, struct sock *in[NATIVE_MOST])
@@ -902,21 +907,13 @@ static void leave_polled(struct sock *in[NATIVE_MOST], unsigned count)
         leave_native(in[i]);
 }
 
-static void polled_sets(const struct pollfd *fds, nfds_t n)
-{
-    for (nfds_t i = 0; i < n; i++) {
-        struct epset *set = fds[i].fd >= 0 ? epset_of(fds[i].fd) : NULL;
-        if (set)
-            epset_nested(set);
-    }
-}
-
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-    if (fds)
-        polled_sets(fds, n);
-    if (fds && wait_poll_concerns(fds, n))
-        return (int)result(wait_poll(fds, n, timeout, mask));
+    if (fds && wait_poll_concerns(fds, n)) {
+        struct ivc_limit limit = {0};
+        bool valid = ivc_timeout(timeout, &limit.timeout);
+        return (int)result(valid ? wait_poll(fds, n, &limit, mask) : -EINVAL);
+    }
     struct sock *in[NATIVE_MOST];
     unsigned count = enter_polled(fds, n, in);
     int r = real(ppoll)(fds, n, timeout, mask);
@@ -926,11 +923,9 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
 
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    if (fds)
-        polled_sets(fds, n);
     if (fds && wait_poll_concerns(fds, n)) {
-        struct timespec ts = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
-        return (int)result(wait_poll(fds, n, timeout < 0 ? NULL : &ts, NULL));
+        struct ivc_limit limit = {.timeout = ms_to_ns(timeout)};
+        return (int)result(wait_poll(fds, n, &limit, NULL));
     }
     struct sock *in[NATIVE_MOST];
     unsigned count = enter_polled(fds, n, in);
@@ -955,17 +950,39 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *time
                                    : ppoll(fds, n, timeout, mask);
 }
 
+/* The sets' bits, a word at a time: most are empty. */
+#define SET_BITS (8 * (int)sizeof(unsigned long))
+
+static unsigned long set_word(const fd_set *set, int n, int at)
+{
+    unsigned long word = 0;
+    int left = n - at * SET_BITS;
+    if (set && left > 0)
+        memcpy(&word, (const char *)set + (size_t)at * sizeof(word), sizeof(word));
+    return left < SET_BITS && left > 0 ? word & ((1UL << left) - 1) : word;
+}
+
+static int next_bit(unsigned long *word)
+{
+    int bit = __builtin_ctzl(*word);
+    *word &= *word - 1;
+    return bit;
+}
+
 static bool select_concerns(int n, const fd_set *r, const fd_set *w)
 {
     bool concerns = false;
-    for (int fd = 0; w && fd < n && fd < FD_SETSIZE; fd++)
-        concerns = concerns || (FD_ISSET(fd, w) && matched_stream(fd));
-    for (int fd = 0; r && fd < n && fd < FD_SETSIZE; fd++) {
-        if (!FD_ISSET(fd, r))
-            continue;
-        if (epset_of(fd))
-            epset_nested(epset_of(fd));
-        concerns = concerns || ivc_matched(fd);
+    for (int at = 0; at * SET_BITS < n; at++) {
+        unsigned long reads = set_word(r, n, at), writes = set_word(w, n, at);
+        while (writes && !concerns)
+            concerns = matched_stream(at * SET_BITS + next_bit(&writes));
+        while (reads) {
+            int fd = at * SET_BITS + next_bit(&reads);
+            struct epset *set = epset_of(fd);
+            if (set)
+                epset_nested(set);
+            concerns = concerns || ivc_matched(fd);
+        }
     }
     return concerns;
 }
@@ -974,49 +991,48 @@ static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e
                         struct pollfd *fds)
 {
     nfds_t count = 0;
-    for (int fd = 0; fd < n; fd++) {
-        short events = 0;
-        if (r && FD_ISSET(fd, r))
-            events |= POLLIN;
-        if (w && FD_ISSET(fd, w))
-            events |= POLLOUT;
-        if (e && FD_ISSET(fd, e))
-            events |= POLLPRI;
-        if (events)
-            fds[count++] = (struct pollfd){.fd = fd, .events = events};
+    for (int at = 0; at * SET_BITS < n; at++) {
+        unsigned long reads = set_word(r, n, at), writes = set_word(w, n, at);
+        unsigned long urgent = set_word(e, n, at), any = reads | writes | urgent;
+        while (any) {
+            int bit = next_bit(&any);
+            short events = (short)((reads >> bit & 1 ? POLLIN : 0) |
+                                   (writes >> bit & 1 ? POLLOUT : 0) |
+                                   (urgent >> bit & 1 ? POLLPRI : 0));
+            fds[count++] = (struct pollfd){.fd = at * SET_BITS + bit, .events = events};
+        }
     }
     return count;
 }
 
 /* The same events that make the kernel's select report a descriptor. */
+static int to_set(fd_set *set, const struct pollfd *p, short asked, short answers)
+{
+    if (!set || !(p->events & asked))
+        return 0;
+    if (p->revents & answers)
+        return 1;
+    FD_CLR(p->fd, set);
+    return 0;
+}
+
 static int to_sets(const struct pollfd *fds, nfds_t count, fd_set *r, fd_set *w, fd_set *e)
 {
     int bits = 0;
     for (nfds_t i = 0; i < count; i++) {
-        int fd = fds[i].fd;
-        short events = fds[i].events, got = fds[i].revents;
-        if (r && (events & POLLIN) && !(got & (POLLIN | POLLHUP | POLLERR)))
-            FD_CLR(fd, r);
-        else if (r && (events & POLLIN))
-            bits++;
-        if (w && (events & POLLOUT) && !(got & (POLLOUT | POLLERR)))
-            FD_CLR(fd, w);
-        else if (w && (events & POLLOUT))
-            bits++;
-        if (e && (events & POLLPRI) && !(got & POLLPRI))
-            FD_CLR(fd, e);
-        else if (e && (events & POLLPRI))
-            bits++;
+        bits += to_set(r, &fds[i], POLLIN, POLLIN | POLLHUP | POLLERR);
+        bits += to_set(w, &fds[i], POLLOUT, POLLOUT | POLLERR);
+        bits += to_set(e, &fds[i], POLLPRI, POLLPRI);
     }
     return bits;
 }
 
-static int select_by_poll(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
+static int select_by_poll(int n, fd_set *r, fd_set *w, fd_set *e, struct ivc_limit *limit,
                           const sigset_t *mask)
 {
     struct pollfd fds[FD_SETSIZE];
     nfds_t count = from_sets(n, r, w, e, fds);
-    int got = wait_poll(fds, count, timeout, mask);
+    int got = wait_poll(fds, count, limit, mask);
     for (nfds_t i = 0; got > 0 && i < count; i++)
         if (fds[i].revents & POLLNVAL)
             return (int)result(-EBADF);
@@ -1026,29 +1042,32 @@ static int select_by_poll(int n, fd_set *r, fd_set *w, fd_set *e, const struct t
 EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
                    const sigset_t *mask)
 {
-    if (n <= FD_SETSIZE && select_concerns(n, r, w))
-        return select_by_poll(n, r, w, e, timeout, mask);
-    return real(pselect)(n, r, w, e, timeout, mask);
+    struct ivc_limit limit = {0};
+    if (n > FD_SETSIZE || !select_concerns(n, r, w))
+        return real(pselect)(n, r, w, e, timeout, mask);
+    if (!ivc_timeout(timeout, &limit.timeout))
+        return (int)result(-EINVAL);
+    return select_by_poll(n, r, w, e, &limit, mask);
 }
 
 EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
 {
+    struct ivc_limit limit = {.timeout = UINT64_MAX};
     if (n > FD_SETSIZE || !select_concerns(n, r, w))
         return real(select)(n, r, w, e, timeout);
-    if (!timeout)
-        return select_by_poll(n, r, w, e, NULL, NULL);
-    if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
+    if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0))
         return (int)result(-EINVAL);
-    uint64_t begin = ivc_now();
-    struct timespec ts = {.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000,
-                          .tv_nsec = timeout->tv_usec % 1000000 * 1000};
-    uint64_t given;
-    (void)ivc_timeout(&ts, &given); /* just checked */
-    int got = select_by_poll(n, r, w, e, &ts, NULL);
-    uint64_t took = ivc_now() - begin; /* Linux leaves the time that is left */
-    uint64_t left = took < given ? given - took : 0;
-    timeout->tv_sec = (time_t)(left / IVC_NS_PER_S);
-    timeout->tv_usec = (suseconds_t)(left % IVC_NS_PER_S / IVC_NS_PER_US);
+    if (timeout) {
+        struct timespec ts = {.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000,
+                              .tv_nsec = timeout->tv_usec % 1000000 * 1000};
+        (void)ivc_timeout(&ts, &limit.timeout); /* just checked */
+    }
+    int got = select_by_poll(n, r, w, e, &limit, NULL);
+    if (timeout && limit.end) { /* Linux leaves the time that is left */
+        uint64_t now = ivc_now(), left = now < limit.end ? limit.end - now : 0;
+        timeout->tv_sec = (time_t)(left / IVC_NS_PER_S);
+        timeout->tv_usec = (suseconds_t)(left % IVC_NS_PER_S / IVC_NS_PER_US);
+    }
     return got;
 }
 
@@ -1105,39 +1124,32 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     return (int)result(r);
 }
 
-static const struct timespec *ms_to_timespec(int ms, struct timespec *ts)
-{
-    if (ms < 0)
-        return NULL;
-    *ts = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-    return ts;
-}
-
 EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
     struct epset *set = epset_of(epfd);
-    struct timespec ts;
     if (!set)
         return real(epoll_wait)(epfd, events, max, timeout);
-    return (int)result(epset_wait(set, epfd, events, max, ms_to_timespec(timeout, &ts), NULL));
+    return (int)result(epset_wait(set, epfd, events, max, ms_to_ns(timeout), NULL));
 }
 
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
                        const sigset_t *mask)
 {
     struct epset *set = epset_of(epfd);
-    struct timespec ts;
     if (!set)
         return real(epoll_pwait)(epfd, events, max, timeout, mask);
-    return (int)result(epset_wait(set, epfd, events, max, ms_to_timespec(timeout, &ts), mask));
+    return (int)result(epset_wait(set, epfd, events, max, ms_to_ns(timeout), mask));
 }
 
 EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
                         const struct timespec *timeout, const sigset_t *mask)
 {
     struct epset *set = epset_of(epfd);
+    uint64_t ns;
+    if (set && !ivc_timeout(timeout, &ns))
+        return (int)result(-EINVAL);
     if (set)
-        return (int)result(epset_wait(set, epfd, events, max, timeout, mask));
+        return (int)result(epset_wait(set, epfd, events, max, ns, mask));
     if (!real(epoll_pwait2))
         return (int)result(-ENOSYS);
     return real(epoll_pwait2)(epfd, events, max, timeout, mask);
@@ -1177,6 +1189,10 @@ static bool by_name(const struct raw *r, long *done)
 #endif
     else if (!ivc_matched(fd))
         return false;
+    else if (r->number == SYS_fcntl && (int)r->a[1] == F_SETFL)
+        *done = fcntl(fd, F_SETFL, r->a[2]);
+    else if (r->number == SYS_ioctl && (unsigned)r->a[1] == FIONBIO)
+        *done = ioctl(fd, FIONBIO, (void *)r->a[2]);
     else if (r->number == SYS_read)
         *done = read(fd, at, size);
     else if (r->number == SYS_write)

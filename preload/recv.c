@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "control.h"
+#include "epoll.h"
 #include "flow.h"
 #include "real.h"
 #include "stream.h"
@@ -186,10 +187,10 @@ enum head { HEAD_NONE, HEAD_READY, HEAD_HELD };
 
 /* The record waits for datagrams the kernel still owes. It is given up when the
  * kernel was found empty later than the patience after the first look. */
-static bool hold_expired(struct sock *s, struct rx_flow *f, uint64_t now)
+static bool hold_expired(struct sock *s, struct rx_flow *f)
 {
     if (f->hold_since == 0) {
-        f->hold_since = now;
+        f->hold_since = ivc_pace();
         return false;
     }
     return s->kernel_empty > f->hold_since && s->kernel_empty - f->hold_since >= ivc_host->kernel_late_ns;
@@ -210,7 +211,7 @@ static int peek(struct rx_flow *f, struct ivc_record *r)
     return over ? 0 : ivc_rx_peek(&f->ring, r);
 }
 
-static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
+static enum head judge_head(struct sock *s, struct rx_flow *f, struct ivc_record *r)
 {
     if (!f->attached)
         return HEAD_NONE;
@@ -219,7 +220,7 @@ static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, str
         (f->closing || ivc_rx_peer_state(&f->ring) == IVC_REGION_CLOSED)) {
         /* State read first, then the tail once more: what came before the end is still ours. */
         got = peek(f, r);
-        if (got == 0 && !twins_left(&f->owed, now, TWIN_LIFE_NS))
+        if (got == 0 && !twins_left(&f->owed, ivc_pace(), TWIN_LIFE_NS))
             flow_drop_rx(s, f, IVC_REASON_PEER_GONE);
     }
     if (__builtin_expect(got <= 0, 0)) {
@@ -228,7 +229,7 @@ static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, str
         return HEAD_NONE;
     }
     if (__builtin_expect(f->settle_until != 0, 0)) {
-        if (now < f->settle_until)
+        if (ivc_pace() < f->settle_until)
             return HEAD_HELD;
         f->settle_until = 0;
     }
@@ -242,7 +243,7 @@ static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, str
     bool waits = f->synced || (r->flags & IVC_RECORD_FENCE);
     if (waits) {
         s->rx_held = true;
-        if (!hold_expired(s, f, now))
+        if (!hold_expired(s, f))
             return HEAD_HELD;
         count(&s->stats->fence_timeouts, 1);
     }
@@ -255,10 +256,10 @@ static enum head judge_head(struct sock *s, struct rx_flow *f, uint64_t now, str
     return HEAD_READY;
 }
 
-static enum head look_at_head(struct sock *s, struct rx_flow *f, uint64_t now, struct ivc_record *r)
+static enum head look_at_head(struct sock *s, struct rx_flow *f, struct ivc_record *r)
 {
     enum head head;
-    while ((head = judge_head(s, f, now, r)) == HEAD_READY && take_early(f, r)) {
+    while ((head = judge_head(s, f, r)) == HEAD_READY && take_early(f, r)) {
         ivc_rx_consume(&f->ring, r);
         count(&s->stats->rx_twins, 1);
     }
@@ -277,14 +278,14 @@ static bool of_flow(const struct stash *d, const struct rx_flow *f)
 }
 
 /* Round robin over the rings; `others` leaves out the stashed datagram's source. */
-static bool pick_ring(struct sock *s, uint64_t now, struct pick *pick, bool others)
+static bool pick_ring(struct sock *s, struct pick *pick, bool others)
 {
     struct rx_flow *start = s->rx_turn ? s->rx_turn : s->rx_flows;
     struct rx_flow *f = start, *next;
     for (bool wrapped = false; f;) {
         next = f->next;
         if (!(others && of_flow(&s->stash, f)) &&
-            look_at_head(s, f, now, &pick->record) == HEAD_READY) {
+            look_at_head(s, f, &pick->record) == HEAD_READY) {
             if (!wrong_peer(s, f)) {
                 pick->source = FROM_RING;
                 pick->flow = f;
@@ -323,8 +324,9 @@ static bool is_fence_twin(const struct rx_flow *f, const struct ivc_record *r, c
  * dropped and the stash is empty afterwards), and records its sender published
  * before it come first (then *pick names one).
  */
-static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
+static bool stash_deliverable(struct sock *s, struct pick *pick)
 {
+    const uint64_t now = ivc_pace();
     struct rx_flow *next;
     /* Twins go before rings: while one sits here the kernel's queue stands still, and a long
      * ring would push the others out of memory before they come. */
@@ -339,7 +341,7 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
     for (struct rx_flow *f = s->rx_flows; f; f = next) {
         next = f->next;
         if (f->attached && of_flow(&s->stash, f) &&
-            look_at_head(s, f, now, &pick->record) == HEAD_READY) {
+            look_at_head(s, f, &pick->record) == HEAD_READY) {
             pick->source = FROM_RING;
             pick->flow = f;
             return false;
@@ -348,7 +350,7 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
     for (struct rx_flow *f = s->rx_flows; f; f = next) {
         next = f->next;
         if (f->attached && of_flow(&s->stash, f) && !f->synced &&
-            look_at_head(s, f, now, &pick->record) == HEAD_HELD &&
+            look_at_head(s, f, &pick->record) == HEAD_HELD &&
             is_fence_twin(f, &pick->record, &s->stash)) {
             if (pick->record.flags & IVC_RECORD_SAME)
                 f->settle_until = now + FENCE_SETTLE_NS;
@@ -371,25 +373,25 @@ static bool stash_deliverable(struct sock *s, uint64_t now, struct pick *pick)
 }
 
 /* Without system calls: what would the application get next? */
-static bool rx_pick(struct sock *s, uint64_t now, struct pick *pick)
+static bool rx_pick(struct sock *s, struct pick *pick)
 {
-    if (s->rx_peeked && look_at_head(s, s->rx_peeked, now, &pick->record) == HEAD_READY) {
+    if (s->rx_peeked && look_at_head(s, s->rx_peeked, &pick->record) == HEAD_READY) {
         pick->source = FROM_RING;
         pick->flow = s->rx_peeked;
         return true;
     }
     /* One record between two datagrams of the kernel: neither road starves. */
-    if (s->stash.full && s->rx_ring_turn && pick_ring(s, now, pick, true))
+    if (s->stash.full && s->rx_ring_turn && pick_ring(s, pick, true))
         return true;
     if (s->stash.full) {
-        if (s->stash.counted || stash_deliverable(s, now, pick)) {
+        if (s->stash.counted || stash_deliverable(s, pick)) {
             pick->source = FROM_STASH;
             return true;
         }
         if (pick->source == FROM_RING)
             return true;
     }
-    return s->rx_flows && pick_ring(s, now, pick, false);
+    return s->rx_flows && pick_ring(s, pick, false);
 }
 
 static void stash_endpoints(struct sock *s)
@@ -409,8 +411,9 @@ static void stash_endpoints(struct sock *s)
 }
 
 /* Take one datagram from the kernel into the stash: 1, 0 = nothing, -errno. */
-static int rx_pull(struct sock *s, int fd, uint64_t now)
+static int rx_pull(struct sock *s, int fd)
 {
+    const uint64_t now = ivc_pace();
     struct stash *d = &s->stash;
     struct iovec iov = {.iov_base = d->data, .iov_len = IVC_DGRAM_MAX};
     struct msghdr msg = {
@@ -448,11 +451,31 @@ static int rx_pull(struct sock *s, int fd, uint64_t now)
  * cost a thousand system calls, so readiness asks only for what is owed. */
 enum look { LOOK_OWED, LOOK_DUE, LOOK_NOW };
 
+static bool kernel_due(const struct sock *s)
+{
+    return ivc_pace() - s->kernel_looked >= KERNEL_LOOK_NS;
+}
+
+/* The next record where nothing is to be weighed, as mostly: there is one ring, and it has none to
+ * wait for. */
+static bool pick_plain(struct sock *s, struct pick *pick)
+{
+    struct rx_flow *f = s->rx_flows;
+    const struct ivc_record *r = &pick->record;
+    if (!f || f->next || !f->attached || !f->synced || !f->fenced || f->settle_until || f->ends ||
+        f->early.count || s->stash.full || s->rx_peeked || wrong_peer(s, f) ||
+        ivc_rx_peek(&f->ring, &pick->record) <= 0 || (int32_t)(r->kseq - f->kseq) > 0)
+        return false;
+    f->hold_since = 0;
+    pick->source = FROM_RING;
+    pick->flow = f;
+    return true;
+}
+
 /* Find what comes next. 1 = *pick, 0 = nothing, -errno = the kernel reports an
  * error. */
 static int rx_find(struct sock *s, int fd, enum look when, struct pick *pick)
 {
-    uint64_t now = ivc_pace();
     pick->source = FROM_NOWHERE;
     if (s->kernel_error) {
         int error = s->kernel_error;
@@ -462,21 +485,21 @@ static int rx_find(struct sock *s, int fd, enum look when, struct pick *pick)
     if (!s->stash.data)
         return 0;
     s->rx_held = false;
-    bool due = now - s->kernel_looked >= KERNEL_LOOK_NS;
-    bool look = when == LOOK_NOW || (when == LOOK_DUE && (s->kernel_maybe || due));
-    for (;;) {
+    bool look = when == LOOK_NOW || (when == LOOK_DUE && (s->kernel_maybe || kernel_due(s)));
+    if (!look && pick_plain(s, pick))
+        return 1;
+    for (bool first = true;; first = false) {
         if (look && !s->stash.full) {
-            int got = rx_pull(s, fd, now);
+            int got = rx_pull(s, fd);
             if (got < 0)
                 return got;
             look = got > 0;
         }
-        if (rx_pick(s, now, pick))
+        if (rx_pick(s, pick))
             return 1;
         /* A held record waits for the kernel's word, whoever asks. */
-        if (when == LOOK_OWED && due && s->rx_held)
-            look = due;
-        due = false;
+        if (first && when == LOOK_OWED && s->rx_held)
+            look = kernel_due(s);
         if (!look || s->stash.full)
             return 0;
     }
@@ -637,14 +660,21 @@ static ssize_t from_kernel(struct sock *s, int fd, struct msghdr *msg, int flags
     return n;
 }
 
+/* What has been taken from the kernel and not delivered, nobody else tells of. rx lock held. */
+static void tell_of_rest(const struct sock *s)
+{
+    if (s->stash.full || s->kernel_error)
+        reg_stir(s);
+}
+
 /* One attempt, never blocks. */
-static ssize_t rx_try(struct sock *s, int fd, struct msghdr *msg, int flags, bool look)
+static ssize_t rx_try(struct sock *s, int fd, struct msghdr *msg, int flags, enum look when)
 {
     bool plain = !s->rx_flows && !s->stash.full && !s->kernel_error;
     if (plain && !(s->pktinfo_own && msg->msg_controllen))
         return from_kernel(s, fd, msg, flags);
     struct pick pick;
-    int got = rx_find(s, fd, look ? LOOK_NOW : LOOK_DUE, &pick);
+    int got = rx_find(s, fd, when, &pick);
     if (got <= 0)
         return got < 0 ? got : -EAGAIN;
     return pick.source == FROM_RING ? deliver_ring(s, &pick, msg, flags)
@@ -662,6 +692,36 @@ ssize_t recv_native(int fd, struct msghdr *msg, int flags)
     return n;
 }
 
+/* rx lock held */
+static bool rings_ready(struct sock *s)
+{
+    bool ready = false;
+    if (s->stream)
+        return stream_hint(s);
+    for (struct rx_flow *f = s->rx_flows; f && !ready; f = f->next)
+        ready = f->attached && ivc_rx_ready(&f->ring);
+    return ready;
+}
+
+/* rx lock held */
+static void note_empty(struct sock *s, uint64_t when)
+{
+    s->kernel_looked = when;
+    s->kernel_maybe = false;
+}
+
+/* The kernel is asked, too, before a call ends in nothing; but not by one that will sleep, which
+ * finds out by that. rx lock held. */
+static enum look when_to_look(struct sock *s, struct wait *wait, bool block)
+{
+    if (wait->kernel)
+        return LOOK_NOW;
+    if (wait->empty)
+        note_empty(s, wait->empty);
+    wait->empty = 0;
+    return !block || s->kernel_maybe || rings_ready(s) ? LOOK_DUE : LOOK_OWED;
+}
+
 ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
 {
     if (flags & ~RECV_RING_FLAGS)
@@ -670,7 +730,7 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
     struct wait wait = {.s = s, .fd = fd, .mark = signals_mark()};
     const uint32_t id = s->id;
     bool waited = false;
-    for (bool look = false;; look = wait.kernel) {
+    for (;;) {
         control_poll();
         if (!ivc_lock(&s->rx_lock))
             return recv_native(fd, msg, flags);
@@ -679,9 +739,11 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
             /* Closed while we waited: the number may be another's by now. */
             return waited ? -EBADF : recv_native(fd, msg, flags);
         }
-        ssize_t n = rx_try(s, fd, msg, flags, look);
+        ssize_t n = rx_try(s, fd, msg, flags, when_to_look(s, &wait, block));
         bool pass_on = n != -EAGAIN && wait.consumed && s->rx_flows != NULL;
         bool by_kernel = s->rx_ring_turn;
+        tell_of_rest(s);
+        wait.spin.looked = s->kernel_looked;
         ivc_unlock(&s->rx_lock);
         if (n >= 0 && wait.spin.until && by_kernel)
             wait_spin_miss(); /* it was the kernel that ended the spin */
@@ -702,35 +764,36 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
 
 /* ---- readiness ----------------------------------------------------------------------- */
 
+/* Nothing is there, and nothing to be found out; rx lock held. */
+static bool idle(const struct sock *s)
+{
+    const struct rx_flow *f = s->rx_flows;
+    return !s->stash.full && !s->kernel_error &&
+           (!f || (!f->next && f->attached && !f->closing && ivc_rx_idle(&f->ring)));
+}
+
+/* rx lock held */
+static bool readable(struct sock *s, bool kernel)
+{
+    struct pick pick;
+    if (s->stream)
+        return stream_readable(s, kernel);
+    if (idle(s) && (!kernel || !s->rx_flows))
+        return kernel;
+    int got = rx_find(s, s->fd, kernel ? LOOK_NOW : LOOK_OWED, &pick);
+    if (got < 0)
+        s->kernel_error = -got;
+    tell_of_rest(s);
+    return got != 0 || (kernel && atomic_load(&s->rd_shutdown));
+}
+
 bool recv_readable(struct sock *s, bool kernel)
 {
     if (!ivc_lock(&s->rx_lock))
         return kernel;
-    bool readable;
-    if (s->stream) {
-        readable = stream_readable(s, kernel);
-    } else if (!s->rx_flows && !s->stash.full && !s->kernel_error) {
-        readable = kernel;
-    } else {
-        struct pick pick;
-        int got = rx_find(s, s->fd, kernel ? LOOK_NOW : LOOK_OWED, &pick);
-        if (got < 0)
-            s->kernel_error = -got;
-        readable = got != 0 || (kernel && atomic_load(&s->rd_shutdown));
-    }
+    bool is = readable(s, kernel);
     ivc_unlock(&s->rx_lock);
-    return readable;
-}
-
-/* rx lock held */
-static bool rings_ready(struct sock *s)
-{
-    bool ready = false;
-    if (s->stream)
-        return stream_hint(s);
-    for (struct rx_flow *f = s->rx_flows; f && !ready; f = f->next)
-        ready = f->attached && ivc_rx_ready(&f->ring);
-    return ready;
+    return is;
 }
 
 bool recv_hint(struct sock *s)
@@ -751,17 +814,36 @@ bool recv_unread(struct sock *s)
     return unread;
 }
 
-uint64_t recv_arrivals(struct sock *s)
+/* rx lock held */
+static uint64_t arrivals(const struct sock *s)
 {
-    if (!ivc_lock(&s->rx_lock))
-        return 0;
     /* High up, so that it never makes up for what a ring's index gained. */
     uint64_t sum = s->stash.full ? s->stash.number << 48 : 0;
     for (struct rx_flow *f = s->rx_flows; f; f = f->next)
         if (f->attached)
             sum += atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) + f->id;
+    return sum;
+}
+
+uint64_t recv_arrivals(struct sock *s)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return 0;
+    uint64_t sum = arrivals(s);
     ivc_unlock(&s->rx_lock);
     return sum;
+}
+
+bool recv_news(struct sock *s, uint64_t *seen)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return false;
+    uint64_t sum = arrivals(s);
+    bool news = sum != *seen && readable(s, false);
+    if (news)
+        *seen = sum;
+    ivc_unlock(&s->rx_lock);
+    return news;
 }
 
 bool recv_arm(struct sock *s, uint64_t *limit)
@@ -790,6 +872,34 @@ bool recv_arm(struct sock *s, uint64_t *limit)
     return quiet;
 }
 
+void recv_kernel_empty(struct sock *s, uint64_t when)
+{
+    if (s->stream || !ivc_lock(&s->rx_lock)) /* of a stream its sender tells what the kernel has */
+        return;
+    note_empty(s, when);
+    ivc_unlock(&s->rx_lock);
+}
+
+/* rx lock held */
+static bool flows_rest(struct sock *s)
+{
+    bool rest = true;
+    for (struct rx_flow *f = s->rx_flows; f && rest; f = f->next)
+        rest = !f->attached ||
+               (!f->hold_since && !f->settle_until && !f->closing && ivc_rx_arm(&f->ring));
+    return rest;
+}
+
+bool recv_rest(struct sock *s)
+{
+    if (!ivc_lock(&s->rx_lock))
+        return false;
+    bool rest = s->stream ? stream_rest(s) : flows_rest(s);
+    rest = rest && !s->stash.full && !s->kernel_error;
+    ivc_unlock(&s->rx_lock);
+    return rest;
+}
+
 long recv_next_size(struct sock *s)
 {
     long size = -1;
@@ -803,6 +913,7 @@ long recv_next_size(struct sock *s)
         promise(s, &pick);
         size = pick.source == FROM_RING ? (long)pick.record.length : (long)s->stash.length;
     }
+    tell_of_rest(s);
     ivc_unlock(&s->rx_lock);
     return size;
 }

@@ -34,6 +34,10 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags);
  */
 bool recv_readable(struct sock *s, bool kernel);
 
+/* Others have seen just now that the kernel has nothing for the socket: the next receive need not
+ * ask it. */
+void recv_kernel_empty(struct sock *s, uint64_t when);
+
 /* A look at the rings alone, for a spinning thread. */
 bool recv_hint(struct sock *s);
 
@@ -43,17 +47,32 @@ bool recv_unread(struct sock *s);
 /* A word that changes whenever something new has come: for edges. rx lock taken. */
 uint64_t recv_arrivals(struct sock *s);
 
+/* For edges: has something come since *seen, an earlier recv_arrivals(), and would a receive return
+ * at once? Then *seen is set anew. */
+bool recv_news(struct sock *s, uint64_t *seen);
+
 /*
  * Before sleeping: ask every ring for the bell. False: something is there.
  * *limit is lowered to the time until a held record has to be looked at again.
  */
 bool recv_arm(struct sock *s, uint64_t *limit);
 
+/* The same for who will not look at the socket again before its bell, or the kernel, says so. True:
+ * nothing is there, nor waits for the kernel, and every ring was asked for the bell. */
+bool recv_rest(struct sock *s);
+
 /* Does the socket have rings, so that spinning can pay? */
 static inline bool recv_has_rings(const struct sock *s)
 {
     return __atomic_load_n(&s->rx_flows, __ATOMIC_RELAXED) != NULL ||
            (s->stream && stream_holds(s));
+}
+
+/* Can a receive find anything but what the kernel has? */
+static inline bool recv_may_have(const struct sock *s)
+{
+    return recv_has_rings(s) || s->stash.full ||
+           atomic_load_explicit(&s->kernel_error, memory_order_relaxed);
 }
 
 /* Size of the next datagram (FIONREAD), or -1: ask the kernel. */

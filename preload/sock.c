@@ -483,6 +483,7 @@ static void end_flows(struct sock *s, uint32_t reason)
             ivc_rx_set_state(&f->ring, IVC_REGION_CLOSED);
             f->closing = true;
         }
+        reg_stir(s);
         ivc_unlock(&s->rx_lock);
     }
     if (ivc_lock(&s->tx_lock)) {

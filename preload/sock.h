@@ -215,6 +215,7 @@ struct sock {
     _Atomic uint32_t bell_waits;   /* threads in a kernel wait with it */
     _Atomic uint32_t read_waits;   /* of these, the ones that wait for something to read */
     struct reg *regs;              /* epoll registrations, under reg_lock */
+    _Atomic uint32_t resting;      /* of these, the ones waits do not look at (reg.h) */
 
     struct rx_flow *rx_flows;
     struct rx_flow *rx_turn; /* where the next round begins */
@@ -222,7 +223,7 @@ struct sock {
     struct rx_flow *rx_peeked; /* MSG_PEEK showed its head: it must come next */
     bool rx_held;              /* a record waits for the kernel */
     bool rx_ring_turn;         /* the last datagram came from the kernel */
-    int kernel_error;          /* found while looking, not yet reported; positive errno */
+    _Atomic int kernel_error;  /* found while looking, not yet reported; positive errno */
     bool kernel_maybe;         /* the kernel may have something */
     uint64_t kernel_looked;    /* when we last looked */
     uint64_t kernel_empty;     /* when it last had nothing */

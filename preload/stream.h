@@ -130,6 +130,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags);
 bool stream_readable(struct sock *s, bool kernel); /* rx lock held */
 bool stream_hint(struct sock *s);                  /* rx lock held */
 bool stream_arm_in(struct sock *s);                /* rx lock held; false: something is there */
+bool stream_rest(struct sock *s);                  /* rx lock held; recv_rest() */
 int stream_held(struct sock *s);                   /* bytes not with the kernel; takes the rx lock */
 
 static inline bool stream_on_ring(const struct sock *s)

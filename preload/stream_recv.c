@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "control.h"
+#include "epoll.h"
 #include "flow.h"
 #include "real.h"
 #include "recv.h"
@@ -187,15 +188,19 @@ static ssize_t ended(struct stream *st, struct cursor *c, ssize_t n)
     return (ssize_t)c->got;
 }
 
+/* When the kernel is asked for more than a record waits for: a call that will sleep finds out by
+ * that. */
+enum asking { ASK_DUE, ASK_NOW, ASK_ASLEEP };
+
 /* May it be left at what is there without a look at the kernel? Whoever gets bytes from the ring
  * may, if their sender says that the kernel has had no more: an end comes by an event of its own. */
-static bool fresh(const struct sock *s, bool look, const struct rx_flow *ringed)
+static bool fresh(const struct sock *s, enum asking asking, const struct rx_flow *ringed)
 {
-    if (look || s->kernel_maybe)
+    if (asking == ASK_NOW || s->kernel_maybe)
         return false;
     if (ringed)
         return (uint32_t)ivc_rx_peer_kernel(&ringed->ring) == (uint32_t)s->stream->krx;
-    return ivc_now() - s->kernel_looked < KERNEL_LOOK_NS;
+    return asking == ASK_ASLEEP || ivc_now() - s->kernel_looked < KERNEL_LOOK_NS;
 }
 
 /* Nobody may come back for long: the sender shall know exactly what has been read. */
@@ -209,7 +214,7 @@ static void leave_ring(struct sock *s)
 }
 
 /* As much as there is and fits. Bytes; 0 = end; -EAGAIN; -errno. */
-static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
+static ssize_t take(struct sock *s, int fd, struct cursor *c, enum asking asking)
 {
     struct stream *st = s->stream;
     struct rx_flow *ringed = NULL; /* by which the last bytes came */
@@ -238,7 +243,7 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, bool look)
                 st->error = 0;
         } else if (!f && c->got == 0) {
             n = kernel_read(s, fd, c, SIZE_MAX);
-        } else if (fresh(s, look, ringed == f ? f : NULL)) {
+        } else if (fresh(s, asking, ringed == f ? f : NULL)) {
             break;
         } else {
             n = kernel_queued(s, fd, &(bool){false});
@@ -458,10 +463,10 @@ static bool satisfied(const struct cursor *c, int flags, bool block)
     return c->left == 0 || c->end || (c->got > 0 && !((flags & MSG_WAITALL) && block));
 }
 
-static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, bool look)
+static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, enum asking asking)
 {
     if (!(flags & MSG_PEEK))
-        return take(s, fd, c, look);
+        return take(s, fd, c, asking);
     /* What a peek has shown counts once. */
     struct cursor anew = cursor_of(c->iov, c->count);
     anew.discard = c->discard;
@@ -469,6 +474,19 @@ static ssize_t attempt(struct sock *s, int fd, struct cursor *c, int flags, bool
     give_peek_room_back(s->stream);
     *c = anew;
     return n;
+}
+
+/* rx lock held */
+static enum asking when_to_ask(struct sock *s, struct wait *wait, bool block)
+{
+    if (wait->kernel)
+        return ASK_NOW;
+    if (wait->empty) {
+        s->kernel_looked = wait->empty;
+        s->kernel_maybe = false;
+        wait->empty = 0;
+    }
+    return block ? ASK_ASLEEP : ASK_DUE;
 }
 
 ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
@@ -486,7 +504,7 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
     msg->msg_namelen = 0;
     stream_heard(s);
     stream_call(s);
-    for (bool look = false;; look = wait.kernel) {
+    for (;;) {
         control_poll();
         if (!ivc_lock(&s->rx_lock)) /* a handler inside our own receive: not past what it counts */
             return c.got ? (ssize_t)c.got : -EAGAIN;
@@ -495,8 +513,11 @@ ssize_t stream_recv(struct sock *s, int fd, struct msghdr *msg, int flags)
             return c.got ? (ssize_t)c.got : waited ? -EBADF : recv_native(fd, msg, flags);
         }
         stream_enter_family(s->stream);
-        ssize_t n = attempt(s, fd, &c, flags, look);
+        ssize_t n = attempt(s, fd, &c, flags, when_to_ask(s, &wait, block));
         leave_ring(s);
+        wait.spin.looked = s->kernel_looked;
+        if (s->stream->error)
+            reg_stir(s); /* the kernel does not tell of it any more */
         stream_leave_family(s->stream);
         bool pass_on = wait.consumed && s->rx_flows != NULL;
         ivc_unlock(&s->rx_lock);
@@ -576,6 +597,13 @@ bool stream_arm_in(struct sock *s)
     bool quiet = arm_current(s);
     stream_leave_family(s->stream);
     return quiet;
+}
+
+bool stream_rest(struct sock *s)
+{
+    if (!s->rx_flows)
+        return !s->stream->error;
+    return s->unusable != IVC_REASON_FORKED && idle(s) && ivc_rx_arm(&s->rx_flows->ring);
 }
 
 int stream_held(struct sock *s)

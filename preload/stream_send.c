@@ -98,6 +98,13 @@ static void note_unread(struct stream *st, const struct tx_flow *f, uint64_t now
     st->full_kernel = kernel;
 }
 
+/* Once there is room, that is news. */
+static void filled(struct sock *s)
+{
+    atomic_fetch_add(&s->stream->fulls, 1);
+    reg_stir(s);
+}
+
 /* tx lock held: the flow to send on now, with room for something; NULL: the kernel, or
  * (*full) neither. */
 static struct tx_flow *ring_now(struct sock *s, bool *full)
@@ -131,7 +138,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
     if (!st->full && room > (int64_t)(spare(s, f) + sizeof(struct ivc_record)))
         return f;
     if (!st->full)
-        atomic_fetch_add(&st->fulls, 1);
+        filled(s);
     st->full = true;
     note_unread(st, f, now);
     if (now - st->full_since >= STREAM_STUCK_NS) {
@@ -436,8 +443,11 @@ static int wait_out(struct outgoing *o)
     if (o->on_ring && limit > STREAM_NAP_NS)
         limit = STREAM_NAP_NS;
     if (o->on_ring) {
-        if (ivc_bell_consume(&s->bell) && recv_unread(s))
-            wait_pass_on(s); /* it was the reader's */
+        if (ivc_bell_consume(&s->bell)) {
+            reg_stir(s);
+            if (recv_unread(s))
+                wait_pass_on(s); /* it was the reader's */
+        }
         if (!stream_arm_out(s, &limit))
             return 0;
     }
@@ -545,7 +555,7 @@ static ssize_t send_all(struct outgoing *o)
         stream_update(s);
         bool changed = before != stream_on_ring(s);
         if (n == -EAGAIN && !o->block)
-            atomic_fetch_add(&s->stream->fulls, 1); /* the kernel's buffer it may be, too */
+            filled(s); /* the kernel's buffer it may be, too */
         ivc_unlock(&s->tx_lock);
         if (changed)
             sync_out(s);
@@ -606,7 +616,7 @@ ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)
         }
     }
     ssize_t n = call(arg);
-    atomic_fetch_add(&s->stream->fulls, 1); /* it may not have taken all */
+    filled(s); /* it may not have taken all */
     return n;
 }
 
@@ -622,7 +632,7 @@ bool stream_writable(struct sock *s)
     bool room = f && roomy(s, f);
     if (f && !room) { /* whoever is told to wait must also find out that nobody reads */
         s->stream->full = true;
-        atomic_fetch_add(&s->stream->fulls, 1);
+        filled(s);
         f = ring_now(s, &full);
     }
     stream_update(s);

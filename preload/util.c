@@ -8,47 +8,31 @@
 
 clockid_t ivc_pace_clock = CLOCK_MONOTONIC;
 
-#define LOCK_WAITERS UINT32_C(0x80000000)
 #define LOCK_SPINS 100
 
-static __thread uint32_t cached_tid __attribute__((tls_model("initial-exec")));
+__thread uint32_t ivc_tid_known __attribute__((tls_model("initial-exec")));
 
-uint32_t ivc_tid(void)
+uint32_t ivc_tid_ask(void)
 {
-    if (__builtin_expect(cached_tid == 0, 0))
-        cached_tid = (uint32_t)ivc_sys(SYS_gettid);
-    return cached_tid;
-}
-
-void ivc_tid_reset(void)
-{
-    cached_tid = 0;
-}
-
-bool ivc_trylock(struct ivc_lock *lock)
-{
-    uint32_t expected = 0;
-    /* acquire: pairs with the release in ivc_unlock */
-    return atomic_compare_exchange_strong_explicit(&lock->word, &expected, ivc_tid(),
-                                                   memory_order_acquire, memory_order_relaxed);
+    return ivc_tid_known = (uint32_t)ivc_sys(SYS_gettid);
 }
 
 static void lock_sleep(struct ivc_lock *lock, uint32_t seen)
 {
-    if (!(seen & LOCK_WAITERS) &&
-        !atomic_compare_exchange_strong_explicit(&lock->word, &seen, seen | LOCK_WAITERS,
+    if (!(seen & IVC_LOCK_WAITERS) &&
+        !atomic_compare_exchange_strong_explicit(&lock->word, &seen, seen | IVC_LOCK_WAITERS,
                                                  memory_order_relaxed, memory_order_relaxed))
         return;
-    (void)ivc_sys(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, seen | LOCK_WAITERS, NULL, NULL, 0);
+    (void)ivc_sys(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, seen | IVC_LOCK_WAITERS, NULL, NULL, 0);
 }
 
-static bool lock_slow(struct ivc_lock *lock)
+bool ivc_lock_slow(struct ivc_lock *lock)
 {
     uint32_t tid = ivc_tid();
     uint32_t mine = tid;
     for (unsigned spins = 0;;) {
         uint32_t seen = atomic_load_explicit(&lock->word, memory_order_relaxed);
-        if ((seen & ~LOCK_WAITERS) == tid)
+        if ((seen & ~IVC_LOCK_WAITERS) == tid)
             return false;
         if (seen == 0) {
             if (atomic_compare_exchange_weak_explicit(&lock->word, &seen, mine,
@@ -61,26 +45,18 @@ static bool lock_slow(struct ivc_lock *lock)
             continue;
         }
         lock_sleep(lock, seen);
-        mine = tid | LOCK_WAITERS; /* others may sleep still: wake them when we leave */
+        mine = tid | IVC_LOCK_WAITERS; /* others may sleep still: wake them when we leave */
     }
-}
-
-bool ivc_lock(struct ivc_lock *lock)
-{
-    return __builtin_expect(ivc_trylock(lock), 1) || lock_slow(lock);
 }
 
 bool ivc_lock_mine(struct ivc_lock *lock)
 {
-    return (atomic_load_explicit(&lock->word, memory_order_relaxed) & ~LOCK_WAITERS) == ivc_tid();
+    return (atomic_load_explicit(&lock->word, memory_order_relaxed) & ~IVC_LOCK_WAITERS) == ivc_tid();
 }
 
-void ivc_unlock(struct ivc_lock *lock)
+void ivc_lock_wake(struct ivc_lock *lock)
 {
-    /* release: what was done under the lock is seen by the next owner */
-    uint32_t old = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
-    if (__builtin_expect((old & LOCK_WAITERS) != 0, 0))
-        (void)ivc_sys(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    (void)ivc_sys(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 #define SLAB_CHUNK ((size_t)256 * 1024)

@@ -101,16 +101,41 @@ struct ivc_lock {
     _Atomic uint32_t word; /* 0 free, tid, tid | WAITERS */
 };
 
-bool ivc_lock(struct ivc_lock *lock);
-bool ivc_trylock(struct ivc_lock *lock);
-void ivc_unlock(struct ivc_lock *lock);
+#define IVC_LOCK_WAITERS UINT32_C(0x80000000)
+
+bool ivc_lock_slow(struct ivc_lock *lock);
+void ivc_lock_wake(struct ivc_lock *lock);
 bool ivc_lock_mine(struct ivc_lock *lock); /* held by the code this handler has interrupted */
 
-/* Thread id, cached. */
-uint32_t ivc_tid(void);
+/* Thread id, cached; 0: not asked for yet, or in a new child. */
+extern __thread uint32_t ivc_tid_known __attribute__((tls_model("initial-exec")));
+uint32_t ivc_tid_ask(void);
 
-/* After fork: the one thread of the child has a new id. */
-void ivc_tid_reset(void);
+static inline uint32_t ivc_tid(void)
+{
+    return __builtin_expect(ivc_tid_known != 0, 1) ? ivc_tid_known : ivc_tid_ask();
+}
+
+static inline bool ivc_trylock(struct ivc_lock *lock)
+{
+    uint32_t expected = 0;
+    /* acquire: pairs with the release in ivc_unlock */
+    return atomic_compare_exchange_strong_explicit(&lock->word, &expected, ivc_tid(),
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static inline bool ivc_lock(struct ivc_lock *lock)
+{
+    return __builtin_expect(ivc_trylock(lock), 1) || ivc_lock_slow(lock);
+}
+
+static inline void ivc_unlock(struct ivc_lock *lock)
+{
+    /* release: what was done under the lock is seen by the next owner */
+    uint32_t old = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
+    if (__builtin_expect((old & IVC_LOCK_WAITERS) != 0, 0))
+        ivc_lock_wake(lock);
+}
 
 /*
  * Type-stable records: memory of a slab never goes back and never becomes

@@ -210,7 +210,7 @@ enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(voi
         if (spin->until == 0) {
             uint64_t end = ivc_limit_end(limit, now);
             spin->until = now + spin->budget < end ? now + spin->budget : end;
-            spin->look = now + pace.spin_look;
+            spin->look = now - spin->looked < KERNEL_LOOK_NS ? now + pace.spin_look : now;
         }
         if (now >= spin->until) {
             wait_spin_miss();
@@ -304,8 +304,11 @@ static bool spin_one(struct wait *wait)
     return spun != SPUN_OVER && spun != SPUN_SIGNAL;
 }
 
+/* Whoever shares a socket with others is not on rings; and what its own process does we see. */
 static bool turned_nonblocking(struct wait *wait)
 {
+    if (recv_has_rings(wait->s) && !wait->s->unusable)
+        return wait->s->nonblock;
     long flags = ivc_sys(SYS_fcntl, wait->fd, F_GETFL);
     wait->s->nonblock = flags >= 0 && (flags & O_NONBLOCK);
     return wait->s->nonblock;
@@ -335,6 +338,8 @@ static int sleep_one(struct wait *wait, uint64_t limit)
         wait->rung = true;
         wait_woken();
         wait_slept(woken_at - begin);
+        if (!wait->kernel && !wait->seen)
+            wait->empty = woken_at;
     }
     if (n > 0 && fds[2].revents)
         control_read();
@@ -344,30 +349,44 @@ static int sleep_one(struct wait *wait, uint64_t limit)
 /* Neither ring nor kernel says that there is more than has been peeked already: how soon we look. */
 #define PEEK_AGAIN_NS IVC_NS_PER_MS
 
+/* Before arming and looking: what rings after this is seen. */
+static void clear_bell(struct wait *wait)
+{
+    struct sock *s = wait->s;
+    wait->consumed |= ivc_bell_consume(&s->bell);
+    wait->rung = false;
+    reg_stir(s);
+    if (s->stream && stream_made_room(s))
+        wait_pass_on(s);
+}
+
+/* There is nothing, if the kernel says so, too. */
+static int give_up(struct wait *wait, bool asked)
+{
+    wait->kernel = !asked;
+    return asked ? -EAGAIN : 0;
+}
+
 int wait_one(struct wait *wait)
 {
     struct sock *s = wait->s;
+    const bool asked = wait->kernel;
     wait->kernel = false;
     if (!wait->seen && recv_has_rings(s) && spin_one(wait))
         return 0;
     wait->spin = (struct spin){0};
     if (turned_nonblocking(wait))
-        return -EAGAIN;
+        return give_up(wait, asked);
     uint64_t now = ivc_now(), limit = UINT64_MAX;
     if (s->rcvtimeo) {
         if (!wait->deadline)
             wait->deadline = now + s->rcvtimeo;
         if (now >= wait->deadline)
-            return -EAGAIN;
+            return give_up(wait, asked);
         limit = wait->deadline - now;
     }
-    if (wait->rung) {
-        /* Clear before arming and looking: what rings after this is seen. */
-        wait->consumed |= ivc_bell_consume(&s->bell);
-        wait->rung = false;
-        if (s->stream && stream_made_room(s))
-            wait_pass_on(s);
-    }
+    if (wait->rung)
+        clear_bell(wait);
     atomic_fetch_add(&s->bell_waits, 1);
     atomic_fetch_add(&s->read_waits, 1);
     int error = 0;
@@ -377,7 +396,8 @@ int wait_one(struct wait *wait)
     if ((quiet || wait->seen) && !control_has_mail())
         error = sleep_one(wait, limit);
     atomic_fetch_sub(&s->read_waits, 1);
-    atomic_fetch_sub(&s->bell_waits, 1);
+    if (atomic_fetch_sub(&s->bell_waits, 1) == 1 && wait->rung && !s->regs)
+        clear_bell(wait); /* or the next call would be woken by it again */
     if (error == EINTR)
         return s->rcvtimeo || !signals_restart(wait->mark) ? -EINTR : 0;
     return -error;
@@ -396,10 +416,15 @@ static __thread uint64_t poll_looked __attribute__((tls_model("initial-exec")));
 
 bool wait_poll_concerns(const struct pollfd *fds, nfds_t n)
 {
-    for (nfds_t i = 0; i < n; i++)
-        if (fds[i].fd >= 0 && ivc_matched(fds[i].fd))
-            return true;
-    return false;
+    bool concerns = false;
+    for (nfds_t i = 0; i < n; i++) {
+        struct object *object = fds[i].fd >= 0 ? ivc_object(fds[i].fd) : NULL;
+        if (object && object->type == OBJECT_EPSET)
+            epset_nested((struct epset *)object);
+        else if (object && object->type == OBJECT_SOCK)
+            concerns = concerns || sock_matched((struct sock *)object);
+    }
+    return concerns;
 }
 
 #define POLL_READ (POLLIN | POLLRDNORM)
@@ -412,10 +437,13 @@ struct polling {
     nfds_t bells;
     const sigset_t *mask;
     struct signal_mark mark; /* handlers run before the call began */
+    bool built; /* `all` is filled in */
+    bool asked; /* the kernel, in this call */
+    bool asks;  /* for something that rings do not answer: what they have is not all there is */
     bool rung, consumed;
 };
 
-static struct sock *polled(const struct pollfd *p)
+static inline struct sock *polled(const struct pollfd *p)
 {
     if (p->fd < 0 || !(p->events & (POLL_READ | POLL_WRITE)))
         return NULL;
@@ -429,18 +457,26 @@ static short poll_ready(struct sock *s, short events, bool kernel)
     short ready = 0;
     if (s->stream)
         stream_heard(s);
-    if ((events & POLL_READ) && recv_readable(s, kernel))
+    if ((events & POLL_READ) && (kernel || recv_may_have(s)) && recv_readable(s, kernel))
         ready = (short)(events & POLL_READ);
     if ((events & POLL_WRITE) && stream_on_ring(s) && stream_writable(s))
         ready = (short)(ready | (events & POLL_WRITE));
     return ready;
 }
 
+static bool asks_kernel(const struct pollfd *p, const struct sock *s)
+{
+    int ours = POLL_READ | (s && stream_on_ring(s) ? POLL_WRITE : 0) | POLLERR | POLLHUP;
+    return p->fd >= 0 && (p->events & ~ours);
+}
+
 static int poll_rings(struct polling *p)
 {
     int ready = 0;
+    p->asks = false;
     for (nfds_t i = 0; i < p->n; i++) {
         struct sock *s = polled(&p->fds[i]);
+        p->asks |= asks_kernel(&p->fds[i], s);
         p->fds[i].revents = s ? poll_ready(s, p->fds[i].events, false) : 0;
         ready += p->fds[i].revents != 0;
     }
@@ -455,9 +491,11 @@ static int poll_merge(struct polling *p)
         struct sock *s = polled(&p->fds[i]);
         short kernel = p->all[i].revents;
         if (s) {
+            bool reads = (kernel & POLL_READ) != 0;
             kernel &= (short)~(POLL_READ | (stream_on_ring(s) ? POLL_WRITE : 0));
-            kernel = (short)(kernel | poll_ready(s, p->fds[i].events,
-                                                 (p->all[i].revents & POLL_READ) != 0));
+            kernel = (short)(kernel | poll_ready(s, p->fds[i].events, reads));
+            if ((kernel & POLL_READ) && !reads)
+                recv_kernel_empty(s, poll_looked);
         }
         p->fds[i].revents = kernel;
         ready += kernel != 0;
@@ -465,10 +503,29 @@ static int poll_merge(struct polling *p)
     return ready;
 }
 
-static int poll_kernel(struct polling *p, nfds_t n, uint64_t limit)
+/* The kernel's, then a bell for each of ours, and the mail. */
+static void build_all(struct polling *p)
+{
+    nfds_t at = p->n;
+    memcpy(p->all, p->fds, p->n * sizeof(*p->fds));
+    for (nfds_t i = 0; i < p->n; i++) {
+        struct sock *s = polled(&p->fds[i]);
+        if (s)
+            p->all[at++] = (struct pollfd){.fd = s->bell.fd, .events = POLLIN};
+    }
+    p->bells = at - p->n;
+    p->all[at] = (struct pollfd){.fd = control_mail_fd(), .events = POLLIN};
+    p->built = true;
+}
+
+/* Of the application's descriptors; if `asleep`, also of ours. */
+static int poll_kernel(struct polling *p, bool asleep, uint64_t limit)
 {
     struct timespec ts;
     int saved = errno;
+    if (!p->built)
+        build_all(p);
+    nfds_t n = asleep ? p->n + p->bells + 1 : p->n;
     for (nfds_t i = 0; i < p->n; i++) { /* OUT of a stream on its ring is not the kernel's */
         struct sock *s = polled(&p->fds[i]);
         bool ours = s && stream_on_ring(s);
@@ -484,6 +541,7 @@ static int poll_kernel(struct polling *p, nfds_t n, uint64_t limit)
     signals_release(&hold);
     errno = saved;
     poll_looked = ivc_pace();
+    p->asked = true;
     if (error)
         for (nfds_t i = 0; i < n; i++)
             p->all[i].revents = 0;
@@ -495,7 +553,7 @@ static bool poll_hint(void *who)
     const struct polling *p = who;
     for (nfds_t i = 0; i < p->n; i++) {
         struct sock *s = polled(&p->fds[i]);
-        if (s && recv_hint(s))
+        if (s && recv_has_rings(s) && recv_hint(s))
             return true;
     }
     return false;
@@ -511,22 +569,10 @@ static bool poll_has_rings(const struct polling *p)
     return false;
 }
 
-/* Is something asked that rings do not answer? What they have is not all there is, then. */
-static bool poll_asks_kernel(const struct polling *p)
-{
-    for (nfds_t i = 0; i < p->n; i++) {
-        struct sock *s = ivc_matched(p->fds[i].fd);
-        int ours = POLL_READ | (s && stream_on_ring(s) ? POLL_WRITE : 0) | POLLERR | POLLHUP;
-        if (p->fds[i].fd >= 0 && (p->fds[i].events & ~ours))
-            return true;
-    }
-    return false;
-}
-
 /* Positive: descriptors ready; 0: nothing within the budget; -errno. */
 static int poll_spin(struct polling *p, struct ivc_limit *limit)
 {
-    struct spin spin = {.mark = p->mark, .ended = signals_since};
+    struct spin spin = {.mark = p->mark, .ended = signals_since, .looked = poll_looked};
     int ready = 0;
     if (!poll_has_rings(p))
         return 0;
@@ -535,7 +581,7 @@ static int poll_spin(struct polling *p, struct ivc_limit *limit)
         if (spun == SPUN_OVER || spun == SPUN_SIGNAL)
             return 0;
         if (spun == SPUN_KERNEL) {
-            int error = poll_kernel(p, p->n, 0);
+            int error = poll_kernel(p, false, 0);
             ready = error ? error : poll_merge(p);
             continue;
         }
@@ -543,8 +589,8 @@ static int poll_spin(struct polling *p, struct ivc_limit *limit)
         ready = poll_rings(p);
         if (ready)
             wait_spin_hit();
-        if (ready && poll_asks_kernel(p)) {
-            int error = poll_kernel(p, p->n, 0);
+        if (ready && p->asks) {
+            int error = poll_kernel(p, false, 0);
             ready = error ? error : poll_merge(p);
         }
     }
@@ -562,19 +608,45 @@ static int poll_spin_masked(struct polling *p, struct ivc_limit *limit)
     return ready;
 }
 
-static void poll_clear_bells(struct polling *p)
+static struct sock *of_bell(const struct polling *p, int bell)
 {
-    if (!p->rung)
-        return;
-    for (nfds_t i = 0; i < p->n; i++) {
-        struct sock *s = polled(&p->fds[i]);
-        if (!s || !ivc_bell_consume(&s->bell))
+    struct sock *s = NULL;
+    for (nfds_t i = 0; i < p->n && !(s && s->bell.fd == bell); i++)
+        s = polled(&p->fds[i]);
+    return s && s->bell.fd == bell ? s : NULL;
+}
+
+static bool reads(const struct polling *p, const struct sock *s)
+{
+    bool found = false;
+    for (nfds_t i = 0; i < p->n && !found; i++)
+        found = (p->fds[i].events & POLL_READ) && polled(&p->fds[i]) == s;
+    return found;
+}
+
+/* Those that have rung; if `alone`, but those that others wait for, too. */
+static void poll_clear_bells(struct polling *p, bool alone)
+{
+    bool left = false;
+    for (struct pollfd *bell = p->all + p->n; p->rung && bell < p->all + p->n + p->bells; bell++) {
+        struct sock *s = bell->revents ? of_bell(p, bell->fd) : NULL;
+        if (bell->revents && !s)
+            bell->fd = -1; /* closed meanwhile */
+        if (!s)
+            continue;
+        if (alone && (atomic_load(&s->bell_waits) > 0 || s->regs)) {
+            left = true;
+            continue;
+        }
+        bell->revents = 0;
+        if (!ivc_bell_consume(&s->bell))
             continue;
         p->consumed = true;
-        if (!(p->fds[i].events & POLL_READ) && recv_unread(s))
+        reg_stir(s);
+        if (!reads(p, s) && recv_unread(s))
             wait_pass_on(s); /* it was a reader's, who may not have looked yet */
     }
-    p->rung = false;
+    p->rung = left;
 }
 
 static bool poll_arm(struct polling *p, uint64_t *limit, int step)
@@ -597,13 +669,14 @@ static bool poll_arm(struct polling *p, uint64_t *limit, int step)
     return quiet;
 }
 
-static int poll_sleep(struct polling *p, uint64_t limit)
+static int poll_sleep(struct polling *p, uint64_t begin, uint64_t limit)
 {
     int error = 0;
-    uint64_t begin = ivc_now();
-    poll_clear_bells(p);
+    if (!p->built)
+        build_all(p);
+    poll_clear_bells(p, false);
     if (poll_arm(p, &limit, 1) && !control_has_mail()) {
-        error = poll_kernel(p, p->n + p->bells + 1, limit);
+        error = poll_kernel(p, true, limit);
         for (nfds_t i = p->n; !error && i < p->n + p->bells; i++)
             p->rung |= p->all[i].revents != 0;
         if (p->rung) {
@@ -617,12 +690,13 @@ static int poll_sleep(struct polling *p, uint64_t limit)
             p->all[i].revents = 0;
     }
     (void)poll_arm(p, &limit, -1);
+    poll_clear_bells(p, true); /* or the next call would be woken by them again */
     return error;
 }
 
 static void poll_pass_on(const struct polling *p)
 {
-    for (nfds_t i = 0; p->consumed && i < p->n; i++) {
+    for (nfds_t i = 0; i < p->n; i++) {
         struct sock *s = polled(&p->fds[i]);
         if (s && (p->fds[i].revents & POLL_READ))
             wait_pass_on(s);
@@ -633,13 +707,11 @@ static int poll_loop(struct polling *p, struct ivc_limit *limit)
 {
     for (;;) {
         control_poll();
-        bool fresh = ivc_pace() - poll_looked < KERNEL_LOOK_NS;
         int error = 0, ready = poll_rings(p);
-        if (ready && fresh && !poll_asks_kernel(p))
+        if (ready && !p->asks && ivc_pace() - poll_looked < KERNEL_LOOK_NS)
             return ready;
-        /* Looked a moment ago, and about to spin or sleep: both look again. */
-        if (ready || !fresh || limit->timeout == 0) {
-            error = poll_kernel(p, p->n, 0);
+        if (ready || limit->timeout == 0) { /* else who spins or sleeps asks the kernel then */
+            error = poll_kernel(p, false, 0);
             ready = error ? error : poll_merge(p);
             if (ready || limit->timeout == 0)
                 return ready;
@@ -650,38 +722,25 @@ static int poll_loop(struct polling *p, struct ivc_limit *limit)
         if (signals_since(p->mark))
             return -EINTR;
         uint64_t now = ivc_now(), end = ivc_limit_end(limit, now);
-        if (now >= end)
+        if (now >= end && p->asked)
             return 0;
-        error = poll_sleep(p, end == UINT64_MAX ? UINT64_MAX : end - now);
+        if (now >= end) {
+            error = poll_kernel(p, false, 0);
+            return error ? error : poll_merge(p);
+        }
+        error = poll_sleep(p, now, end == UINT64_MAX ? UINT64_MAX : end - now);
         ready = error ? error : poll_merge(p);
-        if (ready)
+        if (ready || (p->asked && ivc_now() >= end))
             return ready;
     }
 }
 
-static nfds_t build_all(struct polling *p)
-{
-    memcpy(p->all, p->fds, p->n * sizeof(*p->fds));
-    nfds_t at = p->n;
-    for (nfds_t i = 0; i < p->n; i++) {
-        struct sock *s = polled(&p->fds[i]);
-        if (s)
-            p->all[at++] = (struct pollfd){.fd = s->bell.fd, .events = POLLIN};
-    }
-    p->bells = at - p->n;
-    p->all[at] = (struct pollfd){.fd = control_mail_fd(), .events = POLLIN};
-    return at + 1;
-}
-
 #define POLL_STACK 512u
 
-int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+int wait_poll(struct pollfd *fds, nfds_t n, struct ivc_limit *limit, const sigset_t *mask)
 {
     struct polling p = {.fds = fds, .n = n, .mask = mask, .mark = signals_mark()};
     size_t size = (2 * n + 1) * sizeof(struct pollfd);
-    struct ivc_limit limit = {0};
-    if (!ivc_timeout(timeout, &limit.timeout))
-        return -EINVAL;
     if (n <= POLL_STACK) {
         p.all = alloca(size);
     } else {
@@ -689,9 +748,8 @@ int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, cons
         if (p.all == MAP_FAILED)
             return -ENOMEM;
     }
-    (void)build_all(&p);
-    int ready = poll_loop(&p, &limit);
-    if (ready > 0)
+    int ready = poll_loop(&p, limit);
+    if (ready > 0 && p.consumed)
         poll_pass_on(&p);
     if (n > POLL_STACK)
         munmap(p.all, size);

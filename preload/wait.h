@@ -16,6 +16,7 @@ struct spin {
     uint64_t budget; /* 0 = not yet begun */
     uint64_t until;  /* 0 = the clock has not been looked at yet */
     uint64_t look;   /* when it is the kernel's turn */
+    uint64_t looked; /* when the caller had looked at it last; 0 = long ago */
     struct signal_mark mark; /* handlers run before the call began, and which end it */
     bool (*ended)(struct signal_mark);
 };
@@ -41,7 +42,8 @@ struct wait {
     struct sock *s;
     int fd;
     bool seen;     /* what is there has been peeked, and more is wanted */
-    bool kernel;   /* the kernel has something */
+    bool kernel;   /* the kernel has something, or is to be asked */
+    uint64_t empty; /* when it was seen to have nothing while we slept; 0 = not */
     bool consumed; /* we cleared the bell */
     bool rung;     /* the bell was seen readable and is still to be cleared */
     uint64_t deadline;       /* SO_RCVTIMEO; 0 = not yet worked out */
@@ -78,10 +80,11 @@ void wait_woken(void);
  * cost? */
 void wait_learn_wake_cost(uint16_t stamp);
 
-/* poll() and select() with at least one matched socket. -errno. */
-int wait_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
+/* poll() and select() with at least one matched socket. -errno. limit->end is 0 still: it has not
+ * waited. */
+int wait_poll(struct pollfd *fds, nfds_t n, struct ivc_limit *limit, const sigset_t *mask);
 
-/* Any matched socket among them? */
+/* Any matched socket among them? Sets among them are polled from now on. */
 bool wait_poll_concerns(const struct pollfd *fds, nfds_t n);
 
 #endif

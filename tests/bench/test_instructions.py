@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from valgrind import valgrind
 
-from bench.instructions import Counts, compiler, count_all, differs, kept
+from bench.instructions import Counts, compiler, count_all, differs, kept, many, used
 
 COMPILER, KEPT = kept()
+pytestmark = pytest.mark.timeout(400)  # dozens of programs under valgrind
 
 
 @pytest.fixture(scope="module")
-def counts() -> Counts:
+def counted() -> Counts:
     valgrind()
+    return count_all()
+
+
+@pytest.fixture
+def counts(counted: Counts) -> Counts:
     if compiler() != COMPILER:
         pytest.skip(f"counts are kept of {COMPILER}, and this is {compiler()}")
-    return count_all()
+    return counted
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -26,6 +34,16 @@ def test_a_call_takes_as_many_instructions_as_it_did(counts: Counts, name: str) 
         f"{name}: found {found} instructions, expected {expected}; if it is meant: "
         "python -m bench.instructions --write"
     )
+
+
+@pytest.mark.parametrize("others", [many, used], ids=["never used", "with rings"])
+@pytest.mark.parametrize("how", ["epoll", "epoll-et"])
+@pytest.mark.parametrize("kind", ["ready", "idle"])
+def test_idle_sockets_in_a_set_cost_a_wait_nothing(
+    counted: Counts, kind: str, how: str, others: Callable[[str], str]
+) -> None:
+    name = f"udp {how} {kind}"
+    assert counted[others(name)] < 1.2 * counted[name]
 
 
 def test_all_that_is_counted_is_kept(counts: Counts) -> None:

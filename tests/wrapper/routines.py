@@ -277,6 +277,11 @@ def attach_filter_that_drops_all(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, 26, packed)
 
 
+def poll_in_vain(epoll: Any, count: int = 300) -> int:
+    """So often that sockets in the set are not looked at any more; how many events there were."""
+    return sum(len(epoll.poll(0)) for _ in range(count))
+
+
 def timed_poll(poller: Any, timeout: float) -> tuple[float, int | None]:
     return timed(poller.poll, timeout)
 

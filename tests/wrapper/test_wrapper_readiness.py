@@ -589,3 +589,88 @@ def test_a_copy_of_a_set_works(net: Net) -> None:
     assert (data & 0xFFFFFFFF, events) == (server.fileno(), IN)  # Python sets but half of it
     assert server.recv(100) == b"1"
     server.agent.module("os").close(copy)
+
+
+# ---- sockets that have long been idle: waits look at them no more -----------------
+
+
+def at_rest(sock: Remote, events: int = select.EPOLLIN) -> Remote:
+    """A set that has been asked in vain so often that it rests."""
+    epoll = epoll_with(sock, events)
+    assert sock.agent.module("routines").poll_in_vain(epoll) == 0
+    return epoll
+
+
+EDGE = pytest.mark.parametrize("edge", [0, select.EPOLLET], ids=["level", "edge"])
+
+
+@EDGE
+def test_a_set_at_rest_tells_at_once(net: Net, edge: int) -> None:
+    client, server, address = net.pair()
+    epoll = at_rest(server, select.EPOLLIN | edge)
+    client.sendto(b"1", address)
+    time.sleep(0.05)
+    assert epoll.poll(0) == [(server.fileno(), IN)]
+    assert server.recv(100) == b"1"
+    assert epoll.poll(0.02) == []
+
+
+@EDGE
+def test_a_set_at_rest_wakes_for_a_datagram(net: Net, edge: int) -> None:
+    client, server, address = net.pair()
+    epoll = at_rest(server, select.EPOLLIN | edge)
+    waiting = epoll.start.poll(5)
+    assert waiting.pending()
+    client.sendto(b"1", address)
+    assert waiting.join() == [(server.fileno(), IN)]
+    assert server.recv(100) == b"1"
+
+
+@EDGE
+def test_a_set_at_rest_tells_of_what_has_woken_another(net: Net, edge: int) -> None:
+    """Which has cleared the bell by sleeping again."""
+    client, server, address = net.pair()
+    resting = at_rest(server, select.EPOLLIN | edge)
+    other = epoll_with(server, select.EPOLLIN | select.EPOLLET)
+    waiting = other.start.poll(5)
+    assert waiting.pending()
+    client.sendto(b"1", address)
+    assert waiting.join() == [(server.fileno(), IN)]
+    assert other.poll(0.05) == []
+    assert resting.poll(0) == [(server.fileno(), IN)]
+    assert server.recv(100) == b"1"
+
+
+def test_a_set_at_rest_tells_of_what_a_receiver_has_left(net: Net) -> None:
+    client, server, address = net.pair()
+    resting = at_rest(server)
+    waiting = server.start.recv(100)
+    assert waiting.pending()
+    client.sendto(b"1", address)
+    client.sendto(b"2", address)
+    assert waiting.join() == b"1"
+    time.sleep(0.05)
+    assert resting.poll(0) == [(server.fileno(), IN)]
+    assert server.recv(100) == b"2"
+
+
+@pytest.mark.parametrize("size", [100, RING_BYTES // 2], ids=["ring", "kernel"])
+def test_a_set_at_rest_tells_of_what_has_been_peeked_at(net: Net, size: int) -> None:
+    client, server, address = net.pair(claim=Carried.MIXED if size == 100 else Carried.NOTHING)
+    resting = at_rest(server)
+    client.agent.module("routines").send_numbered(client, address, 1, 1, size)
+    assert server.recv(100, socket.MSG_PEEK)[:4] == b"\0\0\0\1"
+    assert resting.poll(0) == [(server.fileno(), IN)]
+    assert server.recv(100)[:4] == b"\0\0\0\1"
+
+
+def test_a_set_at_rest_tells_of_what_is_asked_for_anew(net: Net) -> None:
+    client, server, address = net.pair()
+    events = select.EPOLLIN | select.EPOLLONESHOT
+    epoll = epoll_with(server, events)
+    client.sendto(b"1", address)
+    assert epoll.poll(2) == [(server.fileno(), IN)]
+    assert server.agent.module("routines").poll_in_vain(epoll) == 0
+    epoll.modify(server, events)
+    assert epoll.poll(0) == [(server.fileno(), IN)]
+    assert server.recv(100) == b"1"

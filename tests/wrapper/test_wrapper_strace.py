@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A socket that does not match costs not one system call more than natively."""
+"""System calls: a socket that does not match makes not one more than natively; others make few."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from agents import ROOT
-from wrapper_lab import MEMBERS, Mode, Net
+from agents import ROOT, Agents
+from stream_lab import StreamNet, Way
+from wrapper_lab import FIRST_PORT, MEMBERS, Mode, Net
 
+import build
 from ivc.lab.control import wrapper_environment, wrapper_library
-from ivc.lab.hosts import Host, Lab
+from ivc.lab.hosts import Host, Lab, stop
 
 STRANGER = Path(__file__).with_name("stranger.py")
 MEMORY = "brk,mmap,munmap,mprotect,madvise,mremap"
@@ -69,3 +72,45 @@ def test_a_host_that_is_not_planned(nets: Mapping[Mode, Net], tmp_path: Path) ->
         native = calls(host, {}, "10.79.0.1", "10.79.0.2", tmp_path / "native")
         wrapped = calls(host, env, "10.79.0.1", "10.79.0.2", tmp_path / "wrapped")
     assert wrapped == native
+
+
+@pytest.mark.parametrize("wait", ["blocking", "poll", "select", "epoll"])
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_a_message_that_wakes_its_receiver_costs_one_sleep_and_its_bell(
+    nets: Mapping[Mode, Net],
+    stream_nets: Mapping[Way, StreamNet],
+    tmp_path: Path,
+    wait: str,
+    protocol: str,
+) -> None:
+    net: Agents = nets[Mode.BLOCKING] if protocol == "udp" else stream_nets[Way.BLOCKING]
+    options = ["--wait", wait, *(["--tcp"] if protocol == "tcp" else [])]
+    made = answering(net, options, tmp_path / "calls")
+    answers = made["write"]  # of the client's bell
+    assert answers > 150
+    assert made["ppoll"] + made["epoll_pwait"] < 1.2 * answers
+    assert made["read"] < 1.2 * answers
+    assert made["fcntl"] < 0.1 * answers
+
+
+def answering(net: Agents, options: list[str], file: Path) -> Counter[str]:
+    """The last system calls of a server each of whose requests finds it asleep."""
+    left, right = net.lab["left"], net.lab["right"]
+    there = [str(right.address.ip), str(FIRST_PORT + 197)]
+    here = [str(left.address.ip), str(FIRST_PORT + 196)]
+    trace = ["strace", "-D", "-o", str(file), "--signal=none"]  # -D: what ends is the server
+    for name, value in net.env.items():
+        trace += ["-E", f"{name}={value}"]
+    command = [*trace, str(build.PINGPONG), "server", *there, *options]
+    server = right.popen(command, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        command = [str(build.PINGPONG), "client", *here, *there, *options]
+        command += ["--pause", "1000", "--count", "600"]
+        client = left.popen(command, env=net.env, stdout=subprocess.PIPE)
+        client.communicate(timeout=20)
+        lines = file.read_text().splitlines()
+    finally:
+        stop(server)
+    return Counter(line.partition("(")[0] for line in lines[:-20][-800:])

@@ -310,6 +310,32 @@ def test_asking_for_output_wakes_a_thread_asleep_in_the_set(stream_net: StreamNe
     assert [events for _, events in waiting.join()] == [select.EPOLLOUT]
 
 
+def test_a_set_long_idle_tells_that_a_full_connection_can_be_written_to(
+    stream_net: StreamNet,
+) -> None:
+    ends = stream_net.connect()
+    epoll = ends.client.agent.call("select", "epoll", ())
+    epoll.register(ends.client, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+    assert [events for _, events in epoll.poll(1)] == [select.EPOLLOUT]
+    assert ends.client.agent.module("routines").poll_in_vain(epoll) == 0
+    sent = ends.client.agent.module("routines").send_until_refused(ends.client)
+    waiting = epoll.start.poll(20)
+    assert ends.server.agent.module("routines").receive_exactly(ends.server, sent) == sent
+    assert [events for _, events in waiting.join()] == [select.EPOLLOUT]
+
+
+def test_a_set_long_idle_tells_of_the_end(stream_net: StreamNet) -> None:
+    ends = stream_net.connect()
+    epoll = ends.client.agent.call("select", "epoll", ())
+    epoll.register(ends.client, select.EPOLLIN)
+    assert ends.client.agent.module("routines").poll_in_vain(epoll) == 0
+    ends.server.send(b"last")
+    ends.server.close()
+    for expected in (b"last", b""):
+        assert [events for _, events in epoll.poll(2)] == [select.EPOLLIN]
+        assert ends.client.recv(100) == expected
+
+
 @pytest.mark.parametrize("edge", [0, select.EPOLLET], ids=["level", "edge"])
 def test_a_full_connection_can_be_written_to_again_once_read(
     stream_net: StreamNet, edge: int
