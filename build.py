@@ -31,7 +31,8 @@ CALLS = BUILD / "calls"
 COUNTER = BUILD / "count_sent.so"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
-WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in ("kinds", "faults", "relay")]
+NOT_WRAPPED = ("kinds", "faults", "answer", "stream_relay", "relay")
+WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in NOT_WRAPPED]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 # Verbs whose arguments are another's.

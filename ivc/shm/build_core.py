@@ -30,9 +30,19 @@ HEADERS = (
     "platform_xen.h",
     "kinds.h",
     "faults.h",
+    "stream_state.h",
     "relay.h",
 )
-SOURCES = ("ring.c", "platform_linux.c", "platform_xen.c", "kinds.c", "faults.c", "relay.c")
+SOURCES = (
+    "ring.c",
+    "platform_linux.c",
+    "platform_xen.c",
+    "kinds.c",
+    "faults.c",
+    "answer.c",
+    "stream_relay.c",
+    "relay.c",
+)
 LIBRARY = "libivccore.so"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)

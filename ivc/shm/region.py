@@ -53,6 +53,8 @@ def _page(flow: Flow, role: Role, start: int) -> bytes:
             "src_port": flow.src_port,
             "dst_port": flow.dst_port,
             "index": start,
+            "passed": start,
+            "next": start,
             "wake_at": start,
         }
     )
