@@ -898,9 +898,6 @@ void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow)
     (void)epoll_ctl(relay->epoll, EPOLL_CTL_DEL, flow->heard.fd, NULL);
     move(relay, flow, STOPPED);
     deliver_all_of(relay, flow);
-    if (flow->stream != NULL) {
-        ivc_stream_end(flow);
-    }
     relay->removals++;
     leave(relay);
 }
@@ -914,6 +911,13 @@ void ivc_relay_finish(struct ivc_relay *relay, struct ivc_relayed *flow)
     }
     leave(relay);
     ivc_bell_ring(&relay->wake);
+}
+
+void ivc_relay_end(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    enter(relay);
+    ivc_stream_end(flow);
+    leave(relay);
 }
 
 enum ivc_relay_result ivc_relay_turn(struct ivc_relay *relay, struct ivc_relayed *flow)

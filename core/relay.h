@@ -119,14 +119,18 @@ int ivc_relay_add(struct ivc_relay *relay, struct ivc_relayed *flow);
  */
 bool ivc_relay_hurry(struct ivc_relay *relay, struct ivc_relayed *flow);
 
-/* From now on the loop does not touch it; a stream has ended then. What it holds of the flow goes out at once, or, if there
+/* From now on the loop does not touch it. What it holds of the flow goes out at once, or, if there
  * is no room, nowhere. */
 void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow);
 
 /* The sender of a stream is no more: the flow ends, with a call, when all of it has been passed on. */
 void ivc_relay_finish(struct ivc_relay *relay, struct ivc_relayed *flow);
 
-/* A turn for a flow that has been removed; what finds no room is dropped at once. */
+/* A stream that has been removed ends: what is left is its sender's. */
+void ivc_relay_end(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* A turn for a flow that has been removed; what finds no room is dropped at once, but a stream's
+ * stays. */
 enum ivc_relay_result ivc_relay_turn(struct ivc_relay *relay, struct ivc_relayed *flow);
 
 /* Readable when there are calls; taking one is all it needs. */

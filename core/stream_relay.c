@@ -50,7 +50,7 @@ static bool knows_framing(struct ivc_relayed *flow)
 
 static bool between_messages(const struct ivc_stream *s)
 {
-    return s->framed == IVC_FRAMED_YES && s->left == 0;
+    return s->framed == IVC_FRAMED_YES && s->left == 0 && s->have == 0;
 }
 
 /* ---- answers to what is denied on the other way ------------------------------ */
@@ -119,11 +119,13 @@ static void drop_copy(struct ivc_stream *s)
 /* A datagram cannot hold more than some messages have. */
 static void begin_copy(struct ivc_stream *s, struct ivc_kind *kind, uint64_t size)
 {
-    s->copied = 0;
+    s->copied = s->have;
     s->copy_key = kind->key;
     s->copy = size <= IVC_DATAGRAM_MOST ? malloc((size_t)size) : NULL;
     if (s->copy == NULL) {
         ivc_count(&kind->uncopied, 1);
+    } else {
+        memcpy(s->copy, s->header, s->have);
     }
 }
 
@@ -149,6 +151,33 @@ static void feed_copy(const struct ivc_stream_desk *desk, struct ivc_relayed *fl
 
 /* ---- messages ---------------------------------------------------------------- */
 
+/* Bytes of a header that is not whole yet need not wait if they go on whatever it says. */
+static void begin_header(struct ivc_stream *s, const uint8_t *data, size_t size)
+{
+    memcpy(s->header + s->have, data, size);
+    s->have += (uint32_t)size;
+}
+
+/* The header of the message that begins, or goes on, with these bytes. False: more has to come. */
+static bool complete_header(struct ivc_stream *s, const uint8_t *data, size_t size)
+{
+    if (s->have + size < IVC_SOMEIP_HEADER) {
+        return false;
+    }
+    memcpy(s->header + s->have, data, IVC_SOMEIP_HEADER - s->have);
+    return true;
+}
+
+static enum ivc_relay_result ask(struct ivc_relayed *flow, uint64_t key)
+{
+    memset(flow->asked_header, 0, sizeof(flow->asked_header));
+    if (key != 0) {
+        memcpy(flow->asked_header, flow->stream->header, sizeof(flow->asked_header));
+    }
+    flow->asked_key = key;
+    return IVC_RELAY_ASKS;
+}
+
 /* A message begins with these bytes, of which there are no more yet: IVC_RELAY_MORE, and it is
  * judged. IVC_RELAY_EMPTY: more of its header has to come, unless it is `over`. */
 static enum ivc_relay_result begin_message(const struct ivc_stream_desk *desk,
@@ -156,38 +185,33 @@ static enum ivc_relay_result begin_message(const struct ivc_stream_desk *desk,
                                            size_t size, bool over)
 {
     struct ivc_stream *s = flow->stream;
-    bool whole = size >= IVC_SOMEIP_HEADER, framed = s->framed == IVC_FRAMED_YES;
     uint64_t key = 0, length = size;
 
-    if (framed && !whole && !over) {
+    if (s->framed == IVC_FRAMED_YES && complete_header(s, data, size)) {
+        length = ivc_someip_key(s->header, SIZE_MAX, &key);
+    } else if (s->framed == IVC_FRAMED_YES && !over) {
         return IVC_RELAY_EMPTY;
-    }
-    if (framed && whole) {
-        length = ivc_someip_key(data, SIZE_MAX, &key);
     }
     struct ivc_kind *kind = ivc_kinds_find(desk->kinds, flow->way, key);
     if (kind == NULL || kind->action == IVC_ACTION_ASK) {
-        memset(flow->asked_header, 0, sizeof(flow->asked_header));
-        if (key != 0) {
-            memcpy(flow->asked_header, data, sizeof(flow->asked_header));
-        }
-        flow->asked_key = key;
-        return IVC_RELAY_ASKS;
+        return ask(flow, key);
     }
     if (key == 0) {
         s->framed = IVC_FRAMED_NO; /* where the next would begin nobody knows */
+        s->have = 0;
         length = size;
         ivc_count(&s->unframed, size);
     }
-    s->left = length;
-    s->dropped = kind->action == IVC_ACTION_DENY;
+    s->left = length - s->have;
+    s->dropped = kind->action == IVC_ACTION_DENY && s->have == 0; /* the rest of it must go, too */
     ivc_kind_count(kind, (size_t)length, s->dropped);
-    if (ivc_is_answered(kind)) {
-        ivc_count(answer(flow->back, kind, data) ? &flow->answered : &flow->unanswered, 1);
+    if (s->dropped && ivc_is_answered(kind)) {
+        ivc_count(answer(flow->back, kind, s->header) ? &flow->answered : &flow->unanswered, 1);
     }
     if (kind->action == IVC_ACTION_MIRROR) {
         begin_copy(s, kind, length);
     }
+    s->have = 0;
     return IVC_RELAY_MORE;
 }
 
@@ -202,22 +226,27 @@ static size_t sift(const struct ivc_stream_desk *desk, struct ivc_relayed *flow,
     *kept = 0;
     *result = IVC_RELAY_MORE;
     while (at < size) {
-        if (s->left == 0 && s->answers != 0 && at != 0) {
+        size_t part = size - at;
+
+        if (between_messages(s) && s->answers != 0 && at != 0) {
             break; /* here they fit in */
         }
         if (s->left == 0) {
-            *result = begin_message(desk, flow, desk->room + at, size - at, over);
+            *result = begin_message(desk, flow, desk->room + at, part, over);
         }
-        if (*result != IVC_RELAY_MORE) {
+        if (*result == IVC_RELAY_EMPTY && !s->strict) {
+            begin_header(s, desk->room + at, part);
+        } else if (*result != IVC_RELAY_MORE) {
             break;
+        } else {
+            part = (size_t)least(s->left, part);
+            feed_copy(desk, flow, desk->room + at, part);
+            s->left -= part;
         }
-        size_t part = (size_t)least(s->left, size - at);
-        feed_copy(desk, flow, desk->room + at, part);
-        if (!s->dropped) {
+        if (s->have != 0 || !s->dropped) {
             memmove(desk->room + *kept, desk->room + at, part);
             *kept += part;
         }
-        s->left -= part;
         at += part;
     }
     return at;
@@ -246,11 +275,14 @@ static void step_over(struct ivc_rx *rx, uint32_t length)
 }
 
 /* Bytes given to the kernel in between would have passed what is under way here. */
-static bool is_next(struct ivc_stream *s, const struct ivc_record *record)
+static bool is_next(struct ivc_relayed *flow, const struct ivc_record *record)
 {
+    struct ivc_stream *s = flow->stream;
+
     if (!s->begun) {
         s->begun = true;
         s->kpos = record->kseq;
+        ivc_tx_set_kernel(flow->tx, s->kpos);
     }
     return record->length != 0 && record->kseq == s->kpos;
 }
@@ -273,7 +305,7 @@ static int64_t gather(struct ivc_relayed *flow, uint8_t *room, size_t most)
         if (rc == 0) {
             break;
         }
-        if (rc < 0 || !is_next(s, &record) || offset > record.length) {
+        if (rc < 0 || !is_next(flow, &record) || offset > record.length) {
             return refuse(flow->rx);
         }
         const struct iovec iov = {room + size, (size_t)least(record.length - offset, most - size)};
@@ -360,20 +392,27 @@ static enum ivc_relay_result end(struct ivc_relayed *flow)
     return IVC_RELAY_ENDED;
 }
 
-/* It reads no more, or nobody but its process knows how far. */
+/* It reads no more of what we write. */
 static bool receiver_left(const struct ivc_relayed *flow)
 {
     uint32_t state = ivc_tx_peer_state(flow->tx);
 
-    return state != IVC_REGION_INIT && state != IVC_REGION_OPEN;
+    return state == IVC_REGION_FROZEN || state == IVC_REGION_POISONED;
 }
 
-/* Its sender adds nothing. */
+/* It still reads what we write, as far as there is room. */
+static bool receiver_leaves(const struct ivc_relayed *flow)
+{
+    return ivc_tx_peer_state(flow->tx) == IVC_REGION_CLOSED;
+}
+
+/* Its sender adds nothing, or what it adds is no more for here. */
 static bool is_over(const struct ivc_relayed *flow)
 {
     uint32_t state = ivc_rx_peer_state(flow->rx);
 
-    return flow->stream->finishing || state == IVC_REGION_CLOSED || state == IVC_REGION_LEAVING;
+    return flow->stream->finishing || state == IVC_REGION_CLOSED || state == IVC_REGION_LEAVING ||
+           receiver_leaves(flow);
 }
 
 /* ---- one turn -------------------------------------------------------------------- */
@@ -389,8 +428,8 @@ static enum ivc_relay_result wait_for_room(struct ivc_relayed *flow, bool over)
         s->seen = flow->rx->tail;
         return over ? end(flow) : IVC_RELAY_EMPTY;
     }
-    if (ivc_rx_peer_state(flow->rx) == IVC_REGION_LEAVING && !s->finishing &&
-        now - s->full_since >= PATIENCE_NS) {
+    bool leaving = ivc_rx_peer_state(flow->rx) == IVC_REGION_LEAVING && !s->finishing;
+    if (receiver_leaves(flow) || (leaving && now - s->full_since >= PATIENCE_NS)) {
         return end(flow);
     }
     return IVC_RELAY_FULL;

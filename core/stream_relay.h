@@ -5,7 +5,8 @@
  *
  * A turn copies what is next, wherever records begin and end, and only the copy counts. A message is
  * judged when its header is complete, and let through, or left out, as its bytes come: it may be
- * larger than the rings. The first bytes of a header wait in the first ring for the rest of it.
+ * larger than the rings. Where it may be denied the first bytes of a header wait in the first ring
+ * for the rest of it.
  *
  * Where messages begin is known only of a stream that began here: its sender says so
  * (IVC_KERNEL_FRESH). All other bytes, and all behind what is no message, are of the kind that has

@@ -25,9 +25,12 @@ struct ivc_stream {
     uint32_t framed;    /* enum ivc_framed */
     uint32_t kpos;      /* of all its records */
     bool begun;         /* kpos is known */
+    bool strict;        /* messages may be denied: none begins before its header is whole */
     bool dropped;       /* the message at hand is denied */
     bool finishing;     /* its sender is no more */
     bool ended;         /* nothing goes on any more */
+    uint8_t header[16]; /* IVC_SOMEIP_HEADER: of the message at hand, */
+    uint32_t have;      /* bytes of it that have gone on before it was whole */
     uint64_t left;      /* bytes of the message at hand still to come */
     uint64_t offset;    /* bytes passed on of the record at the head */
     uint64_t seen;      /* the tail a turn has come to */

@@ -8,6 +8,7 @@
 #include "flow.h"
 #include "real.h"
 #include "stream.h"
+#include "stream_relayed.h"
 #include "wait.h"
 
 /* ---- twins: datagrams that take both roads --------------------------------------- */
@@ -758,6 +759,8 @@ uint64_t recv_arrivals(struct sock *s)
     for (struct rx_flow *f = s->rx_flows; f; f = f->next)
         if (f->attached)
             sum += atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) + f->id;
+    if (s->stream && relayed_end_due(s))
+        sum += UINT64_C(1) << 47;
     ivc_unlock(&s->rx_lock);
     return sum;
 }

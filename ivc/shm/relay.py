@@ -171,6 +171,15 @@ class Relayed:
         return int(self.c.bytes)
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it is one way of a TCP connection."""
+        return bool(self._stream)
+
+    def set_strict(self, strict: bool) -> None:
+        """Whether messages of a stream may be denied: none begins without its whole header then."""
+        self._stream.strict = strict
+
+    @property
     def unframed(self) -> int:
         """Bytes of a stream of which nobody knew what message they belong to."""
         return int(self._stream.unframed) if self._stream else 0
@@ -304,6 +313,10 @@ class Loop:
         """The loop has let go of it when this returns."""
         lib.ivc_relay_remove(self._relay, relayed.c)
         self._flows.discard(relayed)
+
+    def end(self, relayed: Relayed) -> None:
+        """A stream that was removed ends: what is left is its sender's."""
+        lib.ivc_relay_end(self._relay, relayed.c)
 
     def finish(self, relayed: Relayed) -> None:
         """A stream's sender is gone: a call says when all it has sent is passed on (ENDED)."""

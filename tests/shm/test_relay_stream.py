@@ -3,20 +3,20 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
-from itertools import pairwise
+from contextlib import closing, suppress
+from itertools import pairwise, takewhile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_logger import Logger
-from ring_memory import receiver_memory, sender_memory, word
+from ring_memory import data_offset, poke, poke_word, receiver_memory, sender_memory, word
 from test_relay import Desk, error, key_of, running, until
 
 from ivc import someip
 from ivc.shm.bell import Bell
-from ivc.shm.errors import RingFull
-from ivc.shm.layout import Ctrl, RecordKind, RegionState, fields
+from ivc.shm.errors import RingFull, RingPoisoned
+from ivc.shm.layout import Ctrl, RecordHeader, RecordKind, RegionState, fields
 from ivc.shm.library import ffi, lib
 from ivc.shm.record import Ident, Record
 from ivc.shm.region import Flow
@@ -31,7 +31,13 @@ MOST = 400
 class Stream:
     """One way of a connection, with all four ends."""
 
-    def __init__(self, loop: Loop | None = None, way: int = 1, said: int = DONE | FRESH) -> None:
+    def __init__(
+        self,
+        loop: Loop | None = None,
+        way: int = 1,
+        said: int = DONE | FRESH,
+        strict: bool = True,
+    ) -> None:
         flow, ident = Flow(7, 0x5EED, ORDER), Ident(7, 0x5EED, ORDER)
         self.first = [sender_memory(flow), receiver_memory(flow)]
         self.second = [sender_memory(flow), receiver_memory(flow)]
@@ -41,6 +47,7 @@ class Stream:
         self.heard, self.rung = Bell(), Bell()
         ends = Receiver(self.first[1], self.first[0], ident), Sender(*self.second, ident)
         self.relayed = Relayed(way, *ends, self.heard, self.rung, way, stream=True)
+        self.relayed.set_strict(strict)
         self.say(said)
         if loop is not None:
             loop.add(self.relayed)
@@ -147,15 +154,15 @@ def split(pieces: list[bytes]) -> list[someip.Message]:
 
 
 @settings(max_examples=settings.default.max_examples // 2)  # messages are slow to draw
-@given(streams(), st.sets(st.integers(0, 3)), st.integers(1, 5))
+@given(streams(), st.sets(st.integers(0, 3)), st.integers(1, 5), st.booleans())
 def test_c_and_python_agree_on_every_message_and_on_what_goes_on(
-    pieces: list[bytes], denied: set[int], together: int
+    pieces: list[bytes], denied: set[int], together: int, strict: bool
 ) -> None:
     def judge(_way: int, key: int) -> Action:
         return Action.DENY if key >> 32 & 0xFFFF in denied else Action.RELAY
 
     with closing(Loop()) as loop:
-        desk, stream, arrived = Desk(loop, judge), Stream(), b""
+        desk, stream, arrived = Desk(loop, judge), Stream(strict=strict or bool(denied)), b""
         for number, piece in enumerate(pieces):
             stream.send(piece)
             if number % together == 0 or sum(map(len, pieces[:number])) > 1000:
@@ -197,6 +204,20 @@ def test_a_header_waits_until_it_is_whole(loop: Loop) -> None:
     pass_all(desk, stream)
     assert stream.received() == data[:16]
     assert stream.rest == (32 + 32, 1)  # of the second record a byte is gone
+
+
+def test_where_nothing_can_be_denied_a_header_need_not_be_whole(loop: Loop) -> None:
+    with Logger() as logger:
+        desk, stream = Desk(loop, lambda _way, _key: Action.MIRROR), Stream(strict=False)
+        desk.code = logger.detail
+        data = request(1) + request(2, 4)
+        for byte in data:
+            stream.send(bytes([byte]))
+            pass_all(desk, stream)
+            assert stream.received() == bytes([byte])
+        assert logger.received() == [request(1), request(2, 4)]
+        assert len(desk.asked) == 2
+        assert stream.rest is not None
 
 
 # ---- what nobody can cut
@@ -249,6 +270,67 @@ def test_an_empty_record_ends_it(loop: Loop) -> None:
     desk, stream = Desk(loop), Stream()
     stream.send(b"")
     assert pass_all(desk, stream) is Result.POISONED
+
+
+@settings(max_examples=settings.default.max_examples // 4)
+@given(streams(), st.binary(min_size=16, max_size=900))
+def test_rubbish_goes_on_as_it_is_behind_what_python_finds_too(
+    pieces: list[bytes], rubbish: bytes
+) -> None:
+    rubbish = rubbish[:12] + b"\0" + rubbish[13:]  # of no protocol version
+    splitter = someip.StreamSplitter()
+    found = splitter.feed(b"".join(pieces) + rubbish)
+    before = list(takewhile(lambda one: isinstance(one, someip.Message), found))
+    with closing(Loop()) as loop:
+        desk, stream, arrived = Desk(loop), Stream(), b""
+        for piece in [*pieces, *(rubbish[at : at + MOST] for at in range(0, len(rubbish), MOST))]:
+            stream.send(piece)
+            while pass_all(desk, stream) is Result.FULL:
+                arrived += stream.received()
+            arrived += stream.received()
+        assert arrived == b"".join(pieces) + rubbish
+        counted = sum(counts.messages for (_, key), counts in desk.counts.items() if key)
+        assert counted == len(before)
+        assert stream.relayed.unframed == len(rubbish)
+
+
+pokes = st.one_of(st.integers(-3, 140).map(lambda n: 32 * n), st.integers(0, (1 << 64) - 1))
+header_pokes = st.sampled_from(list(fields(RecordHeader).values())).flatmap(
+    lambda place: st.tuples(st.just(place[0]), st.binary(min_size=place[1], max_size=place[1]))
+)
+steps = st.one_of(
+    st.tuples(st.just("send"), st.one_of(messages, st.binary(max_size=50))),
+    st.tuples(st.sampled_from(["tail", "head", "kernel"]), pokes),
+    st.tuples(st.sampled_from(["sender", "receiver"]), st.integers(0, 7)),
+    st.tuples(st.just("header"), header_pokes),
+    st.tuples(st.just("turn"), st.none()),
+)
+
+
+@given(st.lists(steps, max_size=12))
+def test_rubbish_of_either_end_ends_the_flow_or_is_a_stream(
+    steps: list[tuple[str, object]],
+) -> None:
+    with closing(Loop()) as loop:
+        desk, stream = Desk(loop), Stream(strict=False)
+        over = False
+        for step, value in steps:
+            if step == "send" and isinstance(value, bytes):
+                with suppress(RingFull, RingPoisoned):
+                    stream.send(value[:MOST])
+            elif step in ("tail", "kernel") and isinstance(value, int):
+                poke_word(stream.first[0], "index" if step == "tail" else step, value)
+            elif step == "head" and isinstance(value, int):
+                poke_word(stream.second[1], "index", value)
+            elif step in ("sender", "receiver") and isinstance(value, int):
+                whose = stream.first[0] if step == "sender" else stream.second[1]
+                poke_word(whose, "state", value)
+            elif step == "header" and isinstance(value, tuple):
+                poke(stream.first[0], data_offset(0) + value[0], value[1])
+            else:
+                result = pass_all(desk, stream)
+                assert not over or result in (Result.POISONED, Result.ENDED)
+                over = result in (Result.POISONED, Result.ENDED)
 
 
 # ---- answers
