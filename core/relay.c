@@ -646,8 +646,8 @@ static enum ivc_relay_result stream_turn(struct ivc_relay *relay, struct ivc_rel
     enum ivc_relay_result result = ivc_stream_turn(&desk, flow);
     struct ivc_relayed *back = flow->back;
 
-    if (back != NULL && back->stream != NULL && back->stream->answers != 0 &&
-        back->state == IDLE) {
+    if (back != NULL && back->stream != NULL && back->state == IDLE &&
+        ivc_stream_has_answers(back)) {
         move(relay, back, READY);
     }
     return result;

@@ -92,6 +92,13 @@ static bool put_answers(struct ivc_relayed *flow)
     return true;
 }
 
+bool ivc_stream_has_answers(struct ivc_relayed *flow)
+{
+    struct ivc_stream *s = flow->stream;
+
+    return s->answers != 0 && !s->ended && knows_framing(flow) && between_messages(s);
+}
+
 static bool answer(struct ivc_relayed *back, const struct ivc_kind *kind, const uint8_t *header)
 {
     struct ivc_stream *s = back != NULL ? back->stream : NULL;

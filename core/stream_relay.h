@@ -33,6 +33,9 @@ struct ivc_stream_desk {
 enum ivc_relay_result ivc_stream_turn(const struct ivc_stream_desk *desk,
                                       struct ivc_relayed *flow);
 
+/* Does an answer wait here for nothing but room? */
+bool ivc_stream_has_answers(struct ivc_relayed *flow);
+
 /* Ask to be woken by what comes next. False: something has come, or changed. */
 bool ivc_stream_arm(struct ivc_relayed *flow);
 
