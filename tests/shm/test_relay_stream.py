@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TCP through the relay's loop: where messages are cut, what goes on, and what is left."""
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -45,6 +46,8 @@ class Stream:
         self.rx = Receiver(self.second[1], self.second[0], ident)
         self.rx.c.kind = RecordKind.STREAM
         self.heard, self.rung = Bell(), Bell()
+        for bell in (self.heard, self.rung):
+            weakref.finalize(self, bell.close)
         ends = Receiver(self.first[1], self.first[0], ident), Sender(*self.second, ident)
         self.relayed = Relayed(way, *ends, self.heard, self.rung, way, stream=True)
         self.relayed.set_strict(strict)
