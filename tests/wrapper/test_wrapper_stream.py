@@ -191,7 +191,8 @@ def test_bytes_not_yet_read_by_the_peer_are_counted(wrapped_stream_net: StreamNe
         return int.from_bytes(raw, "little")
 
     ends.client.send(b"x" * 1000)
-    assert unread() == 1000
+    if wrapped_stream_net.way is not Way.RELAY:  # which has taken them by now, or not
+        assert unread() == 1000
     ends.server.recv(1000)
     until(lambda: unread() == 0)
 
