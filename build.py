@@ -36,8 +36,8 @@ COUNTER = BUILD / "count_sent.so"
 MANUAL = BUILD / "ivc.1"
 CORE_SOURCES = sorted((ROOT / "core").glob("*.c"))
 # Of core/ what is in the wrapper, too: no heap, no locks, no threads.
-_CONTROLLER_ONLY = ("kinds", "faults", "relay", "capture")
-WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in _CONTROLLER_ONLY]
+NOT_WRAPPED = ("kinds", "faults", "answer", "stream_relay", "relay", "capture")
+WRAPPER_SOURCES = [path for path in CORE_SOURCES if path.stem not in NOT_WRAPPED]
 GUEST = ROOT / "preload" / "guest"
 STAMP = VENV / "ivc-installed"
 # Verbs whose arguments are another's.

@@ -53,6 +53,8 @@ enum ivc_region_state {
     IVC_REGION_FROZEN = 4,   /* receiver: reads no more; what is behind its head its
                                 sender gives to the kernel, except the first wake_at
                                 bytes of the record there                     */
+    IVC_REGION_LEAVING = 5,  /* sender of a relayed STREAM: writes no more, and waits
+                                for the relay to freeze; then it goes by the kernel  */
 };
 
 struct ivc_ctrl {
@@ -74,15 +76,20 @@ struct ivc_ctrl {
     uint8_t reserved1[20];
     /* line 1: sender: tail, receiver: head; bytes, free-running */
     _Atomic uint64_t index; /*  64 */
-    uint8_t pad1[56];
+    /* a relay's receiving end of a STREAM: index of the first byte not passed on: of a record,
+     * or of the payload of the one at the head; and what that is about to be. If the two differ
+     * the rest must not go on by another road. */
+    _Atomic uint64_t passed; /*  72 */
+    _Atomic uint64_t next;   /*  80 */
+    uint8_t pad1[40];
     /* line 2: "ring my doorbell when your index passes this" */
     _Atomic uint64_t wake_at; /* 128 */
     uint8_t pad2[56];
     /* line 3: enum ivc_region_state */
     _Atomic uint32_t state; /* 192 */
     uint32_t reserved2;     /* 196 */
-    /* of a STREAM: bytes its sender has given to the kernel, as the next record's kseq, or its
-     * receiver has taken from there */
+    /* of a STREAM: bytes its sender has given to the kernel, as the next record's kseq, and on a
+     * relayed one IVC_KERNEL_*; or its receiver has taken from there */
     _Atomic uint64_t kernel; /* 200 */
     uint8_t pad3[48];
 };
@@ -92,10 +99,16 @@ static_assert(offsetof(struct ivc_ctrl, flow_id) == 16, "layout");
 static_assert(offsetof(struct ivc_ctrl, src_ip) == 32, "layout");
 static_assert(offsetof(struct ivc_ctrl, dst_port) == 42, "layout");
 static_assert(offsetof(struct ivc_ctrl, index) == 64, "layout");
+static_assert(offsetof(struct ivc_ctrl, passed) == 72, "layout");
+static_assert(offsetof(struct ivc_ctrl, next) == 80, "layout");
 static_assert(offsetof(struct ivc_ctrl, wake_at) == 128, "layout");
 static_assert(offsetof(struct ivc_ctrl, state) == 192, "layout");
 static_assert(offsetof(struct ivc_ctrl, kernel) == 200, "layout");
 static_assert(sizeof(struct ivc_ctrl) == 256, "layout");
+
+/* Beside the count in `kernel`, whose low 32 bits are all that is compared. */
+#define IVC_KERNEL_DONE 0x8000000000000000  /* nothing goes to the kernel while the flow lasts */
+#define IVC_KERNEL_FRESH 0x4000000000000000 /* nor has any byte been sent before it began */
 
 enum ivc_record_kind {
     IVC_RECORD_DGRAM = 1,

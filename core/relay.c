@@ -24,11 +24,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "answer.h"
+#include "stream_relay.h"
+
 #define EVENTS_AT_ONCE 64
 #define PARTS_MOST (IVC_DATAGRAM_MOST / IVC_SOMEIP_HEADER + 1) /* a rest may be rubbish */
-
-#define SOMEIP_REQUEST 0x00u
-#define SOMEIP_ERROR 0x81u
 
 /* How long a receiver may take nothing before what is for it is dropped; well below what
  * a sender waits for us to pass on what its kernel must not overtake (preload/send.c). */
@@ -37,8 +37,11 @@
 /* Nobody rings when there is room again: how soon we look. */
 #define RETRY_NS 100000
 
+/* A stream's receiver does ring, unless it has no ring of its own any more. */
+#define PARKED_NS 5000000
+
 /* What a flow waits for; each but STOPPED has a queue. */
-enum state { STOPPED, IDLE, READY, FULL, CALLING, ASKED, STATES };
+enum state { STOPPED, IDLE, READY, FULL, PARKED, CALLING, ASKED, STATES };
 
 struct queue {
     struct ivc_relayed *first;
@@ -51,8 +54,7 @@ struct part {
     size_t size;
     bool dropped; /* denied, or by a fault */
     uint16_t effects; /* of faults that have acted on it */
-    uint8_t session[2];
-    uint8_t interface;
+    struct ivc_request request;
 };
 
 /* A datagram a fault delays. */
@@ -166,13 +168,6 @@ static void move_all(struct ivc_relay *relay, enum state from, enum state to)
 
 /* ---- one record ----------------------------------------------------------- */
 
-/* Denied, and its sender shall be told. Key 0 is of what has no header to answer to. */
-static bool is_answered(const struct ivc_kind *kind)
-{
-    return kind->action == IVC_ACTION_DENY && kind->detail != 0 && kind->key != 0 &&
-           (kind->key & 0xff) == SOMEIP_REQUEST;
-}
-
 static bool is_copied(const struct ivc_kind *kind)
 {
     return kind->action == IVC_ACTION_MIRROR || kind->action == IVC_ACTION_WATCH;
@@ -205,9 +200,8 @@ static bool divide(struct ivc_relay *relay, struct ivc_relayed *flow, size_t len
         relay->dropped |= part->dropped;
         relay->mirrored |= is_copied(kind);
         relay->faults |= kind->faults;
-        if (is_answered(kind)) {
-            memcpy(part->session, relay->copy + at + 10, sizeof(part->session));
-            part->interface = relay->copy[at + 13];
+        if (ivc_is_answered(kind)) {
+            part->request = ivc_request_of(relay->copy + at);
         }
         at += size;
     } while (at < length);
@@ -333,29 +327,6 @@ static bool take_out_dropped(struct ivc_relay *relay, const struct ivc_record *r
 
 /* ---- answers to what is denied ------------------------------------------------ */
 
-static void big_endian(uint8_t *at, unsigned bytes, uint64_t value)
-{
-    for (unsigned i = bytes; i > 0; i--, value >>= 8) {
-        at[i - 1] = (uint8_t)value;
-    }
-}
-
-/* The header of an error that answers a request: its ids and session, and no payload
- * (message types: Open SOME/IP 684). */
-static void make_answer(uint8_t *header, const struct part *part)
-{
-    const uint64_t key = part->kind->key;
-
-    big_endian(header, 4, key >> 32);
-    big_endian(header + 4, 4, 8);
-    big_endian(header + 8, 2, key >> 16);
-    memcpy(header + 10, part->session, sizeof(part->session));
-    header[12] = (uint8_t)(key >> 8);
-    header[13] = part->interface;
-    header[14] = SOMEIP_ERROR;
-    header[15] = (uint8_t)part->kind->detail;
-}
-
 /* Whether somebody reads what is written there, or is about to. */
 static bool is_read(const struct ivc_tx *tx)
 {
@@ -380,7 +351,7 @@ static bool write_answer(struct ivc_relay *relay, const struct part *part,
                                       .src_port = line->src_port,
                                       .dst_port = line->dst_port,
                                       .kseq = back->kseq};
-    make_answer(header, part);
+    ivc_make_answer(header, part->kind, &part->request);
     if (ivc_tx_write(back->tx, &record, &iov, 1, sizeof(header)) != 0) {
         return false;
     }
@@ -397,7 +368,7 @@ static void answer_denied(struct ivc_relay *relay, struct ivc_relayed *flow)
     for (size_t i = 0; relay->dropped && i < relay->count; i++) {
         const struct part *part = &relay->parts[i];
 
-        if (is_answered(part->kind)) {
+        if (ivc_is_answered(part->kind)) {
             bool done = write_answer(relay, part, flow->back);
 
             ivc_count(done ? &flow->answered : &flow->unanswered, 1);
@@ -416,19 +387,6 @@ static void count_in_trace(const struct ivc_relay *relay, const struct ivc_relay
     ivc_count(there ? &kind->copied : &kind->uncopied, 1);
 }
 
-static void send_copy(int socket, struct ivc_kind *kind, const uint8_t *data, size_t size)
-{
-    const struct sockaddr_in to = {.sin_family = AF_INET,
-                                   .sin_port = htons((uint16_t)kind->detail),
-                                   .sin_addr.s_addr = htonl((uint32_t)(kind->detail >> 16))};
-    bool sent = sendto(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
-                       (const struct sockaddr *)&to, sizeof(to)) >= 0;
-
-    if (kind->action == IVC_ACTION_MIRROR) {
-        ivc_count(sent ? &kind->copied : &kind->uncopied, 1);
-    }
-}
-
 /* Of the datagram at hand, if it has been passed on: what was dropped is not in the copy any
  * more. */
 static void send_copies(struct ivc_relay *relay, const struct ivc_relayed *flow)
@@ -444,7 +402,7 @@ static void send_copies(struct ivc_relay *relay, const struct ivc_relayed *flow)
         if (part->kind->action == IVC_ACTION_MIRROR && part->kind->detail == 0) {
             count_in_trace(relay, flow, part->kind);
         } else if (is_copied(part->kind)) {
-            send_copy(relay->copies, part->kind, relay->copy + at, part->size);
+            ivc_send_copy(relay->copies, part->kind, relay->copy + at, part->size);
         }
         at += part->size;
     }
@@ -807,10 +765,28 @@ static enum ivc_relay_result pass_records(struct ivc_relay *relay, struct ivc_re
     return IVC_RELAY_MORE;
 }
 
+/* Answers that found no room on their way are tried again. */
+static enum ivc_relay_result stream_turn(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    const struct ivc_stream_desk desk = {
+        &relay->kinds, relay->trace, relay->copy, sizeof(relay->copy), relay->copies};
+    enum ivc_relay_result result = ivc_stream_turn(&desk, flow);
+    struct ivc_relayed *back = flow->back;
+
+    if (back != NULL && back->stream != NULL && back->state == IDLE &&
+        ivc_stream_has_answers(back)) {
+        move(relay, back, READY);
+    }
+    return result;
+}
+
 static enum ivc_relay_result turn(struct ivc_relay *relay, struct ivc_relayed *flow, bool last)
 {
     bool wake = false;
 
+    if (flow->stream != NULL) {
+        return stream_turn(relay, flow);
+    }
     if (!deliver_due_of(relay, flow)) {
         return IVC_RELAY_FULL;
     }
@@ -826,6 +802,20 @@ static enum ivc_relay_result turn(struct ivc_relay *relay, struct ivc_relayed *f
 
 /* ---- the loop ------------------------------------------------------------- */
 
+static bool may_sleep(struct ivc_relayed *flow)
+{
+    return flow->stream != NULL ? ivc_stream_arm(flow) : ivc_rx_arm(flow->rx);
+}
+
+/* Where a flow waits for room in its second ring. */
+static enum state until_room(struct ivc_relayed *flow)
+{
+    if (flow->stream == NULL) {
+        return FULL;
+    }
+    return ivc_tx_arm(flow->tx, flow->tx->size / 4) ? READY : PARKED;
+}
+
 static void settle(struct ivc_relay *relay, struct ivc_relayed *flow, enum ivc_relay_result result)
 {
     /* Only now, when what was rung for is on its way: on Xen it takes two system calls. Before
@@ -836,16 +826,17 @@ static void settle(struct ivc_relay *relay, struct ivc_relayed *flow, enum ivc_r
     }
     switch (result) {
     case IVC_RELAY_EMPTY:
-        move(relay, flow, ivc_rx_arm(flow->rx) ? IDLE : READY);
+        move(relay, flow, may_sleep(flow) ? IDLE : READY);
         break;
     case IVC_RELAY_MORE:
         move(relay, flow, READY);
         break;
     case IVC_RELAY_FULL:
-        move(relay, flow, FULL);
+        move(relay, flow, until_room(flow));
         break;
     case IVC_RELAY_ASKS:
     case IVC_RELAY_POISONED:
+    case IVC_RELAY_ENDED:
         flow->why = result;
         move(relay, flow, CALLING);
         ivc_bell_ring(&relay->calls);
@@ -893,22 +884,33 @@ static void hear(struct ivc_relay *relay, const struct epoll_event *event)
     }
 }
 
+/* How long the loop may sleep: ns, or UINT64_MAX. */
+static uint64_t patience(const struct ivc_relay *relay)
+{
+    uint64_t full = relay->queues[FULL].first != NULL ? RETRY_NS : UINT64_MAX;
+    uint64_t parked = relay->queues[PARKED].first != NULL ? PARKED_NS : UINT64_MAX;
+    uint64_t held = relay->holding != NULL ? until_due(relay) : UINT64_MAX;
+    uint64_t first = full < parked ? full : parked;
+
+    return first < held ? first : held;
+}
+
 /* Sleep until something happens. The mutex is free meanwhile. */
 static int await(struct ivc_relay *relay, struct epoll_event *events)
 {
-    bool ready = relay->queues[READY].first != NULL, full = relay->queues[FULL].first != NULL;
+    bool ready = relay->queues[READY].first != NULL;
     struct pollfd look = {.fd = relay->epoll, .events = POLLIN};
-    bool held = relay->holding != NULL;
-    uint64_t ns = full || !held ? RETRY_NS : until_due(relay);
+    uint64_t ns = patience(relay);
+    bool limited = ns != UINT64_MAX;
     const struct timespec rest = {.tv_sec = (time_t)(ns / UINT64_C(1000000000)),
                                   .tv_nsec = (long)(ns % UINT64_C(1000000000))};
     int n;
 
     pthread_mutex_unlock(&relay->mutex);
-    if ((full || held) && !ready) {
+    if (limited && !ready) {
         (void)ppoll(&look, 1, &rest, NULL); /* epoll_wait knows no less than a millisecond */
     }
-    n = epoll_wait(relay->epoll, events, EVENTS_AT_ONCE, full || held || ready ? 0 : -1);
+    n = epoll_wait(relay->epoll, events, EVENTS_AT_ONCE, limited || ready ? 0 : -1);
     pthread_mutex_lock(&relay->mutex);
     return n;
 }
@@ -927,6 +929,7 @@ static void listen_to_bells(struct ivc_relay *relay)
         move_all(relay, IDLE, READY);
     }
     move_all(relay, FULL, READY);
+    move_all(relay, PARKED, READY);
 }
 
 void ivc_relay_run(struct ivc_relay *relay)
@@ -1036,6 +1039,24 @@ void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow)
     move(relay, flow, STOPPED);
     deliver_all_of(relay, flow);
     relay->removals++;
+    leave(relay);
+}
+
+void ivc_relay_finish(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    enter(relay);
+    flow->stream->finishing = true;
+    if (flow->state == IDLE || flow->state == PARKED) {
+        move(relay, flow, READY);
+    }
+    leave(relay);
+    ivc_bell_ring(&relay->wake);
+}
+
+void ivc_relay_end(struct ivc_relay *relay, struct ivc_relayed *flow)
+{
+    enter(relay);
+    ivc_stream_end(flow);
     leave(relay);
 }
 

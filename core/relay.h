@@ -26,6 +26,9 @@
  * take at once is counted, and no more. They are of what goes on, after faults, and go at once: of what
  * is held, too, whether or not there will be room for it.
  *
+ * Ways of TCP connections are passed on by core/stream_relay.h, with the same kinds. They wait for
+ * room however long it takes, and no fault acts on them.
+ *
  * All functions may be called by any thread. Between ivc_relay_add and
  * ivc_relay_remove the flow is the loop's, except for its counts.
  */
@@ -40,6 +43,7 @@
 #include "faults.h"
 #include "kinds.h"
 #include "ring.h"
+#include "stream_state.h"
 #include "trace.h"
 
 #define IVC_RELAY_TURN 64u
@@ -52,6 +56,7 @@ enum ivc_relay_result {
     IVC_RELAY_ASKS = 2, /* the next record is of a kind not decided on */
     IVC_RELAY_FULL = 3, /* the next record does not fit */
     IVC_RELAY_POISONED = 4,
+    IVC_RELAY_ENDED = 5, /* a stream's: nothing goes on any more */
 };
 
 /* A relayed flow. */
@@ -61,7 +66,9 @@ struct ivc_relayed {
     struct ivc_tx *tx;
     uint32_t way; /* what its kinds are kinds of; not 0 */
     uint32_t reserved;
-    struct ivc_relayed *back; /* on which its requests are answered, or NULL */
+    struct ivc_relayed *back; /* on which its requests are answered, or NULL; of a stream also the
+                                 one whose receiver's bell is its sender's */
+    struct ivc_stream *stream; /* NULL: datagrams */
     struct ivc_bell heard; /* the sender rings it */
     struct ivc_bell rung;  /* the receiver's */
     _Atomic uint64_t messages; /* records taken, their bytes, and those there was no room for */
@@ -90,7 +97,7 @@ struct ivc_relayed {
 /* Why the controller is called. */
 struct ivc_relay_call {
     uint64_t flow;
-    uint32_t why; /* IVC_RELAY_ASKS or IVC_RELAY_POISONED */
+    uint32_t why; /* IVC_RELAY_ASKS, IVC_RELAY_POISONED or IVC_RELAY_ENDED */
     uint32_t way;
     uint64_t key;
     uint8_t header[16]; /* of the message; zeros if key is 0 */
@@ -119,7 +126,14 @@ bool ivc_relay_hurry(struct ivc_relay *relay, struct ivc_relayed *flow);
  * is no room, nowhere. */
 void ivc_relay_remove(struct ivc_relay *relay, struct ivc_relayed *flow);
 
-/* A turn for a flow that has been removed; what finds no room is dropped at once. */
+/* The sender of a stream is no more: the flow ends, with a call, when all of it has been passed on. */
+void ivc_relay_finish(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* A stream that has been removed ends: what is left is its sender's. */
+void ivc_relay_end(struct ivc_relay *relay, struct ivc_relayed *flow);
+
+/* A turn for a flow that has been removed; what finds no room is dropped at once, but a stream's
+ * stays. */
 enum ivc_relay_result ivc_relay_turn(struct ivc_relay *relay, struct ivc_relayed *flow);
 
 /* Readable when there are calls; taking one is all it needs. */

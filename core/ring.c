@@ -229,6 +229,49 @@ int ivc_tx_frozen_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset)
     return 1;
 }
 
+/* Relaxed: the tail of the second ring is released after it, by the same thread; who reads it
+ * comes when that thread is no more, or frozen. */
+void ivc_rx_will_pass(struct ivc_rx *rx, uint64_t next)
+{
+    atomic_store_explicit(&rx->own->next, next, memory_order_relaxed);
+}
+
+/* Release: not before the tail of the second ring. */
+void ivc_rx_has_passed(struct ivc_rx *rx, uint64_t passed)
+{
+    atomic_store_explicit(&rx->own->passed, passed, memory_order_release);
+}
+
+int ivc_tx_passed_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset)
+{
+    uint64_t passed = atomic_load_explicit(&tx->peer->passed, memory_order_acquire);
+    uint64_t next = atomic_load_explicit(&tx->peer->next, memory_order_relaxed);
+
+    if (passed != next) {
+        return 0;
+    }
+    if (ivc_tx_free(tx) < 0) {
+        return -EPROTO;
+    }
+    *head = tx->head;
+    *offset = 0;
+    /* The head may be behind: records in our own memory say where the next begin. */
+    while (passed != *head && *head != tx->published) {
+        uint32_t length;
+
+        memcpy(&length, tx->data + (*head & (tx->size - 1)), sizeof(length));
+        if (length > max_payload(tx->size)) {
+            return -EPROTO;
+        }
+        if (passed - *head < record_bytes(length)) {
+            *offset = passed - *head - sizeof(struct ivc_record);
+            return *offset <= length ? 1 : -EPROTO;
+        }
+        *head += record_bytes(length);
+    }
+    return passed == *head ? 1 : -EPROTO;
+}
+
 /* Acquire: pairs with the release in ivc_*_set_state of the other end. */
 uint32_t ivc_tx_peer_state(const struct ivc_tx *tx)
 {

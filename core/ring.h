@@ -168,6 +168,15 @@ bool ivc_rx_arm(struct ivc_rx *rx);
  * head, is the sender's to deliver otherwise. */
 void ivc_rx_freeze(struct ivc_rx *rx, uint32_t offset);
 
+/* A relay's receiving end of a stream: its next turn will pass on what is before `next`, and has
+ * passed on what is before `passed`; UINT64_MAX: who has half of it must not have the rest. */
+void ivc_rx_will_pass(struct ivc_rx *rx, uint64_t next);
+void ivc_rx_has_passed(struct ivc_rx *rx, uint64_t passed);
+
+/* What such an end, frozen or dead, has not passed on begins here, as with ivc_tx_frozen_at. Returns
+ * 1; 0 nobody knows; -EPROTO what it says is impossible. */
+int ivc_tx_passed_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset);
+
 /* What a frozen receiver has not read begins here, in a record of which `*offset` bytes are read.
  * Returns 1; 0 not frozen; -EPROTO the head is impossible. */
 int ivc_tx_frozen_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset);

@@ -7,7 +7,7 @@ inside is planned; the rings themselves are made when somebody sends.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -37,6 +37,7 @@ from ivc.network.ways import (
     concerned,
     first_match,
     may_answer,
+    may_deny,
     may_match,
     outlook,
     sd_endpoints,
@@ -259,21 +260,26 @@ class Plan:
         way = self.way(source, destination)
         return way is not None and may_answer(self.rules, way)
 
+    def may_deny(self, way: Way | None) -> bool:
+        """Whether messages of a flow the relay has may be denied."""
+        return way is not None and may_deny(self.rules, self.path, way)
+
     def _decide_stream(self, source: Endpoint, destination: Endpoint) -> Decision:
         """As for datagrams, but for what is not carried, or not so, for TCP."""
         if self.promote is Promote.NEVER:
             return _network(Reason.NOT_UDP)
         ways = ((source, destination), (destination, source))
-        found = [_on_streams(self._decide_datagram(*way, None)) for way in ways]
+        found = [self._decide_datagram(*way, None) for way in ways]
         # An end that is no node's, or outside, tells more as the one that sends.
-        one = next((one for one in found if one.path is not Path.DIRECT), found[0])
-        return replace(one, order=self._stream_order(*ways[0])) if one.order else one
-
-    def _stream_order(self, *ends: Endpoint) -> int:
-        """Of the rings between two nodes. A guest's pages are scarce: there as for datagrams."""
-        nodes = [self._by_address[end.address] for end in ends]
+        off = next((one for one in found if not one.order), None)
+        if off is not None:
+            return off
+        nodes = [self._by_address[end.address] for end in ways[0]]
         guest = any(isinstance(node.domain, XenDomain) for node in nodes)
-        return _order(self.rings.event if guest else self.rings.stream, nodes)
+        # A guest's pages are scarce: there rings are as large as for datagrams.
+        order = _order(self.rings.event if guest else self.rings.stream, nodes)
+        on_xen = any(isinstance(node.domain, XenDomain) for node in self.nodes)
+        return _stream_decision({one.path for one in found}, on_xen, order)
 
     def _decide_datagram(
         self, source: Endpoint, destination: Endpoint, member: IPv4Address | None
@@ -329,7 +335,7 @@ class Plan:
         if way is None:
             return self.path
         path = outlook(self.rules, self.path, way)
-        is_faulty = any(may_match(fault, way) for fault in self.faults)
+        is_faulty = any(may_match(fault, way) for fault in self.faults)  # of UDP, all of them
         return Path.RELAY if is_faulty and path is Path.DIRECT else path
 
     def _on(self, path: Path, ends: Iterable[PlannedNode], is_sd: bool) -> Decision:
@@ -351,25 +357,27 @@ class Plan:
 
     def _match_streams(self) -> Iterable[MatchEntry]:
         """TCP endpoints that may go over rings; without them no wrapper touches a TCP socket."""
-        eager = self.promote is Promote.EAGER
+        always = self.promote is Promote.EAGER
         for one in self.nodes:
             own = Endpoint(one.address, 0, Protocol.TCP)
             if one.loopback and self._decide_stream(own, own).path is Path.DIRECT:
-                yield MatchEntry(MatchKind.STREAM, one.address, eager=eager)
+                yield MatchEntry(MatchKind.STREAM, one.address, eager=always)
         for known in self.endpoints:
             end, node = known.endpoint, self._by_address.get(known.endpoint.address)
             tcp = end.protocol is Protocol.TCP and self.promote is not Promote.NEVER
-            if tcp and node is not None and node.inside and self._may_be_direct(end):
+            paths = self._paths_to(end) if tcp and node is not None and node.inside else set()
+            if paths:
+                # What a relay is to look at it has to have from the first byte on.
+                eager = always or paths != {Path.DIRECT}
                 yield MatchEntry(MatchKind.STREAM, end.address, end.port, eager=eager)
 
-    def _may_be_direct(self, end: Endpoint) -> bool:
-        """Whether rules leave anybody a direct connection to an endpoint."""
+    def _paths_to(self, end: Endpoint) -> set[Path]:
+        """How connections of others to an endpoint go, of those on rings."""
         clients = (Endpoint(node.address, 0, Protocol.TCP) for node in self.nodes if node.inside)
-        return any(
-            self._decide_stream(client, end).path is Path.DIRECT
-            for client in clients
-            if client.address != end.address
+        found = (
+            self._decide_stream(client, end) for client in clients if client.address != end.address
         )
+        return {decision.path for decision in found if decision.order}
 
     def to_json(self) -> str:
         """The plan as JSON text: same plan, same bytes."""
@@ -399,13 +407,16 @@ def _network(reason: Reason) -> Decision:
     return Decision(Path.NETWORK, reason)
 
 
-def _on_streams(decision: Decision) -> Decision:
-    """What comes of it for TCP, which nobody relays."""
-    if decision.path is Path.RELAY:
-        return _network(Reason.STREAM_RELAY)
-    if decision.path is Path.DENIED:
+def _stream_decision(paths: Set[Path], on_xen: bool, order: int = 0) -> Decision:
+    """What comes of the paths of its two ways for a connection, which has one. With guests `on_xen`
+    TCP is not relayed: that has not been tried.
+    """
+    path = next(iter(paths)) if len(paths) == 1 else Path.RELAY
+    if on_xen and Path.DENIED in paths:
         return Decision(Path.DENIED, Reason.DENIED)
-    return decision
+    if on_xen and path is Path.RELAY:
+        return _network(Reason.STREAM_RELAY)
+    return Decision(path, _REASONS[path], order)
 
 
 def _order(default: int, ends: Iterable[PlannedNode]) -> int:
@@ -451,12 +462,16 @@ def build_plan(network: Network, mapping: Mapping, path: Path | None = None) -> 
     )
 
 
+def _has_guests(mapping: Mapping) -> bool:
+    """Whether guests of Xen take part."""
+    return any(isinstance(node.domain, XenDomain) for node in mapping.nodes)
+
+
 def _promotion(mapping: Mapping) -> Promote:
     """What the mapping says of TCP; else only where its rings have been tried: on Linux hosts."""
     if mapping.promote is not None:
         return mapping.promote
-    on_xen = any(isinstance(node.domain, XenDomain) for node in mapping.nodes)
-    return Promote.NEVER if on_xen else Promote.LAZY
+    return Promote.NEVER if _has_guests(mapping) else Promote.LAZY
 
 
 def _planned_node(number: int, node: Node, mapping: Mapping) -> PlannedNode:
@@ -594,19 +609,17 @@ def _ways(
     if not mapping.rules:
         return ()
     inside = {node.name for node in nodes if node.inside}
-    promote = _promotion(mapping)
     ways = offers.ways([node for node in network.nodes if node.name in inside])
-    found = (_planned_way(way, mapping, promote) for way in concerned(mapping.rules, ways))
+    found = (_planned_way(way, mapping) for way in concerned(mapping.rules, ways))
     ruled = {way for way in found if way.rules}
     return tuple(sorted(ruled, key=lambda w: (w.source, w.destination, w.protocol, w.services)))
 
 
-def _planned_way(way: Way, mapping: Mapping, promote: Promote) -> PlannedWay:
+def _planned_way(way: Way, mapping: Mapping) -> PlannedWay:
     path = outlook(mapping.rules, mapping.path, way)
     decision = Decision(path, _REASONS[path])
     if way.protocol is Protocol.TCP:
-        never = promote is Promote.NEVER
-        decision = _network(Reason.NOT_UDP) if never else _on_streams(decision)
+        decision = _planned_stream({path, outlook(mapping.rules, mapping.path, way.back)}, mapping)
     return PlannedWay(
         way.source,
         way.destination,
@@ -616,6 +629,14 @@ def _planned_way(way: Way, mapping: Mapping, promote: Promote) -> PlannedWay:
         decision.reason,
         tuple(rule.number for rule in candidates(mapping.rules, way)),
     )
+
+
+def _planned_stream(paths: Set[Path], mapping: Mapping) -> Decision:
+    if _promotion(mapping) is Promote.NEVER:
+        return _network(Reason.NOT_UDP)
+    if Path.NETWORK in paths:
+        return _network(Reason.RULE)
+    return _stream_decision(paths, _has_guests(mapping))
 
 
 def _instance(instance: tuple[int, int]) -> str:

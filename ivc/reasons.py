@@ -74,7 +74,7 @@ _TEXTS = {
     Reason.SHORT_LIVED: "the connection is too young to be worth rings",
     Reason.FOREIGN_IO: "bytes of the connection went past the wrapper",
     Reason.NOT_CONFIRMED: "an end of the connection is not established, or not any more",
-    Reason.STREAM_RELAY: "TCP is not relayed; it stays on the network",
+    Reason.STREAM_RELAY: "with Xen guests TCP is not relayed; it stays on the network",
     Reason.QUIESCED: "the domain of one end is quiesced",
     Reason.HANDED_ON: "the socket was given to another process, or to another program by exec",
 }

@@ -7,6 +7,7 @@
 #include "real.h"
 #include "send.h"
 #include "stream.h"
+#include "stream_relayed.h"
 
 struct ivc_slab ivc_rx_slab = {.size = sizeof(struct rx_flow), .keep = sizeof(void *)};
 struct ivc_slab ivc_tx_slab = {.size = sizeof(struct tx_flow), .keep = sizeof(void *)};
@@ -91,7 +92,7 @@ void flow_drop_tx(struct dest *d, struct tx_flow *f, uint32_t reason)
 
 bool flow_give_back(struct sock *s, struct tx_flow *f)
 {
-    if (!f->ring.own || ivc_tx_peer_state(&f->ring) != IVC_REGION_FROZEN)
+    if (!f->ring.own || !(f->lost || ivc_tx_peer_state(&f->ring) == IVC_REGION_FROZEN))
         return true;
     if (s->stream)
         return stream_give_back(s, f);
@@ -103,9 +104,11 @@ bool flow_give_back(struct sock *s, struct tx_flow *f)
  * that follows. */
 void flow_end_tx(struct sock *s, struct dest *d, struct tx_flow *f, uint32_t reason)
 {
+    if (s->stream && !relayed_left(f, reason))
+        return; /* whoever sends next looks again */
     if (!flow_give_back(s, f))
         return; /* whoever sends next goes on with it */
-    if (f->relay && f->ring.own) {
+    if (f->relay && f->ring.own && !s->stream) {
         (void)send_settle(f);
         if (ivc_tx_peer_state(&f->ring) == IVC_REGION_CLOSED)
             send_unread(s, f);
@@ -281,6 +284,9 @@ static bool attach_tx(struct sock *s, struct tx_flow *f, const struct mail *mail
     struct dest *d = flow_dest(s, from_wire(mail->msg.peer));
     if (!d)
         return false;
+    *why = IVC_REASON_NOT_CONFIRMED;
+    if (s->stream && d->flows)
+        return false; /* what an older one has left goes ahead */
     f->next = d->flows;
     d->flows = f;
     return true;
@@ -424,6 +430,8 @@ static void activate(struct sock *s, struct dest *d, struct tx_flow *f, void *ar
         atomic_store_explicit(&f->state, s->stream ? TX_RUN : TX_FENCE, memory_order_relaxed);
         d->unfit = 0;
     }
+    if (s->stream && f->relay && f->ring.own)
+        relayed_begin(s, f);
     if (s->stream)
         stream_update(s);
 }
@@ -436,7 +444,7 @@ void flow_active(const struct ivc_msg *msg)
 static void close_tx(struct sock *s, struct dest *d, struct tx_flow *f, void *arg)
 {
     uint32_t reason = *(const uint32_t *)arg;
-    if (send_settle(f))
+    if (s->stream || send_settle(f))
         flow_end_tx(s, d, f, reason);
     else
         f->leaving = reason; /* what is sent meanwhile queues behind the rest, on the ring */
@@ -503,10 +511,12 @@ static void leave_late(struct sock *s)
         struct tx_flow *next;
         for (struct tx_flow *f = d->flows; f; f = next) {
             next = f->next;
-            if (f->leaving && send_passed_on(f))
-                flow_end_tx(s, d, f, f->leaving);
+            if ((f->leaving || f->lost) && (s->stream || send_passed_on(f)))
+                flow_end_tx(s, d, f, f->leaving ? f->leaving : IVC_REASON_NO_CONTROLLER);
         }
     }
+    if (s->stream)
+        stream_update(s);
 }
 
 void flows_retry(void)
@@ -538,7 +548,10 @@ static void drop_all_tx(struct sock *s, bool relayed_only, uint32_t reason)
             next = f->next;
             if (relayed_only && !f->relay && f->end.peer)
                 continue;
-            if (f->relay && f->ring.own)
+            f->lost = s->stream && f->relay;
+            if (!flow_give_back(s, f))
+                continue; /* whoever sends next goes on with it */
+            if (f->relay && f->ring.own && !s->stream)
                 send_unread(s, f);
             flow_drop_tx(d, f, reason);
         }

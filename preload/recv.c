@@ -9,6 +9,7 @@
 #include "flow.h"
 #include "real.h"
 #include "stream.h"
+#include "stream_relayed.h"
 #include "trace.h"
 #include "wait.h"
 
@@ -822,6 +823,8 @@ static uint64_t arrivals(const struct sock *s)
     for (struct rx_flow *f = s->rx_flows; f; f = f->next)
         if (f->attached)
             sum += atomic_load_explicit(&f->ring.peer->index, memory_order_acquire) + f->id;
+    if (s->stream && relayed_end_due(s))
+        sum += UINT64_C(1) << 47;
     return sum;
 }
 

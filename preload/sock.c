@@ -14,6 +14,7 @@
 #include "own.h"
 #include "real.h"
 #include "stream.h"
+#include "stream_relayed.h"
 
 struct object *_Atomic *ivc_table;
 struct sock *ivc_socks;
@@ -450,17 +451,25 @@ static void drop_flows(struct sock *s, uint32_t reason)
     }
 }
 
-/* The socket lives on without rings: what they hold is still to be delivered. */
-/* One whose rest the kernel does not take now stays for who sends next. Not so before a fork: then
- * two would go on with it. */
+#define FORK_RELAY_NS (2 * IVC_NS_PER_S)
+
+/* The socket lives on without rings: what they hold is still to be delivered.
+ * One whose rest the kernel does not take now stays for who sends next. Not so before a fork: then
+ * two would go on with it. A relay that does not let go has what neither can send again. */
 static void end_all_tx(struct sock *s, struct dest *d, uint32_t reason)
 {
     struct tx_flow *next;
     for (struct tx_flow *f = d->flows; f; f = next) {
+        uint64_t end = ivc_now() + FORK_RELAY_NS;
         next = f->next;
         do
             flow_end_tx(s, d, f, reason);
-        while (reason == IVC_REASON_FORKED && d->flows == f);
+        while (reason == IVC_REASON_FORKED && d->flows == f &&
+               (!relayed_runs(f) || relayed_waits(f, end)));
+        if (reason == IVC_REASON_FORKED && d->flows == f) {
+            relayed_break(s);
+            flow_drop_tx(d, f, reason);
+        }
     }
 }
 
@@ -623,11 +632,11 @@ void sock_retire(struct sock *s, uint32_t reason)
         reg_sync_out(s);
 }
 
-/* Rings whose sender can do without: not a relay's, nor a group's whose other members would get it
+/* Rings whose sender can do without: not a relay's of datagrams, nor a group's whose other members would get it
  * twice, nor where the kernel still owes the second copy of what has been read. */
 static bool can_freeze(const struct sock *s, struct rx_flow *f)
 {
-    return f->attached && !f->relay && !f->closing && !f->owed.count &&
+    return f->attached && (!f->relay || s->stream) && !f->closing && !f->owed.count &&
            !ip_is_multicast(f->dst.ip) && ivc_rx_peer_state(&f->ring) == IVC_REGION_OPEN &&
            (!s->stream || (f == s->rx_flows && !f->next && stream_catch_up(s->stream, f)));
 }
@@ -642,6 +651,8 @@ void sock_hand_over(struct sock *s, uint32_t reason)
             next = f->next;
             if (can_freeze(s, f))
                 flow_freeze_rx(s, f, reason);
+            else if (s->stream && !s->inherited && relayed_strands(s, f))
+                relayed_break(s);
         }
         if (s->stream)
             stream_leave_family(s->stream);

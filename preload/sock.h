@@ -133,6 +133,7 @@ struct tx_flow {
     uint32_t kseq;          /* datagrams given to the kernel alone */
     uint64_t last;          /* where the last record was put */
     uint32_t leaving;       /* why it ends as soon as its relay has passed on the rest; 0: stays */
+    bool lost;              /* its relay is dead */
     bool alone;             /* the fence was sent without its twin, */
     uint64_t alone_since;   /* and found passed on then */
     uint32_t untraced;      /* records the trace had no room for, since the last it had */

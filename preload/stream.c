@@ -318,8 +318,9 @@ void stream_update(struct sock *s)
     bool runs = f && atomic_load_explicit(&f->state, memory_order_relaxed) == TX_RUN;
     if (!runs)
         st->full = st->bypass = false, st->full_since = 0;
-    atomic_store_explicit(&st->on_ring, runs && !st->bypass && !st->kernel_only,
-                          memory_order_relaxed);
+    bool by_kernel = st->bypass || st->kernel_only;
+    /* A relay has to let go first: until then there is no room at all. */
+    atomic_store_explicit(&st->on_ring, runs && (f->relay || !by_kernel), memory_order_relaxed);
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */

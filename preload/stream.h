@@ -40,6 +40,7 @@ struct stream {
     /* sending, tx lock */
     uint64_t ktx;          /* bytes given to the kernel */
     uint64_t position;     /* bytes sent, by whatever road */
+    bool ringed;           /* others have gone by ring */
     uint64_t whole_looked; /* when the connection was last seen whole, */
     uint64_t whole_head;   /* how far the ring was read then, */
     uint64_t whole_asked;  /* and when the kernel last said so */
@@ -62,6 +63,7 @@ struct stream {
     uint64_t krx;      /* bytes taken from the kernel */
     uint32_t offset;   /* bytes taken of the record at the head */
     int error;         /* found behind bytes taken, not yet reported; positive errno */
+    _Atomic bool end_held; /* the kernel's end has waited for a relay */
     uint64_t released; /* head of the ring when its sender was last looked after */
     struct family *family; /* shared memory, after a fork */
     uint8_t *peek_room; /* for copies of what the kernel has */
@@ -141,7 +143,8 @@ static inline bool stream_on_ring(const struct sock *s)
 /* Something of it is not with the kernel, or does not go there. */
 static inline bool stream_holds(const struct sock *s)
 {
-    return stream_on_ring(s) || s->stream->error;
+    return stream_on_ring(s) || s->stream->error ||
+           atomic_load_explicit(&s->stream->end_held, memory_order_relaxed);
 }
 
 /* The flow it sends on, if any; tx lock held. */

@@ -12,6 +12,7 @@
 #include "real.h"
 #include "recv.h"
 #include "stream.h"
+#include "stream_relayed.h"
 #include "trace.h"
 #include "wait.h"
 
@@ -252,6 +253,8 @@ static ssize_t take(struct sock *s, int fd, struct cursor *c, enum asking asking
                 continue;
             if (n > 0)
                 n = kernel_read(s, fd, c, (size_t)n);
+            else if (n == 0 && relayed_holds_end(s, f))
+                n = -EAGAIN;
             else if (n == 0 && c->got == 0)
                 n = kernel_read(s, fd, c, c->left); /* the end, or the error */
         }
@@ -433,8 +436,13 @@ static ssize_t peek(struct sock *s, int fd, struct cursor *c)
 {
     struct stream *st = s->stream;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
-    if (!f)
-        return peek_end(st, fd, c, true);
+    if (!f) {
+        bool over = false; /* more will not come; asked first, so that all of it is shown */
+        (void)kernel_queued(s, fd, &over);
+        ssize_t n = peek_end(st, fd, c, true);
+        c->end = c->end || over;
+        return n;
+    }
     struct view v = {.f = f, .ring = copy_of(&f->ring), .offset = st->offset, .krx = st->krx};
     while (c->left) {
         struct ivc_record r;
@@ -452,6 +460,7 @@ static ssize_t peek(struct sock *s, int fd, struct cursor *c)
         else if (!show_kernel(&v, c, (size_t)gap))
             break;
     }
+    v.ended = v.ended && !relayed_holds_end(s, v.f);
     c->end = v.ended;
     return c->got ? (ssize_t)c->got : peek_end(st, fd, c, v.ended);
 }
@@ -564,6 +573,8 @@ static bool ring_readable(struct sock *s)
 
 bool stream_readable(struct sock *s, bool kernel)
 {
+    if (relayed_end_due(s))
+        return true;
     if (!kernel && idle(s))
         return false;
     if (kernel)
@@ -573,7 +584,7 @@ bool stream_readable(struct sock *s, bool kernel)
 
 bool stream_hint(struct sock *s)
 {
-    return !idle(s) && ring_readable(s);
+    return relayed_end_due(s) || (!idle(s) && ring_readable(s));
 }
 
 static bool arm_current(struct sock *s)
@@ -581,7 +592,7 @@ static bool arm_current(struct sock *s)
     struct stream *st = s->stream;
     struct rx_flow *f = s->rx_flows ? current(s) : NULL;
     struct ivc_record r;
-    if (st->error)
+    if (st->error || relayed_end_due(s))
         return false;
     if (!f || ivc_rx_arm(&f->ring))
         return true;
@@ -591,7 +602,7 @@ static bool arm_current(struct sock *s)
 
 bool stream_arm_in(struct sock *s)
 {
-    if (idle(s) && ivc_rx_arm(&s->rx_flows->ring))
+    if (idle(s) && !relayed_end_due(s) && ivc_rx_arm(&s->rx_flows->ring))
         return true;
     stream_enter_family(s->stream);
     bool quiet = arm_current(s);

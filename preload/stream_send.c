@@ -16,6 +16,7 @@
 #include "recv.h"
 #include "send.h"
 #include "stream.h"
+#include "stream_relayed.h"
 #include "trace.h"
 #include "wait.h"
 
@@ -112,16 +113,20 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
     struct stream *st = s->stream;
     struct tx_flow *f = stream_tx(s);
     *full = false;
-    if (!f || atomic_load_explicit(&f->state, memory_order_relaxed) != TX_RUN || st->kernel_only ||
-        s->wr_shutdown)
+    if (!f || atomic_load_explicit(&f->state, memory_order_relaxed) != TX_RUN ||
+        (st->kernel_only && !f->relay) || s->wr_shutdown)
         return NULL;
-    if (ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
+    if (f->lost || ivc_tx_peer_state(&f->ring) != IVC_REGION_OPEN) {
         flow_end_tx(s, s->dests, f, IVC_REASON_PEER_GONE);
         return NULL;
     }
     uint64_t now = ivc_now();
-    if (!whole(s, f, now))
+    if (st->kernel_only || f->leaving || !whole(s, f, now)) {
+        *full = f->relay; /* the kernel's turn comes when it has let go */
+        if (f->relay)
+            relayed_ask(f, IVC_REASON_PEER_GONE);
         return NULL;
+    }
     /* The receiver's line is touched only where the head seen last is not enough. */
     int64_t room = (int64_t)(f->ring.size - (f->ring.tail - f->ring.head));
     int64_t enough = (int64_t)(spare(s, f) + quarter(s, f));
@@ -141,7 +146,7 @@ static struct tx_flow *ring_now(struct sock *s, bool *full)
         filled(s);
     st->full = true;
     note_unread(st, f, now);
-    if (now - st->full_since >= STREAM_STUCK_NS) {
+    if (now - st->full_since >= STREAM_STUCK_NS && !f->relay) {
         st->bypass = true;
         return NULL;
     }
@@ -207,7 +212,11 @@ bool stream_give_back(struct sock *s, struct tx_flow *f)
 {
     struct stream *st = s->stream;
     if (!st->giving) {
-        if (ivc_tx_frozen_at(&f->ring, &st->give_at, &st->give_offset) != 1)
+        int known = f->relay ? ivc_tx_passed_at(&f->ring, &st->give_at, &st->give_offset)
+                             : ivc_tx_frozen_at(&f->ring, &st->give_at, &st->give_offset);
+        if (known != 1 && f->relay)
+            relayed_break(s);
+        if (known != 1)
             return true;
         st->giving = true;
     }
@@ -237,19 +246,33 @@ bool stream_give_back(struct sock *s, struct tx_flow *f)
 }
 
 /* tx lock held */
-static bool settled(struct sock *s)
+static void give_rest(struct sock *s)
 {
     struct tx_flow *f = stream_tx(s);
-    if (f && f->ring.own && ivc_tx_peer_state(&f->ring) == IVC_REGION_FROZEN)
+    if (f && f->ring.own && (f->lost || ivc_tx_peer_state(&f->ring) == IVC_REGION_FROZEN))
         flow_end_tx(s, s->dests, f, IVC_REASON_PEER_GONE);
-    return !s->stream->giving;
+}
+
+/* tx lock held. May the kernel have bytes now? No: *relayed, if it is a relay that must let go. */
+static bool settled(struct sock *s, bool *relayed)
+{
+    give_rest(s);
+    struct tx_flow *f = stream_tx(s);
+    *relayed = f && relayed_runs(f);
+    if (*relayed)
+        relayed_ask(f, IVC_REASON_PEER_GONE);
+    return !*relayed && !s->stream->giving;
 }
 
 void stream_settle(struct sock *s)
 {
     if (!ivc_lock(&s->tx_lock)) /* else: behind what a send has begun to put on the ring */
         return;
-    (void)settled(s);
+    give_rest(s);
+    struct tx_flow *f = stream_tx(s);
+    if (s->wr_shutdown && f && relayed_runs(f))
+        relayed_finish(f, IVC_REASON_PEER_GONE);
+    give_rest(s);
     ivc_unlock(&s->tx_lock);
 }
 
@@ -327,6 +350,7 @@ static bool by_ring(struct outgoing *o, struct tx_flow *f)
         ivc_bell_ring(&f->end.bell);
     o->done += n;
     o->s->stream->position = before + n;
+    o->s->stream->ringed = true;
     count(&o->s->stats->tx_ring_msgs, 1);
     count(&o->s->stats->tx_ring_bytes, n);
     return true;
@@ -372,7 +396,7 @@ static ssize_t attempt(struct outgoing *o)
             o->total = o->done; /* for the rest there are other ways */
             break;
         }
-        if (!settled(o->s))
+        if (!o->s->wr_shutdown && !settled(o->s, &o->on_ring))
             return -EAGAIN; /* first what a frozen receiver has left */
         ssize_t n = by_kernel(o);
         if (n < 0)
@@ -389,7 +413,9 @@ static bool room_hint(struct sock *s)
     if (!ivc_trylock(&s->tx_lock))
         return false;
     struct tx_flow *f = stream_tx(s);
-    if (f && f->ring.own && !s->stream->bypass)
+    if (f && f->leaving)
+        room = !relayed_runs(f);
+    else if (f && f->ring.own && !s->stream->bypass)
         room = roomy(s, f);
     ivc_unlock(&s->tx_lock);
     return room;
@@ -598,7 +624,7 @@ static bool leave_to_kernel(struct sock *s)
     if (!ivc_lock(&s->tx_lock))
         return true;
     s->stream->kernel_only = true;
-    bool clear = settled(s);
+    bool relayed, clear = settled(s, &relayed);
     stream_update(s);
     ivc_unlock(&s->tx_lock);
     sync_out(s);
@@ -609,6 +635,8 @@ ssize_t stream_send_by(struct sock *s, ssize_t (*call)(void *), void *arg)
 {
     while (!leave_to_kernel(s)) {
         struct pollfd room = {.fd = s->fd, .events = POLLOUT};
+        const struct timespec nap = {.tv_nsec = STREAM_NAP_NS}; /* it may be a relay that is late */
+        (void)ivc_sys(SYS_nanosleep, &nap, NULL);
         long n = s->nonblock ? -EAGAIN : ivc_sys(SYS_ppoll, &room, 1, NULL, NULL, 0);
         if (n < 0) {
             errno = (int)-n;
@@ -650,7 +678,8 @@ bool stream_arm_out(struct sock *s, uint64_t *limit)
     struct tx_flow *f = stream_tx(s);
     struct stream *st = s->stream;
     if (f && stream_on_ring(s)) {
-        quiet = !ivc_tx_arm(&f->ring, spare(s, f) + quarter(s, f));
+        quiet = f->leaving ? relayed_runs(f)
+                           : !ivc_tx_arm(&f->ring, spare(s, f) + quarter(s, f));
         /* Who waits for room finds out here that nobody makes any. */
         if (st->full_since == 0)
             note_unread(st, f, ivc_now());

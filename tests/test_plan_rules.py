@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 from test_plan import ADAS, CAM, EVENTS, HMI, NETWORK, SD_GROUP, TCU, mapping, service, tcp, udp
 
-from ivc.network import Action, Endpoint, Network, Path, Promote, Protocol, Rule
+from ivc.network import (
+    Action,
+    Endpoint,
+    External,
+    LocalHost,
+    Network,
+    Path,
+    Promote,
+    Protocol,
+    Rule,
+)
 from ivc.plan import Decision, MatchKind, Plan, build_plan
 from ivc.reasons import Reason
 from ivc.someip import Header, MessageType, ReturnCode
@@ -112,6 +122,47 @@ def test_outside_stays_outside_whatever_rules_say() -> None:
 def test_a_connection_is_direct_if_both_ways_are(rule: Rule, decision: Decision) -> None:
     ends = (tcp(HMI, 40000), tcp(ADAS, 30509))
     assert planned(rule).decide(*ends) == planned(rule).decide(*reversed(ends)) == decision
+
+
+def on_hosts(plan: Plan) -> Plan:
+    """The same without guests of Xen."""
+    nodes = [
+        node if isinstance(node.domain, External) else replace(node, domain=LocalHost(node.name))
+        for node in plan.nodes
+    ]
+    return replace(plan, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        (Rule(1, Action.NETWORK, source="hmi"), Path.NETWORK),
+        (Rule(1, Action.RELAY, source="hmi"), Path.RELAY),
+        (Rule(1, Action.DENY, method=1, destination="hmi"), Path.RELAY),
+        (Rule(1, Action.DENY, source="hmi"), Path.RELAY),  # and the other way?
+        (Rule(1, Action.DENY), Path.DENIED),
+        (Rule(1, Action.DENY, protocol=Protocol.UDP), Path.DIRECT),
+    ],
+)
+def test_a_connection_is_relayed_if_one_way_has_to_be_looked_into(rule: Rule, path: Path) -> None:
+    plan = on_hosts(planned(rule))
+    ends = (tcp(HMI, 40000), tcp(ADAS, 30509))
+    decision = plan.decide(*ends)
+    assert decision == plan.decide(*reversed(ends))
+    assert decision.path is path
+    assert decision.order == (0 if path is Path.NETWORK else plan.rings.stream)
+
+
+@pytest.mark.parametrize("rules", [(), (Rule(1, Action.DENY, method=1),)])
+def test_connections_to_be_looked_into_are_promoted_at_once(rules: tuple[Rule, ...]) -> None:
+    entries = on_hosts(planned(*rules)).match_entries()
+    assert [entry.eager for entry in entries if entry.kind is MatchKind.STREAM] == [bool(rules)]
+
+
+def test_faults_do_not_make_a_connection_relayed() -> None:
+    fault = Rule(1, Action.RELAY, protocol=Protocol.UDP)
+    plan = replace(on_hosts(planned()), faults=(fault,))
+    assert plan.decide(tcp(HMI, 40000), tcp(ADAS, 30509)).path is Path.DIRECT
 
 
 def test_wrappers_leave_connections_alone_that_no_rule_lets_on_rings() -> None:

@@ -98,18 +98,37 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where a flow begins and ends; `member` is the receiving node's address."""
+    """Where a flow begins and ends; `member` is the receiving node's address. A `stream` is one way
+    of a TCP connection.
+    """
 
     source: Address
     destination: Address
     member: int
+    stream: bool = False
+
+    @property
+    def protocol(self) -> Protocol:
+        """What rules know it by."""
+        return Protocol.TCP if self.stream else Protocol.UDP
+
+    @property
+    def back(self) -> tuple[Address, Address, bool]:
+        """The key of those that lead the other way."""
+        return self.destination, self.source, self.stream
+
+    @property
+    def key(self) -> tuple[Address, Address, bool]:
+        """What those that lead the same way have in common."""
+        return self.source, self.destination, self.stream
 
 
 @dataclass(slots=True, eq=False)
 class Relay:
     """The controller's part of one relayed flow: the rings of both hops.
 
-    The ends of ours are there as soon as both hops are linked, and then the loop's.
+    The ends of ours are there as soon as both hops are linked, and then the loop's. A stream that
+    has `ended` passes nothing on any more; `at_end` is called then.
     """
 
     flow: int
@@ -120,6 +139,8 @@ class Relay:
     sender: Sender | None = None
     relayed: Relayed | None = None
     poisoned: Callable[[], None] = lambda: None
+    ended: bool = False
+    at_end: Callable[[], None] = lambda: None
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -148,7 +169,7 @@ class DataCommunicationController:
         self._deeds: Counter[Deed] = Counter()
         self._relays: dict[int, Relay] = {}
         self._decided: dict[tuple[Address, Address, int | None], Decision] = {}
-        self._between: defaultdict[tuple[Address, Address], list[Relay]] = defaultdict(list)
+        self._between: defaultdict[tuple[Address, Address, bool], list[Relay]] = defaultdict(list)
         self._dropped = 0
         self._trace: TraceWriter | None = None
 
@@ -199,6 +220,8 @@ class DataCommunicationController:
                 relayed = self._relays[flow].relayed
                 assert relayed is not None
                 loop.reroute(relayed, self._number(way))
+                if relayed.is_stream:
+                    relayed.set_strict(plan.may_deny(way))
 
     # ---- life of a relay
 
@@ -224,17 +247,33 @@ class DataCommunicationController:
         relay.receiver = Receiver(first.receiver.map(), first.sender.map(), first.ident)
         relay.sender = Sender(second.sender.map(), second.receiver.map(), second.ident)
         relay.poisoned = poisoned
-        way = self._number(self._way(relay.ends))
-        relay.relayed = Relayed(relay.flow, relay.receiver, relay.sender, heard, rung, way)
+        way = self._way(relay.ends)
+        ends = relay.receiver, relay.sender, heard, rung
+        relay.relayed = Relayed(relay.flow, *ends, self._number(way), stream=relay.ends.stream)
+        if relay.ends.stream:
+            relay.relayed.set_strict(self.plan.may_deny(way))
         self._relays[relay.flow] = relay
-        self._between[relay.ends.source, relay.ends.destination].append(relay)
+        self._between[relay.ends.key].append(relay)
         self._start().add(relay.relayed)
         for other in self._opposite(relay):
             self._answer(other)
         self._answer(relay)
 
+    def finish(self, relay: Relay, at_end: Callable[[], None]) -> bool:
+        """A stream's sender is gone: what it has left is passed on as its receiver makes room, and
+        `at_end` called then. False: there is nothing to wait for.
+        """
+        if relay.relayed is None or not relay.ends.stream or relay.ended:
+            return False
+        relay.at_end = at_end
+        self._start().finish(relay.relayed)
+        return True
+
     def close(self, relay: Relay) -> None:
-        """Pass on what is still there, then let go of everything. Idempotent."""
+        """Pass on what is still there, then let go of everything. Idempotent.
+
+        What of a stream finds no room its sender gives to the kernel.
+        """
         relayed, relay.relayed = relay.relayed, None
         if relayed is not None:
             del self._relays[relay.flow]
@@ -245,10 +284,13 @@ class DataCommunicationController:
             _await_held(loop, relayed)
             loop.remove(relayed)
             self._drain(loop, relayed, 1 << relay.first.ident.order)
+            if relay.ends.stream:
+                loop.end(relayed)
             self._dropped += relayed.full
         for end in (relay.receiver, relay.sender):
             if end is not None:
-                end.set_state(RegionState.CLOSED)
+                if relayed is None or not relay.ends.stream:  # whose end the loop has told
+                    end.set_state(RegionState.CLOSED)
                 end.close()
         relay.receiver = relay.sender = None
         relay.first.close()
@@ -265,7 +307,11 @@ class DataCommunicationController:
 
         Here nothing has another way any more: what is not denied is passed on. With it the return
         code that denied requests are answered with, where copies of mirrored messages go, or 0.
+        Magic cookies are no service's: streams need them, whatever rules say.
         """
+        tcp = way is not None and way.protocol is Protocol.TCP
+        if tcp and header is not None and someip.is_cookie(header):
+            return Action.RELAY, 0
         action, detail = self.plan.judge(way, header)
         if isinstance(detail, Endpoint):
             return Action.MIRROR, copy_to(int(detail.address), detail.port)
@@ -334,6 +380,10 @@ class DataCommunicationController:
     def _called(self, call: Call) -> None:
         if call.why is Result.POISONED:
             self._relays[call.flow].poisoned()
+        elif call.why is Result.ENDED:
+            relay = self._relays[call.flow]
+            relay.ended = True
+            relay.at_end()
         else:
             self._settle(self._start(), call)
 
@@ -369,14 +419,14 @@ class DataCommunicationController:
         self.kinds.clear()
 
     def _leave(self, relay: Relay) -> None:
-        way = relay.ends.source, relay.ends.destination
-        self._between[way].remove(relay)
-        if not self._between[way]:
-            del self._between[way]
+        key = relay.ends.key
+        self._between[key].remove(relay)
+        if not self._between[key]:
+            del self._between[key]
 
     def _opposite(self, relay: Relay) -> Sequence[Relay]:
         """Those that lead from where it ends to where it begins."""
-        return self._between.get((relay.ends.destination, relay.ends.source), ())
+        return self._between.get(relay.ends.back, ())
 
     def _answer(self, relay: Relay) -> None:
         """Have the loop answer what is denied on a relay, if there is one back."""
@@ -386,7 +436,10 @@ class DataCommunicationController:
 
     def _way(self, ends: Ends) -> Way | None:
         member = IPv4Address(ends.member)
-        return self.plan.way(_endpoint(ends.source), _endpoint(ends.destination), member)
+        protocol = ends.protocol
+        return self.plan.way(
+            _endpoint(ends.source, protocol), _endpoint(ends.destination, protocol), member
+        )
 
     def _number(self, way: Way | None) -> int:
         if way not in self._ways:

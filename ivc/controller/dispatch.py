@@ -64,6 +64,7 @@ class Dispatcher:
             return False
         except (Violation, PlatformError) as violation:
             log.warning("%s is disconnected: %s", process, violation)
+            process.expelled = True
             return False
         return True
 

@@ -286,8 +286,9 @@ class FlowTable:
         self.close(flow, Reason.POISONED)
 
     def _close(self, flow: Flow, reason: Reason, tell: list[Role]) -> None:
-        if self.flows.pop(flow.id, None) is None:
+        if flow.id not in self.flows or self._lingers(flow, reason, tell):
             return
+        del self.flows[flow.id]
         closing, flow.state = flow.state is State.CLOSING, State.CLOSED
         self._quotas.give_back(flow.spec, flow.order)
         if flow.relay is not None:
@@ -303,6 +304,19 @@ class FlowTable:
         if not closing:
             self._changed(flow, reason)
 
+    def _lingers(self, flow: Flow, reason: Reason, tell: list[Role]) -> bool:
+        """What a stream's sender has left in its relay is delivered before the flow ends, unless it
+        may be about to give it to the kernel itself."""
+        alone = Role.SENDER not in tell and Role.RECEIVER in tell
+        if flow.relay is None or not alone or flow.spec.sender.process.expelled:
+            return False
+        if not self._dcc.finish(flow.relay, lambda: self._close(flow, reason, tell)):
+            return False
+        if flow.state is not State.CLOSING:
+            flow.state, flow.reason = State.CLOSING, reason
+            self._changed(flow, reason)
+        return True
+
     def _own(self, process: Process, number: int, roles: tuple[Role, ...]) -> Flow | None:
         """The flow a process names; None if it has just ended, which it cannot know yet."""
         flow = self.flows.get(number)
@@ -316,7 +330,7 @@ class FlowTable:
 def _ends(spec: FlowSpec) -> Ends:
     place = spec.receiver.place
     assert place is not None
-    return Ends(spec.source, spec.destination, place.ip)
+    return Ends(spec.source, spec.destination, place.ip, spec.stream)
 
 
 def _ring_specs(number: int, spec: FlowSpec, order: int) -> list[RingSpec]:

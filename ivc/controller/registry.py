@@ -34,6 +34,8 @@ NO_FLAGS: Final = SocketFlag(0)
 class Process:
     """One process, known by its control connection.
 
+    One that is `expelled` may well live on without us.
+
     `leaving` are ends of flows it was told to let go of and has not yet, by flow and role, each
     with the hosts of both ends.
     """
@@ -42,6 +44,7 @@ class Process:
     link: Link
     sockets: dict[int, "Socket"] = field(default_factory=dict)
     leaving: dict[tuple[int, Role], tuple[int, int]] = field(default_factory=dict)
+    expelled: bool = False
 
     @property
     def identity(self) -> Identity:

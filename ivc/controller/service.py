@@ -307,6 +307,7 @@ class Service:
                 self._behind[process] = None
             else:
                 log.warning("%s is disconnected: %s", process, process.link.broken)
+                process.expelled = True
                 self._disconnect(process)
 
     def _flush(self) -> None:

@@ -147,6 +147,7 @@ def _relayed(relayed: Relayed | None) -> Document:
         "dropped_full": relayed.full if relayed is not None else 0,
         "answered": relayed.answered if relayed is not None else 0,
         "unanswered": relayed.unanswered if relayed is not None else 0,
+        "unframed": relayed.unframed if relayed is not None else 0,
     }
 
 

@@ -91,8 +91,11 @@ class Streams:
         wrong = self._wrong(socket, decision)
         if pair is None:
             return wrong or self._join(socket, decision, table)
-        if wrong or len(pair.flows) == 1:
-            pair.reason = wrong or pair.reason
+        relayed = self._dcc.is_relayed(decision)
+        moved = any(flow.spec.relay is not relayed for flow in pair.flows)
+        if wrong or moved or len(pair.flows) == 1:
+            # Where its messages begin a relay would not know: the network has it from now on.
+            pair.reason = wrong or (Reason.REPLANNED if moved else pair.reason)
             for flow in list(pair.flows):
                 table.close(flow, pair.reason)
         if wrong:  # it is for us to say when that is over; what an end has said is for good
@@ -131,7 +134,8 @@ class Streams:
         self._pairs[socket] = self._pairs[found[0]] = pair
         try:
             for sender, receiver in ((socket, found[0]), (found[0], socket)):
-                pair.flows.append(table.open(_spec(sender, receiver, decision.order)))
+                relayed = self._dcc.is_relayed(decision)
+                pair.flows.append(table.open(_spec(sender, receiver, decision.order, relayed)))
         except Refused as refused:
             pair.reason = refused.reason
             for flow in list(pair.flows):
@@ -149,7 +153,7 @@ class Streams:
         socket.process.send(route)
 
 
-def _spec(sender: Socket, receiver: Socket, order: int) -> FlowSpec:
+def _spec(sender: Socket, receiver: Socket, order: int, relay: bool) -> FlowSpec:
     assert sender.place is not None and receiver.place is not None
     return FlowSpec(
         sender,
@@ -159,6 +163,6 @@ def _spec(sender: Socket, receiver: Socket, order: int) -> FlowSpec:
         sender.place.id,
         receiver.place.id,
         order,
-        relay=False,
+        relay=relay,
         stream=True,
     )

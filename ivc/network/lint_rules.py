@@ -5,7 +5,8 @@ and what a rule would have to look into and cannot."""
 from collections.abc import Collection, Iterable, Sequence
 
 from ivc.network.link import Linked
-from ivc.network.model import Endpoint, External, Network, Node, Protocol
+from ivc.network.mapping import Promote
+from ivc.network.model import Endpoint, External, Network, Node, Protocol, XenDomain
 from ivc.network.rules import Action, Rule
 from ivc.network.values import Array, Place, Report, Table
 from ivc.network.ways import Offers, Way, candidates, concerned, covers, sd_endpoints
@@ -80,10 +81,19 @@ def _check_ways(rules: Sequence[Rule], linked: Linked, report: Report) -> None:
         met = [way for way, found in reached.items() if rule in found]
         if not met:
             _report_unreachable(rule, rules, place, report)
-        elif rule.action is Action.DENY and any(way.protocol is Protocol.TCP for way in met):
-            _report_tcp(next(way for way in met if way.protocol is Protocol.TCP), place, report)
+        elif rule.action is Action.DENY and (unseen := _unseen(met, linked)):
+            _report_tcp(unseen[0], place, report)
         elif rule.action is Action.NETWORK and not all(covers(rule, way) for way in met):
             _report_shared(next(way for way in met if not covers(rule, way)), place, report)
+
+
+def _unseen(ways: Iterable[Way], linked: Linked) -> Sequence[Way]:
+    """Those of TCP, if nobody looks into it: not promoted, or with guests of Xen."""
+    mapping = linked.mapping.mapping
+    guests = any(isinstance(node.domain, XenDomain) for node in mapping.nodes)
+    if mapping.promote is not Promote.NEVER and not guests:
+        return ()
+    return [way for way in ways if way.protocol is Protocol.TCP]
 
 
 def _ways(linked: Linked) -> Iterable[Way]:
@@ -116,7 +126,7 @@ def _report_tcp(way: Way, place: Place, report: Report) -> None:
         place,
         "deny-by-tcp",
         f"a deny that could be got around by TCP from {way.source} to {way.destination}",
-        "deny for UDP only: TCP is not relayed",
+        "deny for UDP only, or TCP through the relay: on Linux hosts, and not with promote = never",
         'write protocol = "udp" here, and keep TCP from the network by other means',
     )
 

@@ -232,14 +232,3 @@ def _check(rule: Rule, table: Table, report: Report) -> None:
             "leave out method, client and type; one message of a flow has no other way than the "
             "next",
         )
-    if rule.protocol is Protocol.TCP and (rule.by_message or rule.action in _UNSEEN_IN_TCP):
-        report.error(
-            table.items["action"].place,
-            "tcp-rule",
-            f'"{rule.action.value}" for TCP' + " by method, client or type" * rule.by_message,
-            "direct or network, for whole connections",
-            "TCP is not relayed: nobody looks into it, and nobody would keep it from the network",
-        )
-
-
-_UNSEEN_IN_TCP: Final = frozenset({Action.RELAY, Action.DENY, Action.AUDIT, Action.MIRROR})

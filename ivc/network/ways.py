@@ -97,6 +97,13 @@ def may_answer(rules: Sequence[Rule], way: Way) -> bool:
     return some and any(rule.answer for rule in candidates(rules, way))
 
 
+def may_deny(rules: Sequence[Rule], default: Path, way: Way) -> bool:
+    """Whether a message that goes this way may be denied."""
+    return default is Path.DENIED or any(
+        rule.action is Action.DENY for rule in candidates(rules, way)
+    )
+
+
 def concerned(rules: Sequence[Rule], ways: Iterable[Way]) -> Iterable[Way]:
     """The ways with services rules are about: few of many, where each rule names one."""
     named = {rule.service for rule in rules}

@@ -242,6 +242,13 @@ def _unanswered(document: Document) -> Samples:
     return _of_relayed(document, "unanswered")
 
 
+@_counter(
+    "ivc_flow_unframed_bytes", "Bytes of TCP nobody knew the message of.", *_FLOW, unit="bytes"
+)
+def _unframed(document: Document) -> Samples:
+    return _of_relayed(document, "unframed")
+
+
 def _of_relayed(document: Document, counter: str) -> Samples:
     for flow in document["flows"]:
         if counter in flow:

@@ -31,6 +31,7 @@ HEADERS = (
     "kinds.h",
     "faults.h",
     "trace.h",
+    "stream_state.h",
     "relay.h",
     "capture.h",
 )
@@ -41,6 +42,8 @@ SOURCES = (
     "kinds.c",
     "faults.c",
     "trace.c",
+    "answer.c",
+    "stream_relay.c",
     "relay.c",
     "capture.c",
 )

@@ -54,6 +54,7 @@ class RegionState(IntEnum):
     CLOSED = 2
     POISONED = 3
     FROZEN = 4
+    LEAVING = 5
 
 
 class RecordKind(IntEnum):
@@ -103,7 +104,8 @@ def _reserved(size: int) -> Any:
     return Default(Bytes(size), bytes(size))
 
 
-#: A control page's used part: static line, index, wake_at, state and kernel; a cache line each.
+#: A control page's used part: static line, index and what belongs to it, wake_at, state and
+#: kernel; a cache line each.
 Ctrl = Struct(
     "magic" / Default(Int64ul, RING_MAGIC),
     "abi_major" / Default(Int16ul, RING_ABI_MAJOR),
@@ -121,7 +123,9 @@ Ctrl = Struct(
     "dst_port" / _zero(Int16ul),
     "reserved1" / _reserved(20),
     "index" / _zero(Int64ul),
-    "pad1" / _reserved(56),
+    "passed" / _zero(Int64ul),
+    "next" / _zero(Int64ul),
+    "pad1" / _reserved(40),
     "wake_at" / _zero(Int64ul),
     "pad2" / _reserved(56),
     "state" / _zero(Int32ul),

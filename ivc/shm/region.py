@@ -60,6 +60,8 @@ def _page(flow: Flow, role: Role, start: int) -> bytes:
         flow.dst_port,
         start,
         start,
+        start,
+        start,
         RegionState.INIT,
         0,
         0,

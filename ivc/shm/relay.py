@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from ivc.shm.bell import Doorbell
+from ivc.shm.layout import RecordKind
 from ivc.shm.library import ffi, lib
 from ivc.shm.ring import Receiver, Sender
 from ivc.shm.trace import TraceWriter
@@ -90,6 +91,7 @@ class Result(IntEnum):
     ASKS = lib.IVC_RELAY_ASKS
     FULL = lib.IVC_RELAY_FULL
     POISONED = lib.IVC_RELAY_POISONED
+    ENDED = lib.IVC_RELAY_ENDED
 
 
 class Counts:
@@ -132,7 +134,8 @@ class Counts:
 
 class Relayed:
     """One flow the loop passes on: from `receiver`, whose sender rings `heard`, to `sender`,
-    whose receiver hears `rung`. `way` is the number of what its kinds are kinds of, not 0.
+    whose receiver hears `rung`. `way` is the number of what its kinds are kinds of, not 0. A
+    `stream` is one way of a TCP connection.
 
     All of them are the loop's from `Loop.add` to `Loop.remove`.
     """
@@ -145,10 +148,16 @@ class Relayed:
         heard: Doorbell,
         rung: Doorbell,
         way: int = 1,
+        *,
+        stream: bool = False,
     ) -> None:
         self.receiver = receiver
         self.sender = sender
         self.c = ffi.new("struct ivc_relayed *")
+        self._stream = ffi.new("struct ivc_stream *") if stream else ffi.NULL
+        self.c.stream = self._stream
+        if stream:
+            receiver.c.kind = RecordKind.STREAM
         self.c.flow, self.c.way = flow, way
         self.c.rx, self.c.tx = receiver.c, sender.c
         self.c.heard, self.c.rung = heard.c[0], rung.c[0]
@@ -162,6 +171,20 @@ class Relayed:
     def bytes(self) -> int:
         """Bytes of their payload."""
         return int(self.c.bytes)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is one way of a TCP connection."""
+        return bool(self._stream)
+
+    def set_strict(self, strict: bool) -> None:
+        """Whether messages of a stream may be denied: none begins without its whole header then."""
+        self._stream.strict = strict
+
+    @property
+    def unframed(self) -> int:
+        """Bytes of a stream of which nobody knew what message they belong to."""
+        return int(self._stream.unframed) if self._stream else 0
 
     @property
     def full(self) -> int:
@@ -181,7 +204,8 @@ class Relayed:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The loop needs something: a decision about a kind (ASKS), or an end of a flow (POISONED).
+    """The loop needs something: a decision about a kind (ASKS), or an end of a flow (POISONED); or
+    a stream has come to its own (ENDED).
 
     A kind is a `way` and a `key`, which is 0 for what is no SOME/IP message; else `header` are the
     16 bytes in front of it.
@@ -295,6 +319,14 @@ class Loop:
         """The loop has let go of it when this returns."""
         lib.ivc_relay_remove(self._relay, relayed.c)
         self._flows.discard(relayed)
+
+    def end(self, relayed: Relayed) -> None:
+        """A stream that was removed ends: what is left is its sender's."""
+        lib.ivc_relay_end(self._relay, relayed.c)
+
+    def finish(self, relayed: Relayed) -> None:
+        """A stream's sender is gone: a call says when all it has sent is passed on (ENDED)."""
+        lib.ivc_relay_finish(self._relay, relayed.c)
 
     def turn(self, relayed: Relayed) -> Call | Result:
         """Pass on some of a flow that was removed. A `Call`, if it needs a decision first.

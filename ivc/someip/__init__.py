@@ -35,7 +35,14 @@ from ivc.someip.sd import (
     ServiceEntry,
     UnknownEntry,
 )
-from ivc.someip.stream import CLIENT_COOKIE, COOKIES, SERVER_COOKIE, Skipped, StreamSplitter
+from ivc.someip.stream import (
+    CLIENT_COOKIE,
+    COOKIES,
+    SERVER_COOKIE,
+    Skipped,
+    StreamSplitter,
+    is_cookie,
+)
 from ivc.someip.tp import SEGMENT_SIZE, TpLoss, TpReassembler, segment
 
 __all__ = [
@@ -79,6 +86,7 @@ __all__ = [
     "UnknownEntry",
     "UnknownOption",
     "build_datagrams",
+    "is_cookie",
     "parse_datagram",
     "parse_header",
     "peek",

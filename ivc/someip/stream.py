@@ -2,7 +2,7 @@
 """SOME/IP over TCP: one direction of a connection cut into messages, without any I/O."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ivc.someip.convert import Buffer
@@ -18,6 +18,12 @@ SERVER_COOKIE: Final = Message(Header(0xFFFF, 0x8000, 0xDEAD, 0xBEEF, message_ty
 
 COOKIES: Final = (CLIENT_COOKIE, SERVER_COOKIE)
 """Both magic cookies: `message in COOKIES` tells them from other messages."""
+
+
+def is_cookie(header: Header) -> bool:
+    """Whether it is a magic cookie's, whatever its session."""
+    return any(replace(header, session_id=one.header.session_id) == one.header for one in COOKIES)
+
 
 _TYPES: Final = frozenset(MessageType)
 _COOKIE: Final = re.compile(b"|".join(re.escape(cookie.build()) for cookie in COOKIES))

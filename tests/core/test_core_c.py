@@ -15,7 +15,7 @@ MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # TSan does not know fences; ours order wake-ups, not data, so it needs none of them.
 THREADS = ["-fsanitize=thread", "-Wno-tsan"]
 TESTS = sorted(path.name for path in HERE.glob("*.c"))
-FEWER = {"stress.c": ["5000"], "relay.c": ["1000"], "trace.c": ["1000"]}
+FEWER = {"stress.c": ["5000"], "relay.c": ["1000"], "trace.c": ["1000"], "stream.c": ["300"]}
 """What is small enough for a machine made of software."""
 
 
@@ -53,6 +53,11 @@ def test_two_threads_lose_nothing_under_thread_sanitizer(bell: str, tmp_path: Pa
 @pytest.mark.parametrize("bell", ["eventfd", "channel"])
 def test_a_relay_loses_nothing_under_thread_sanitizer(bell: str, tmp_path: Path) -> None:
     run("relay.c", tmp_path, THREADS, "10000", bell)
+
+
+@pytest.mark.parametrize("bell", ["eventfd", "channel"])
+def test_a_relayed_stream_loses_nothing_under_thread_sanitizer(bell: str, tmp_path: Path) -> None:
+    run("stream.c", tmp_path, THREADS, "5000", bell)
 
 
 def test_a_trace_loses_only_what_is_counted_under_thread_sanitizer(tmp_path: Path) -> None:

@@ -112,7 +112,6 @@ ELSEWHERE = {
     "bad-copy",
     "copy-node",
     "network-by-message",
-    "tcp-rule",
     "deny-by-tcp",
     "unreachable-rule",
 }

@@ -86,7 +86,6 @@ def test_copies_go_to_the_trace(project: Project) -> None:
         (f'{MIRROR}"10.77.0.1:0"', "bad-port", "/copy_to", "from 1 to 65534"),
         (f'{MIRROR}"10.77.0.1:"', "bad-port", "/copy_to", "from 1 to 65534"),
         (f'{MIRROR}"10.77.0.9:30600"', "copy-node", "/copy_to", "hmi at 10.77.0.1"),
-        (f'protocol = "tcp"\n{MIRROR}"10.77.0.1:1"', "tcp-rule", "/action", "not relayed"),
         ('action = "audit"\ncopy_to = "10.77.0.1:1"', "no-copy", "/copy_to", "beside mirror"),
         (f'{MIRROR}"10.77.0.1:1"\nanswer = "E_NOT_OK"', "no-answer", "/answer", "beside deny"),
         ('from = "hmi"', "missing", "/action", 'no "action"'),
@@ -109,9 +108,6 @@ def test_copies_go_to_the_trace(project: Project) -> None:
         ('instance = 1\naction = "relay"', "instance-alone", "/instance", "add the service"),
         ('method = 1\naction = "network"', "network-by-message", "/action", "leave out method"),
         ('type = "ERROR"\naction = "network"', "network-by-message", "/action", "whole flows"),
-        ('protocol = "tcp"\naction = "deny"', "tcp-rule", "/action", "TCP is not relayed"),
-        ('protocol = "tcp"\naction = "relay"', "tcp-rule", "/action", "TCP is not relayed"),
-        ('protocol = "tcp"\nmethod = 1\naction = "direct"', "tcp-rule", "/action", "by method"),
         ('service = 0x1243\naction = "relay"', "rule-service", "/service", "0x1234, 0x1235"),
         (
             'service = 0x1234\ninstance = 1\naction = "relay"',
@@ -177,8 +173,23 @@ def test_a_rule_after_narrower_ones_is_not_doubted(project: Project) -> None:
     assert with_rules(project, *rules).findings() == ()
 
 
+RULES_FOR_TCP = (
+    'action = "relay"',
+    'action = "deny"\nanswer = "E_NOT_OK"',
+    f'{MIRROR}"10.77.0.1:30600"',
+    'method = 1\naction = "direct"',
+)
+
+
+@pytest.mark.parametrize("rule", RULES_FOR_TCP)
+def test_rules_may_be_for_tcp(project: Project, rule: str) -> None:
+    project.service["reliable"] = "30510"
+    assert with_rules(project, f'service = 0x1235\nprotocol = "tcp"\n{rule}').findings() == ()
+
+
 def test_deny_that_tcp_would_get_around_is_an_error(project: Project) -> None:
     project.service["reliable"] = "30510"
+    project.mapping += '[defaults]\npromote = "never"\n'
     finding = only(project, 'service = 0x1235\nmethod = 1\naction = "deny"')
     assert (finding.severity, finding.code) == (Severity.ERROR, "deny-by-tcp")
 

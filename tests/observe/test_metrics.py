@@ -52,7 +52,7 @@ def document() -> dict[str, Any]:
             {**socket, "socket": 2, "node": None, "counters": EveryCounter()},
         ],
         "flows": [
-            {**flow, "dropped_full": 1, "answered": 2, "unanswered": 0},
+            {**flow, "dropped_full": 1, "answered": 2, "unanswered": 0, "unframed": 7},
             {"id": 2, "from": "x", "to": "y", "path": "direct", "state": "active", "ring_bytes": 9}
             | {"rings": []},
         ],

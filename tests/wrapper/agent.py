@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import family_routines
+import message_routines
 import routines
 
 _MODULES = {
@@ -34,6 +35,7 @@ _MODULES = {
     "fcntl": fcntl,
     "os": os,
     "family_routines": family_routines,
+    "message_routines": message_routines,
     "routines": routines,
     "select": select,
     "signal": signal,

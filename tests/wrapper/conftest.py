@@ -92,11 +92,10 @@ def stream_nets(wrapper_hosts: Lab) -> Iterator[dict[Way, StreamNet]]:
     with (
         controller(wrapper_hosts, "direct", hosts, "eager") as eager,
         controller(wrapper_hosts, "direct", hosts, "lazy") as lazy,
+        controller(wrapper_hosts, "relay", hosts, "lazy") as relay,
     ):
-        made = {
-            way: StreamNet(way, wrapper_hosts, lazy if way is Way.LAZY else eager, ports)
-            for way in Way
-        }
+        folders = {Way.LAZY: lazy, Way.RELAY: relay}
+        made = {way: StreamNet(way, wrapper_hosts, folders.get(way, eager), ports) for way in Way}
         yield made
         for one in made.values():
             one.close()

@@ -39,7 +39,7 @@ def test_it_is_rings_that_carry_them(wrapped_stream_net: StreamNet) -> None:
     described = wrapped_stream_net.described(ends.server)
     assert (described["protocol"], described["path"], described["reason"]) == (
         "tcp",
-        "direct",
+        "relay" if wrapped_stream_net.way is Way.RELAY else "direct",
         "NONE",
     )
 
@@ -207,7 +207,8 @@ def test_bytes_not_yet_read_by_the_peer_are_counted(wrapped_stream_net: StreamNe
         return int.from_bytes(raw, "little")
 
     ends.client.send(b"x" * 1000)
-    assert unread() == 1000
+    if wrapped_stream_net.way is not Way.RELAY:  # which has taken them by now, or not
+        assert unread() == 1000
     ends.server.recv(1000)
     until(lambda: unread() == 0)
 
@@ -365,6 +366,8 @@ def test_waiting_to_write_costs_no_processor(stream_net: StreamNet) -> None:
 
 
 def test_a_writer_nobody_reads_has_the_kernels_buffer_too(wrapped_stream_net: StreamNet) -> None:
+    if wrapped_stream_net.way is Way.RELAY:
+        pytest.skip("what a relay has not passed on the kernel must not overtake")
     ends = wrapped_stream_net.connect()
     before = wrapped_stream_net.counters(ends.client)["tx_net_bytes"]
     assert ends.client.agent.module("routines").timed_sendall(ends.client, 400_000)[0] < 1

@@ -57,6 +57,7 @@ def test_a_number_taken_out_of_a_set_may_become_another_file(stream_net: StreamN
 def test_splice_does_not_overtake_what_a_reader_that_left_had_unread(
     stream_net: StreamNet,
 ) -> None:
+    stream_net.needs_handing_over()
     ends = stream_net.connect()
     ends.client.send(b"header.")
     routines(ends.server).pass_on(ends.server)
@@ -89,6 +90,7 @@ def test_what_was_peeked_off_the_rings_is_there_for_who_gets_the_descriptor(
 
 
 def test_what_was_peeked_is_there_for_who_gets_the_descriptor(stream_net: StreamNet) -> None:
+    stream_net.needs_handing_over()
     ends = stream_net.connect()
     ends.client.send(b"hello")
     assert ends.server.recv(5, socket.MSG_PEEK | socket.MSG_WAITALL) == b"hello"
@@ -152,6 +154,7 @@ def test_a_peek_that_waits_for_more_takes_no_processor(
 def test_what_a_child_takes_to_another_program_its_parent_does_not_read(
     stream_net: StreamNet,
 ) -> None:
+    stream_net.needs_handing_over()
     ends = stream_net.connect()
     ends.client.send(b"for the child")
     child = routines(ends.server).child_becomes_a_reader(ends.server)

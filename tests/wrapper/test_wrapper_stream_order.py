@@ -50,7 +50,7 @@ def test_both_ways_with_every_send_by_any_path(stream_net: StreamNet, how: str, 
         ends.server.setblocking(False)
     before = stream_net.counters(ends.client) if not stream_net.native else {}
     transfer(ends, MEGABYTES << 20, seed, how, [0, 0, DONTROUTE])
-    if stream_net.native:
+    if stream_net.native or stream_net.way is Way.RELAY:  # which the kernel must not overtake
         return
     after = stream_net.counters(ends.client)
     moved = {name: after[name] - before[name] for name in ("tx_ring_bytes", "tx_net_bytes")}
