@@ -264,8 +264,9 @@ def test_lines_of_json_count_the_same(lab: Lab, tmp_path: Path) -> None:
 # ---- TCP
 
 
+@pytest.mark.parametrize("path", ["direct", "relay"])
 @pytest.mark.parametrize("stack", ["opensomeip", "pysomeip"])
-def test_calls_over_tcp_are_decoded(lab: Lab, tmp_path: Path, stack: str) -> None:
+def test_calls_over_tcp_are_decoded(lab: Lab, tmp_path: Path, stack: str, path: str) -> None:
     capture = tmp_path / "trace.pcapng"
     env = wrapper_environment(LIBRARY, tmp_path)
     own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
@@ -273,7 +274,7 @@ def test_calls_over_tcp_are_decoded(lab: Lab, tmp_path: Path, stack: str) -> Non
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     program = [sys.executable, str(STREAMS), stack]
     with ExitStack() as stack_of:
-        stack_of.enter_context(running_controller(lab, "direct", tmp_path, "eager"))
+        stack_of.enter_context(running_controller(lab, path, tmp_path, "eager"))
         trace = stack_of.enter_context(tracing(lab, tmp_path, "-w", str(capture), "--all"))
         server = lab[SERVER_HOST].popen([*program, "server", far, port], env=env, **pipes)
         stack_of.callback(stop, server)

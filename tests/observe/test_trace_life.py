@@ -70,7 +70,7 @@ def test_traces_come_and_go_while_programs_talk(
         report = json.loads(client.communicate(timeout=30)[0])
     assert (report["lost"], report["strange"]) == (0, 0)
     assert report["sent"] > 0
-    assert seen > 0 or (path, more) == ("relay", ["--tcp"])
+    assert seen > 0
 
 
 def test_a_tracer_that_is_killed_ends_it(lab: Lab, tmp_path: Path) -> None:
