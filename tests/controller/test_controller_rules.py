@@ -188,8 +188,8 @@ def test_no_call_goes_by_ring_before_the_way_of_its_answer_is_there(field: Field
     client = lab.wrapper(1, polite=False)
     client.bind(1, CLIENT)
     client.want(1, CLIENT, SERVER)
-    client.await_route(SERVER, Reason.PENDING)
     client.await_message(Type.ATTACH_RX)
+    client.await_route(SERVER, Reason.PENDING)
     assert [flow["from"] for flow in lab.status()["flows"]] == [SERVER]
 
 

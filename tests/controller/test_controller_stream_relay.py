@@ -82,7 +82,7 @@ class Pair:
             return len(data) >= size
 
         self.server.reads = False
-        self.client.until(look, f"{size} bytes")
+        self.server.until(look, f"{size} bytes")
         return bytes(data)
 
 
@@ -118,16 +118,16 @@ def test_magic_cookies_pass_even_where_everything_is_denied(tmp_path: Path) -> N
 def test_what_a_process_leaves_behind_is_delivered_before_the_flow_ends(lab: Lab) -> None:
     pair = Pair(lab)
     size = pair.there.attach.arg
-    many = REQUEST * ((1 << size) // 100)
+    many = REQUEST * ((5 << size) // 4 // len(REQUEST))  # more than the second ring holds
     pair.server.reads = False
     for at in range(0, len(many), 20_000):
         ring = pair.send(many[at : at + 20_000])
         pair.client.until(lambda ring=ring: lib.ivc_tx_free(ring.c) > 40_000, "room")
+    lab.wrappers.remove(pair.client)
     pair.client.sock.close()  # killed
     lab.await_status(lambda s: [one["state"] for one in s["flows"]] == ["closing"])
     assert pair.received(len(many)) == many
     lab.await_status(lambda s: s["flows"] == [])
-    lab.wrappers.remove(pair.client)
 
 
 def test_who_is_thrown_out_gets_back_what_was_not_passed_on(lab: Lab) -> None:
