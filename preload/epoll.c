@@ -281,6 +281,8 @@ static void sync_reg(struct reg *r)
     (void)reg_tell_kernel(r, epfd, EPOLL_CTL_MOD);
     r->echo = (r->mask & WRITE_EVENTS) != 0;
     reg_awake(r);
+    if (stream_on_ring(r->s) && atomic_load(&r->set->sleepers))
+        ivc_bell_ring(&r->s->bell); /* the kernel does not tell them of OUT any more */
 }
 
 static void sync_regs(struct sock *s)
@@ -291,6 +293,14 @@ static void sync_regs(struct sock *s)
         sync_reg(r);
         ivc_unlock(&r->set->lock);
     }
+}
+
+bool reg_interrupted(struct sock *s)
+{
+    for (struct reg *r = s->regs; r; r = r->sock_next)
+        if (ivc_lock_mine(&r->set->lock))
+            return true;
+    return false;
 }
 
 /* Whoever else has the socket from now on may keep it open: then what is gone would never be, and

@@ -42,6 +42,8 @@ void reg_unbell(struct sock *s);
 
 /* The socket is about to go: take its bell out of every set. reg_lock held. */
 void reg_closing(struct sock *s);
+/* Is one of its sets at work, in code this handler has interrupted? reg_lock held. */
+bool reg_interrupted(struct sock *s);
 
 /* The set's own descriptor is about to be polled, or put into another set. */
 void epset_nested(struct epset *set);

@@ -445,7 +445,7 @@ static bool arm_set(struct gather *g, uint64_t *limit)
             empty = recv_arrivals(r->s) == r->seen;
         if (reg_writes(r) && !stream_arm_out(r->s, limit))
             empty = empty && reg_told_out(r);
-        quiet = quiet && empty;
+        quiet = quiet && empty && !reg_is_stale(r);
     }
     ivc_unlock(&g->set->lock);
     return quiet;
@@ -492,6 +492,7 @@ static void sync_set(struct gather *g)
     bool stale = false;
     if (!match_has_streams() || !ivc_lock(&g->set->lock))
         return;
+    wake_stirred(g->set);
     for (struct reg *r = g->set->awake; r && !stale; r = reg_next_awake(g->set, r))
         stale = reg_is_stale(r);
     ivc_unlock(&g->set->lock);

@@ -106,11 +106,14 @@ void reg_awake_all(struct epset *set)
 /* Would nothing of it be missed? */
 static bool may_rest(const struct reg *r)
 {
+    if (reg_is_stale(r))
+        return false;
     if (!reg_listens(r))
         return true; /* whatever changes that wakes it */
     if (!r->belled && recv_has_rings(r->s))
         return false;
-    return recv_rest(r->s) && (!reg_writes(r) || reg_told_out(r));
+    /* Another thread may fill the ring, and who sleeps here is to hear when there is room again. */
+    return !reg_writes(r) && recv_rest(r->s);
 }
 
 void reg_rest(struct reg *r)

@@ -451,11 +451,17 @@ static void drop_flows(struct sock *s, uint32_t reason)
     }
 }
 
+static bool is_given_on(uint32_t reason)
+{
+    return reason == IVC_REASON_HANDED_ON || reason == IVC_REASON_FOREIGN_IO;
+}
+
 #define FORK_RELAY_NS (2 * IVC_NS_PER_S)
 
 /* The socket lives on without rings: what they hold is still to be delivered.
  * One whose rest the kernel does not take now stays for who sends next. Not so before a fork: then
- * two would go on with it. A relay that does not let go has what neither can send again. */
+ * two would go on with it. A relay that does not let go has what neither can send again, nor who
+ * gets the descriptor. */
 static void end_all_tx(struct sock *s, struct dest *d, uint32_t reason)
 {
     struct tx_flow *next;
@@ -466,7 +472,8 @@ static void end_all_tx(struct sock *s, struct dest *d, uint32_t reason)
             flow_end_tx(s, d, f, reason);
         while (reason == IVC_REASON_FORKED && d->flows == f &&
                (!relayed_runs(f) || relayed_waits(f, end)));
-        if (reason == IVC_REASON_FORKED && d->flows == f) {
+        bool others = reason == IVC_REASON_FORKED || (f->relay && is_given_on(reason));
+        if (d->flows == f && others) {
             relayed_break(s);
             flow_drop_tx(d, f, reason);
         }
@@ -541,15 +548,26 @@ static bool interrupted(struct sock *s)
     return ivc_lock_mine(&ivc_reg_lock) || ivc_lock_mine(&s->rx_lock) || ivc_lock_mine(&s->tx_lock);
 }
 
-static void end(struct sock *s)
+static void end_late(struct sock *s)
+{
+    atomic_store_explicit(&s->state, SOCK_DEAD, memory_order_release);
+    atomic_store(&late, true);
+}
+
+/* False: later. */
+static bool end(struct sock *s)
 {
     if (interrupted(s)) {
-        atomic_store_explicit(&s->state, SOCK_DEAD, memory_order_release);
-        atomic_store(&late, true);
-        return;
+        end_late(s);
+        return false;
     }
     if (!ivc_lock(&ivc_reg_lock))
-        return;
+        return false;
+    if (reg_interrupted(s)) {
+        end_late(s);
+        ivc_unlock(&ivc_reg_lock);
+        return false;
+    }
     if (s->stream && sock_matched(s) && !s->inherited && !s->stream->family)
         stream_closing(s); /* else another process goes on with it */
     bool known = s->announced != 0 && s->announced == atomic_load(&ivc_control_state.era);
@@ -563,6 +581,7 @@ static void end(struct sock *s)
         (void)control_send(&msg, &ATTACHED_NOTHING);
     }
     forget(s);
+    return true;
 }
 
 static struct sock *first_dead(void)
@@ -582,8 +601,8 @@ void sock_end_late(void)
     if (!atomic_load_explicit(&late, memory_order_relaxed) || ivc_lock_mine(&ivc_reg_lock))
         return;
     atomic_store(&late, false);
-    while ((s = first_dead()) && !interrupted(s))
-        end(s);
+    while ((s = first_dead()) && !interrupted(s) && end(s))
+        ;
     if (s)
         atomic_store(&late, true);
 }
@@ -611,7 +630,7 @@ void sock_release(int fd, struct sock *s)
     ivc_table_set(fd, NULL);
     sock_settle(s, fd);
     if (atomic_fetch_sub(&s->refs, 1) == 1)
-        end(s);
+        (void)end(s);
     else if (s->fd == fd)
         find_other_fd(s);
 }

@@ -337,6 +337,21 @@ def test_a_set_long_idle_tells_of_the_end(stream_net: StreamNet) -> None:
         assert ends.client.recv(100) == expected
 
 
+def test_a_thread_asleep_in_a_set_hears_of_room_that_another_had_used_up(
+    stream_net: StreamNet,
+) -> None:
+    """However long it sleeps: what is idle for long is not looked at any more."""
+    ends = stream_net.connect()
+    epoll = ends.client.agent.call("select", "epoll", ())
+    epoll.register(ends.client, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+    assert [events for _, events in epoll.poll(5)] == [select.EPOLLOUT]
+    waiting = epoll.start.poll(20)
+    assert waiting.pending(2)
+    sent = ends.client.agent.module("routines").send_until_refused(ends.client)
+    assert ends.server.agent.module("routines").receive_exactly(ends.server, sent) == sent
+    assert [events for _, events in waiting.join()] == [select.EPOLLOUT]
+
+
 @pytest.mark.parametrize("edge", [0, select.EPOLLET], ids=["level", "edge"])
 def test_a_full_connection_can_be_written_to_again_once_read(
     stream_net: StreamNet, edge: int
