@@ -125,11 +125,13 @@ def _run(
     stopped: Callable[[], bool],
 ) -> None:
     from ivc.observe.trace_session import Session, real_ahead
+    from ivc.observe.trace_source import Ring
 
     real = real_ahead()
     session = Session(_sink(arguments, output, names, real), names, filters, real, _say)
     session.hear(source.first)
-    _say(f"tracing {len(source.first) - 1} processes and the relay")
+    rings = sum(isinstance(each, Ring) for each in source.first)
+    _say(f"tracing {rings - 1} processes and the relay")
     try:
         while not stopped() and not session.ended:
             if not session.turn():
