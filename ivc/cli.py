@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """For a command line: the options of the command it names, and of others the names alone.
+    """For a command line: the options of the command it names and of those of its module; if it
+    names none, the names of all.
 
     Without a command line: all there is.
     """
@@ -63,4 +64,6 @@ def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
 def _named(words: Sequence[str]) -> list[str]:
     """The command of a command line, if there is one: what stands before it takes no value."""
+    if {"-h", "--help"} & set(words[:1]):  # of `ivc` itself, whatever comes after it
+        return []
     return [word for word in words if not word.startswith("-")][:1]

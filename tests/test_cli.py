@@ -147,6 +147,15 @@ def test_help_tells_the_exit_codes(command: str, capsys: pytest.CaptureFixture[s
     assert "exit codes:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_before_a_command_is_of_all(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([option, "trace"])
+    assert exit_.value.code == 0
+    told = capsys.readouterr().out
+    assert {one.name for one in COMMANDS} <= set(told.split())
+
+
 def ivc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The real program, in a process of its own."""
     return subprocess.run(
@@ -266,6 +275,8 @@ LONG_TO_IMPORT = {
     "psutil",
     "logging",
     "shtab",
+    "textual",
+    "rich",
 }
 LONG_TO_IMPORT |= {"ivc.network", "ivc.plan", "ivc.someip", "ivc.shm", "ivc.platform"}
 

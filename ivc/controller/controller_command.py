@@ -36,14 +36,14 @@ def add_commands(subparsers: Subparsers) -> None:
         type=_positive,
         default=FLOWS_PER_NODE,
         metavar="N",
-        help="flows a node may send on (default %(default)s)",
+        help="flows a node may cause (default %(default)s)",
     )
     parser.add_argument(
         "--quota-bytes",
         type=_positive,
         default=BYTES_PER_NODE,
         metavar="N",
-        help="shared memory of a node's flows (default %(default)s)",
+        help="shared memory of the flows a node causes (default %(default)s)",
     )
     parser.add_argument(
         "--log-format",

@@ -32,8 +32,14 @@ READ_MOST: Final = 100
 MESSAGE_MOST: Final = 1500
 """Bytes of one that is read: what fits a packet of Ethernet."""
 
+SPENT_MOST_S: Final = 0.05
+"""Time given to them in a second: one made for it may take as long as a hundred others."""
+
 RECENT: Final = 512
 """Messages known again: one to a group comes once for each member of it."""
+
+SAME_S: Final = 0.5
+"""How long they are: who restarts says the same as before, and means it."""
 
 BATCH: Final = 64
 """Messages taken before others get their turn."""
@@ -123,8 +129,8 @@ class Tap:
         """Raises `OSError`; nothing is left then."""
         self._selector = selector
         self._discovery = discovery
-        self._second, self._read = 0, 0
-        self._recent: dict[bytes, None] = {}
+        self._second, self._read, self._spent = 0, 0, 0.0
+        self._recent: dict[bytes, float] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._socket.bind(("127.0.0.1", 0))
@@ -142,18 +148,25 @@ class Tap:
     def _take(self, _: int) -> None:
         now = time.monotonic()
         if int(now) != self._second:
-            self._second, self._read = int(now), 0
+            self._second, self._read, self._spent = int(now), 0, 0.0
         with suppress(OSError):
             for _turn in range(BATCH):
                 self._look_at(self._socket.recv(MESSAGE_MOST + 1, socket.MSG_DONTWAIT), now)
 
     def _look_at(self, message: bytes, now: float) -> None:
-        if message in self._recent or len(message) > MESSAGE_MOST or self._read >= READ_MOST:
+        if len(message) > MESSAGE_MOST:
             return
-        self._recent[message] = None
+        if self._read >= READ_MOST or self._spent >= SPENT_MOST_S:
+            return
+        if now - self._recent.get(message, -math.inf) < SAME_S:
+            return
+        self._recent.pop(message, None)  # the oldest stand first
+        self._recent[message] = now
         _trim(self._recent, RECENT)
         self._read += 1
+        began = time.monotonic()
         self._discovery.hear(message, now)
+        self._spent += time.monotonic() - began
 
     def close(self) -> None:
         """Hear no more."""

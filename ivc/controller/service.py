@@ -257,10 +257,12 @@ class Service:
         self._dispatcher.replan(hosts)
 
     def _publish(self, hosts: Hosts) -> None:
-        for place in hosts.places:
-            if place.host is None:
-                domain = next(node.domain for node in self._plan.nodes if node.id == place.id)
-                log.warning("node %s: its host, %s, does not exist (yet)", place.name, domain)
+        domains = {node.id: node.domain for node in self._plan.nodes}
+        missing = [
+            f"{place.name} ({domains[place.id]})" for place in hosts.places if place.host is None
+        ]
+        if missing:  # in one message: of many, not all would be let through
+            log.warning("nodes whose hosts do not exist (yet): %s", ", ".join(missing))
         there = {place.host for place in hosts.places if place.host is not None}
         there -= self._quiescence.hidden
         self._platform.publish(build_match_table(self._plan, hosts), there)

@@ -48,6 +48,13 @@ class Relay(Protocol):
         """From now on to this ring, or to none."""
 
 
+NONSENSE: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What reading it raises if it is none."""
+
+MEMORY_MOST: Final = 4 << 30
+"""Bytes of the processes' trace rings together: memory is for what they do themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     order: int
@@ -56,7 +63,7 @@ class _Wanted:
 
     @classmethod
     def read(cls, packet: bytes) -> "_Wanted":
-        """Raises `ValueError`, `KeyError` or `TypeError`."""
+        """Raises one of `NONSENSE`."""
         asked: dict[str, Any] = json.loads(packet)
         order, snap = int(asked["order"]), int(asked["snap"])
         if not TRACE_ORDER_MIN <= order <= TRACE_ORDER_MAX or not 1 <= snap <= WHOLE:
@@ -120,7 +127,11 @@ class Tracing:
 
     def welcomed(self, process: Process) -> None:
         """A process is there, and can be told."""
-        if self._wanted is not None:
+        if self._tracer is None or self._wanted is None:
+            return
+        if self._tracer.wants_write:  # each ring that waits for it holds memory and descriptors
+            self._refuse(process, "the tracer is behind")
+        else:
             self._trace(process, self._wanted)
 
     def left(self, process: Process) -> None:
@@ -174,7 +185,7 @@ class Tracing:
             return "somebody traces already, one at a time: end the other first"
         try:
             self._begin(tracer, _Wanted.read(packet))
-        except (ValueError, KeyError, TypeError):
+        except NONSENSE:
             return f"no order to trace: {packet[:80]!r}"
         except (PlatformError, OSError) as error:
             return str(error)
@@ -192,10 +203,13 @@ class Tracing:
 
     def _begin_relay(self, tracer: _Tracer, wanted: _Wanted) -> None:
         memory = self._platform.create_trace(wanted.order)
+        writer = None
         try:
             writer = TraceWriter(*memory.map(), wanted.snap)
             tracer.say({"ring": RELAY, "of": "relay"}, memory.for_reader())
         except BaseException:
+            if writer is not None:  # what it has of the memory keeps that from being closed
+                writer.close()
             memory.close()
             raise
         self._relay_ring = memory, writer
@@ -203,6 +217,11 @@ class Tracing:
 
     def _trace(self, process: Process, wanted: _Wanted) -> None:
         assert self._tracer is not None
+        if len(self._traced) + 1 << wanted.order > MEMORY_MOST:
+            self._refuse(
+                process, f"trace rings may take {MEMORY_MOST >> 20} MiB; use less --buffer"
+            )
+            return
         flags = TRACE_ALL if wanted.everything else 0
         try:
             memory = self._platform.create_trace(wanted.order)
@@ -212,10 +231,14 @@ class Tracing:
             finally:
                 memory.close()
         except (PlatformError, OSError) as error:
-            log.warning("%s is not traced: %s", process, error)
-            self._tracer.say({"warning": f"{process} is not traced: {error}"})
+            self._refuse(process, str(error))
             return
         self._traced[process.id] = process
+
+    def _refuse(self, process: Process, why: str) -> None:
+        assert self._tracer is not None
+        log.warning("%s is not traced: %s", process, why)
+        self._tracer.say({"warning": f"{process} is not traced: {why}"})
 
     def _end(self) -> None:
         """Nobody traces any more. Idempotent."""

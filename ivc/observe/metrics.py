@@ -73,12 +73,21 @@ def _quiesced(document: Document) -> Samples:
     return (((node["name"],), int(node["quiesced"])) for node in _inside(document))
 
 
-@_gauge("ivc_node_flows", "Flows the node sends on.", "node")
+@_gauge(
+    "ivc_node_flows",
+    "Flows the node has caused: it sends on them, or they bring answers to its calls.",
+    "node",
+)
 def _node_flows(document: Document) -> Samples:
     return (((node["name"],), node["flows"]) for node in _inside(document))
 
 
-@_gauge("ivc_node_ring_bytes", "Shared memory of the node's flows.", "node", unit="bytes")
+@_gauge(
+    "ivc_node_ring_bytes",
+    "Shared memory of the flows the node has caused.",
+    "node",
+    unit="bytes",
+)
 def _node_bytes(document: Document) -> Samples:
     return (((node["name"],), node["ring_bytes"]) for node in _inside(document))
 
@@ -273,12 +282,21 @@ def _relay_drops(document: Document) -> Samples:
     yield (), document["relay"]["dropped_full"]
 
 
-@_counter("ivc_relay_kind_messages", "Messages of a kind, since the last new plan.", *_KIND)
+@_counter(
+    "ivc_relay_kind_messages",
+    "Messages of a kind, since the relay's table of kinds (4,096) was last full.",
+    *_KIND,
+)
 def _kind_messages(document: Document) -> Samples:
     return ((_kind(kind), kind["messages"]) for kind in document["relay"]["kinds"])
 
 
-@_counter("ivc_relay_kind_bytes", "Bytes of a kind, since the last new plan.", *_KIND, unit="bytes")
+@_counter(
+    "ivc_relay_kind_bytes",
+    "Bytes of a kind, since the relay's table of kinds (4,096) was last full.",
+    *_KIND,
+    unit="bytes",
+)
 def _kind_bytes(document: Document) -> Samples:
     return ((_kind(kind), kind["bytes"]) for kind in document["relay"]["kinds"])
 

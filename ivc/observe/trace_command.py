@@ -125,12 +125,14 @@ def _run(
     stopped: Callable[[], bool],
 ) -> None:
     from ivc.observe.trace_session import Session, real_ahead
+    from ivc.observe.trace_source import Ring
 
     real = real_ahead()
-    session = Session(_sink(arguments, output, names, real), names, filters, real, _say)
-    session.hear(source.first)
-    _say(f"tracing {len(source.first) - 1} processes and the relay")
     try:
+        session = Session(_sink(arguments, output, names, real), names, filters, real, _say)
+        session.hear(source.first)
+        rings = sum(isinstance(each, Ring) for each in source.first)
+        _say(f"tracing {rings - 1} processes and the relay")
         while not stopped() and not session.ended:
             if not session.turn():
                 output.flush()
@@ -140,12 +142,24 @@ def _run(
         records, lost = session.finish()
         output.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        _drop(output)
         _say("whoever read it has gone")
         return
+    except OSError as error:
+        _drop(output)
+        where = display(Path(output.name))
+        raise IvcError(f"cannot write {where}: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        _drop(output)
+        raise
     if session.ended:
         _say("the controller has ended")
     _say(f"{records} messages" + (f", and {lost} there was no room for" if lost else ""))
+
+
+def _drop(output: IO[bytes]) -> None:
+    """What is buffered goes nowhere: closing it, as exiting does, would try and wait again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 def _sink(arguments: argparse.Namespace, output: IO[bytes], names: "Names", real: int) -> "Sink":
@@ -176,10 +190,15 @@ def _output(written: str | None) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """Whether somebody has asked it to end: SIGINT and SIGTERM do, and the rest is written."""
+    """Whether somebody has asked it to end: SIGINT and SIGTERM do, and the rest is written.
+
+    Who asks again does not want the rest: nobody may be reading it.
+    """
     asked: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
         asked.append(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

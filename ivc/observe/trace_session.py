@@ -158,9 +158,10 @@ class Session:
         for each in news:
             match each:
                 case Ring():
-                    self._held[each.number] = _Held(each, self._capture.add(each.reader))
+                    self._hold(each)
                 case Gone():
-                    self._held[each.number].gone = time.monotonic_ns()
+                    if each.number in self._held:
+                        self._held[each.number].gone = time.monotonic_ns()
                 case Warned():
                     self._say(each.text)
                 case Ended():
@@ -187,6 +188,13 @@ class Session:
             records, place = records + flow.records, place + 1
         self._capture.close()
         return records, self._lost
+
+    def _hold(self, ring: Ring) -> None:
+        try:
+            self._held[ring.number] = _Held(ring, self._capture.add(ring.reader))
+        except OSError:
+            ring.close()
+            self._say(f"{ring.of} is not traced: too many trace rings")
 
     def _drain(self, horizon: int) -> bool:
         step = self._sink.drain(self._capture, horizon)

@@ -4,6 +4,9 @@
 import errno
 import selectors
 import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -14,6 +17,8 @@ from ivc.controller.discovery import (
     ENDS_MAX,
     MESSAGE_MOST,
     READ_MOST,
+    SAME_S,
+    SPENT_MOST_S,
     TOPICS_MAX,
     Discovery,
     Tap,
@@ -156,17 +161,28 @@ class Counting(Discovery):
         self.read.append(message)
 
 
+@contextmanager
+def tapped(discovery: Discovery) -> Iterator[Callable[[bytes], None]]:
+    """What sends a message to a tap, and has it taken."""
+    with selectors.DefaultSelector() as selector, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        tap = Tap(selector, discovery)
+
+        def send(message: bytes) -> None:
+            sender.sendto(message, (str(tap.endpoint.address), tap.endpoint.port))
+            while ready := selector.select(0):
+                for key, mask in ready:
+                    key.data(mask)
+
+        yield send
+        tap.close()
+
+
 def read_of(*messages: bytes) -> list[bytes]:
     """What of these a tap has read."""
     discovery = Counting()
-    with selectors.DefaultSelector() as selector, socket.socket(type=socket.SOCK_DGRAM) as sender:
-        tap = Tap(selector, discovery)
+    with tapped(discovery) as send:
         for one in messages:
-            sender.sendto(one, (str(tap.endpoint.address), tap.endpoint.port))
-        while ready := selector.select(0):
-            for key, mask in ready:
-                key.data(mask)
-        tap.close()
+            send(one)
     return discovery.read
 
 
@@ -183,3 +199,30 @@ def test_a_flood_is_taken_but_not_read() -> None:
     many = [b"%d" % number for number in range(4 * READ_MOST)]
     assert len(read_of(*many[: 2 * READ_MOST])) >= READ_MOST
     assert len(read_of(*many)) <= 2 * READ_MOST  # a second may end meanwhile
+
+
+def test_who_restarts_says_the_same_and_is_heard() -> None:
+    discovery = Discovery()
+    offered = message(offer(FOREVER), option(2, 30509), session=1)
+    with tapped(discovery) as send:
+        send(offered)
+        send(message(offer(STOP), option(2, 30509), session=2))
+        time.sleep(SAME_S)
+        send(offered)
+    assert SERVICE in discovery.told(time.monotonic())
+
+
+class Slow(Counting):
+    """Takes long for each."""
+
+    def hear(self, message: bytes, now: float) -> None:
+        super().hear(message, now)
+        time.sleep(SPENT_MOST_S / 2)
+
+
+def test_messages_that_take_long_do_not_take_all_the_time() -> None:
+    discovery = Slow()
+    with tapped(discovery) as send:
+        for number in range(20):
+            send(b"%d" % number)
+    assert len(discovery.read) <= 4  # a second may end meanwhile

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from controller_lab import running_lab
 
 from ivc.controller.logs import BURST, PERIOD_S, Json, Limit, Text
 
@@ -136,20 +137,20 @@ def controller(run_dir: Path, *options: str, **environment: str) -> Iterator[lis
 def test_ready_is_told_as_ever_and_missing_hosts_in_colour(tmp_path: Path) -> None:
     with controller(tmp_path, NO_COLOR="", TERM="xterm") as lines:
         assert lines[-1].startswith("ivc controller: ready (2 nodes, path direct, ")
-        assert lines[0].startswith("ivc controller: \x1b[33mWARNING\x1b[0m: node ")
+        assert lines[0].startswith("ivc controller: \x1b[33mWARNING\x1b[0m: nodes ")
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_colours_can_be_refused(tmp_path: Path, environment: dict[str, str]) -> None:
     with controller(tmp_path, **{"TERM": "xterm", **environment}) as lines:
-        assert lines[0].startswith("ivc controller: WARNING: node ")
+        assert lines[0].startswith("ivc controller: WARNING: nodes ")
 
 
 def test_every_line_is_json_if_so_ordered(tmp_path: Path) -> None:
     with controller(tmp_path, "--log-format", "json") as lines:
         read = [json.loads(line) for line in lines]
     assert read[-1]["message"].startswith("ready (2 nodes")
-    assert [one["level"] for one in read] == ["warning", "warning", "info"]
+    assert [one["level"] for one in read] == ["warning", "info"]
 
 
 def test_ready_is_told_at_any_level(tmp_path: Path) -> None:
@@ -168,3 +169,13 @@ def test_a_peer_cannot_flood_it(tmp_path: Path) -> None:
                     assert peer.recv(1) == b""  # it has been heard, and turned away
     complaints = [line for line in lines if "disconnected" in line]
     assert 0 < len(complaints) <= 2 * BURST
+
+
+def test_hosts_that_are_missing_are_told_of_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = {f"n{number}": f"10.0.0.{number}" for number in range(1, 2 * BURST)}
+    with running_lab(tmp_path, nodes=nodes):
+        pass
+    (told,) = [text for text in caplog.messages if "exist (yet)" in text]
+    assert all(f"{name} (" in told for name in nodes)

@@ -206,5 +206,8 @@ def test_a_watched_status_stays_in_its_place_until_interrupted(start: Starter) -
 
 
 def test_only_this_command_imports_what_it_needs() -> None:
-    code = "import ivc.cli, sys; sys.exit('textual' in sys.modules or 'rich' in sys.modules)"
+    code = (
+        "from ivc.cli import parser; import sys; parser(); "
+        "sys.exit('textual' in sys.modules or 'rich' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

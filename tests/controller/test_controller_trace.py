@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import mmap
 import os
@@ -17,8 +18,10 @@ from fakewrapper import FakeWrapper, address
 
 from ivc.controller.errors import ControllerError, NoController
 from ivc.controller.protocol import TRACE_ALL, Type
+from ivc.controller.tracing import PACKET_MAX
 from ivc.network import Path as FlowPath
-from ivc.observe.trace_source import Ended, Gone, Ring, TraceSource
+from ivc.observe.trace_source import Ended, Gone, Ring, TraceSource, Warned
+from ivc.platform.memfd import MemfdTrace
 from ivc.shm.layout import PAGE, TraceEvent
 from ivc.shm.trace import Capture, Captured, Step, TraceWriter
 
@@ -120,7 +123,17 @@ def test_one_traces_at_a_time(start: Starter) -> None:
 
 
 @pytest.mark.parametrize(
-    "order", [b"nonsense", b"{}", b'{"order": 99, "snap": 1, "all": false}', b"[]", b"3"]
+    "order",
+    [
+        b"nonsense",
+        b"{}",
+        b'{"order": 99, "snap": 1, "all": false}',
+        b'{"order": 1e999, "snap": 1, "all": false}',
+        b"[" * PACKET_MAX,
+        b"[]",
+        b"3",
+    ],
+    ids=lambda order: order[:30].decode(),
 )
 def test_nonsense_is_answered_and_traces_nothing(start: Starter, order: bytes) -> None:
     lab = start()
@@ -210,3 +223,48 @@ def test_a_rule_mirrors_to_the_trace(start: Starter) -> None:
         close(source)
     copied = lab.status()["relay"]["copied"]
     assert [(each["messages"], each["sent"]) for each in copied] == [(1, True)]
+
+
+def test_without_descriptors_for_the_reader_nothing_is_traced(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    lab = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(MemfdTrace, "for_reader", refuse)
+        with pytest.raises(ControllerError, match="too many open files"):
+            TraceSource(lab.run_dir, ORDER, SNAP, everything=False)
+    with traced(lab) as source:
+        close(source)
+
+
+def test_trace_rings_have_no_more_than_their_memory(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = start()
+    wrappers = [kept(lab, host) for host in (1, 2)]
+    lab.await_status(lambda status: len(status["processes"]) == len(wrappers))
+    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", 1 << ORDER)
+    with traced(lab) as source:
+        (warned,) = [each for each in source.first if isinstance(each, Warned)]
+        assert "is not traced: trace rings may take" in warned.text
+        assert len(source.first) == 3
+        for each in source.first:
+            if isinstance(each, Ring):
+                each.close()
+
+
+def test_a_tracer_that_is_behind_gets_no_more_rings(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = start()
+    with traced(lab) as source:
+        monkeypatch.setattr("ivc.controller.tracing._Tracer.wants_write", True)
+        kept(lab, 1)
+        lab.status()
+        (warned,) = source.news()
+        assert isinstance(warned, Warned)
+        assert warned.text.endswith("is not traced: the tracer is behind")
+        close(source)

@@ -16,8 +16,9 @@ from ivc.lab.peers.common import SD_PORT, SERVER_PORT
 from ivc.observe.trace_filter import Filter, read_filter
 from ivc.observe.trace_names import Names
 from ivc.observe.trace_session import PcapngSink, Session, Sink, TextSink
-from ivc.observe.trace_source import Ring
+from ivc.observe.trace_source import Gone, Ring
 from ivc.shm.layout import RecordKind, TraceEvent
+from ivc.shm.library import lib
 from ivc.shm.relay import Effect
 
 HMI, ADAS = (0x0A4D0001, 40000), (0x0A4D0002, SERVER_PORT)
@@ -319,3 +320,13 @@ def drops_of_interfaces(capture: Path) -> list[tuple[int, int]]:
             said = options(body[12:])
             found.append((int.from_bytes(said[4], "little"), int.from_bytes(said[5], "little")))
     return found
+
+
+def test_rings_that_are_too_many_are_told_of_and_given_back() -> None:
+    field = Field()
+    session = Session(TextSink(len, lambda _: ""), NAMES, [], REAL, field.said.append)
+    session.hear(FakeRing(number, field.rings[0]) for number in range(lib.IVC_CAPTURE_RINGS + 1))
+    assert field.said == [f"ring {lib.IVC_CAPTURE_RINGS} is not traced: too many trace rings"]
+    session.hear([Gone(lib.IVC_CAPTURE_RINGS)])
+    session.turn()
+    assert session.finish() == (0, 0)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 from trace_field import ADDRESSES, LIBRARY, ROOT, complaints, decode, peers, tracing
@@ -191,3 +194,52 @@ def test_what_a_stopped_tracer_has_no_room_for_is_counted(lab: Lab, tmp_path: Pa
     assert int(found[2]) > 1000
     assert int(found[1]) + int(found[2]) == sent
     assert len(decode(capture, ["frame.comment"])) == int(found[1])
+
+
+def writing(lab: Lab, run_dir: Path, file: str, stdout: IO[bytes]) -> subprocess.Popen[str]:
+    """A trace that may not get as far as to say so."""
+    command = [sys.executable, "-m", "ivc", "trace", "--run-dir", str(run_dir), "-w", file]
+    return lab.hosts[0].popen(command, stdout=stdout, stderr=subprocess.PIPE)
+
+
+def test_a_trace_that_cannot_be_written_ends_with_that(lab: Lab, tmp_path: Path) -> None:
+    with running_controller(lab, "direct", tmp_path), Path("/dev/full").open("wb") as full:
+        for file, name in ("-", "<stdout>"), ("/dev/full", "/dev/full"):
+            trace = writing(lab, tmp_path, file, full)
+            # Where that is only found out at the end, it is asked to.
+            with suppress(subprocess.TimeoutExpired):
+                trace.wait(timeout=1)
+            trace.send_signal(signal.SIGINT)
+            _, error = trace.communicate(timeout=30)
+            assert f"cannot write {name}: No space left" in error
+            assert "Traceback" not in error and "ignored" not in error
+            assert trace.returncode == 1
+
+
+def catches(process: subprocess.Popen[str], number: int) -> bool:
+    """Whether it has a handler for this signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"^SigCgt:\t(\w+)$", status, re.MULTILINE)
+    return found is not None and int(found[1], 16) >> number - 1 & 1 == 1
+
+
+def test_who_interrupts_twice_does_not_wait_for_a_reader(lab: Lab, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, bytes(4096)):
+            pass
+    os.set_blocking(writer, True)
+    with (
+        os.fdopen(reader, "rb"),
+        os.fdopen(writer, "wb") as full,
+        running_controller(lab, "direct", tmp_path),
+    ):
+        trace = writing(lab, tmp_path, "-", full)
+        while trace.poll() is None and not catches(trace, signal.SIGTERM):
+            time.sleep(0.01)
+        trace.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            trace.wait(timeout=0.5)
+        trace.send_signal(signal.SIGINT)
+        assert trace.wait(timeout=10) == 130

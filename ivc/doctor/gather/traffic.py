@@ -19,7 +19,7 @@ _HOOKS: Final = {0xFFFFFFF2: "ingress", 0xFFFFFFF3: "egress"}  # of a qdisc clsa
 _WHOLE: Final = 0xFFFFFFFF
 """Percentages are parts of this."""
 
-_SHAPERS: Final = frozenset({"tbf", "htb", "hfsc", "cake", "cbq", "fq_pie"})
+_SHAPERS: Final = frozenset({"tbf", "htb", "hfsc", "cbq"})
 _SWALLOWS: Final = frozenset({"blackhole", "plug"})
 
 # <linux/netlink.h>, <linux/pkt_cls.h>, <linux/tc_act/tc_gact.h>, <linux/tc_act/tc_mirred.h>
