@@ -471,7 +471,7 @@ static void end_all_tx(struct sock *s, struct dest *d, uint32_t reason)
         do
             flow_end_tx(s, d, f, reason);
         while (reason == IVC_REASON_FORKED && d->flows == f &&
-               (!relayed_runs(f) || relayed_waits(f, end)));
+               (relayed_runs(f) ? relayed_waits(f, end) : !f->relay || ivc_now() < end));
         bool others = reason == IVC_REASON_FORKED || (f->relay && is_given_on(reason));
         if (d->flows == f && others) {
             relayed_break(s);
