@@ -17,6 +17,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sockets.h"
+
 #define SIZE 64
 #define WARM 100
 #define WARM_PAUSE_US 2000
@@ -26,27 +28,6 @@ struct pair {
     struct sockaddr_in there;
     bool stream;
 };
-
-static void need(int result, const char *what)
-{
-    if (result >= 0)
-        return;
-    perror(what);
-    exit(1);
-}
-
-static int bound(const char *ip, int type, struct sockaddr_in *address)
-{
-    socklen_t size = sizeof *address;
-    int fd = socket(AF_INET, type, 0);
-
-    *address = (struct sockaddr_in){.sin_family = AF_INET};
-    if (inet_pton(AF_INET, ip, &address->sin_addr) != 1)
-        exit(2);
-    need(bind(fd, (struct sockaddr *)address, sizeof *address), "bind");
-    need(getsockname(fd, (struct sockaddr *)address, &size), "getsockname");
-    return fd;
-}
 
 static struct pair joined(const char *ip, int type)
 {

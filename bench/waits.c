@@ -28,6 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sockets.h"
+
 #define SIZE 64
 #define WARM 200
 #define WARM_USED 20
@@ -56,27 +58,6 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct
         syscall(SYS_clock_gettime, clock, &then);
     *now = then;
     return 0;
-}
-
-static void need(int result, const char *what)
-{
-    if (result >= 0)
-        return;
-    perror(what);
-    exit(1);
-}
-
-static int bound(const char *ip, int type, struct sockaddr_in *address)
-{
-    socklen_t size = sizeof *address;
-    int fd = socket(AF_INET, type, 0);
-
-    *address = (struct sockaddr_in){.sin_family = AF_INET};
-    if (inet_pton(AF_INET, ip, &address->sin_addr) != 1)
-        exit(2);
-    need(bind(fd, (struct sockaddr *)address, sizeof *address), "bind");
-    need(getsockname(fd, (struct sockaddr *)address, &size), "getsockname");
-    return fd;
 }
 
 static void join(struct waiter *w, const char *ip)

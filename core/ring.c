@@ -31,13 +31,6 @@ static inline bool is_aligned(uint64_t index)
     return index % IVC_RECORD_ALIGN == 0;
 }
 
-/* Bytes a record takes in the ring: header, payload, padding. */
-static inline uint64_t record_bytes(uint64_t length)
-{
-    return (sizeof(struct ivc_record) + length + IVC_RECORD_ALIGN - 1) &
-           ~(uint64_t)(IVC_RECORD_ALIGN - 1);
-}
-
 static inline uint64_t max_payload(uint64_t size)
 {
     return size / 2 - sizeof(struct ivc_record);
@@ -263,11 +256,11 @@ int ivc_tx_passed_at(struct ivc_tx *tx, uint64_t *head, uint64_t *offset)
         if (length > max_payload(tx->size)) {
             return -EPROTO;
         }
-        if (passed - *head < record_bytes(length)) {
+        if (passed - *head < ivc_record_bytes(length)) {
             *offset = passed - *head - sizeof(struct ivc_record);
             return *offset <= length ? 1 : -EPROTO;
         }
-        *head += record_bytes(length);
+        *head += ivc_record_bytes(length);
     }
     return passed == *head ? 1 : -EPROTO;
 }
@@ -403,7 +396,7 @@ bool ivc_tx_arm(struct ivc_tx *tx, uint64_t bytes)
 /* Room for a record? As ivc_tx_write. */
 static inline int make_room(struct ivc_tx *tx, size_t length)
 {
-    uint64_t bytes = record_bytes(length);
+    uint64_t bytes = ivc_record_bytes(length);
     int rc;
 
     if (unlikely(tx->poisoned)) {
@@ -429,7 +422,7 @@ static inline int make_room(struct ivc_tx *tx, size_t length)
 static inline void put_record(struct ivc_tx *tx, const struct ivc_record *header, size_t length)
 {
     put_header(tx, header, (uint32_t)length);
-    tx->tail += record_bytes(length);
+    tx->tail += ivc_record_bytes(length);
 }
 
 int ivc_tx_write(struct ivc_tx *tx, const struct ivc_record *header, const struct iovec *iov,
@@ -580,7 +573,7 @@ static inline bool valid_record(const struct ivc_rx *rx, const struct ivc_record
 {
     return record->kind == rx->kind && (record->flags & ~RECORD_FLAGS) == 0 &&
            record->length <= max_payload(rx->size) &&
-           record_bytes(record->length) <= rx->tail - rx->head && record->seq == rx->seq &&
+           ivc_record_bytes(record->length) <= rx->tail - rx->head && record->seq == rx->seq &&
            record->epoch == rx->epoch && valid_addresses(rx, record);
 }
 
@@ -623,7 +616,7 @@ size_t ivc_rx_copy(const struct ivc_rx *rx, const struct ivc_record *record,
 
 void ivc_rx_consume(struct ivc_rx *rx, const struct ivc_record *record)
 {
-    rx->head += record_bytes(record->length);
+    rx->head += ivc_record_bytes(record->length);
     rx->seq++;
     if (rx->head - rx->published >= rx->size / 8) {
         ivc_rx_publish(rx);

@@ -53,6 +53,24 @@ struct ivc_rx {
     bool poisoned;
 };
 
+/* Bytes a record takes in the ring: header, payload, padding. */
+static inline uint64_t ivc_record_bytes(uint64_t length)
+{
+    return (sizeof(struct ivc_record) + length + IVC_RECORD_ALIGN - 1) &
+           ~(uint64_t)(IVC_RECORD_ALIGN - 1);
+}
+
+/* Bytes of our own ring from an index on, as a vector; how many parts it has. */
+static inline size_t ivc_tx_piece(const struct ivc_tx *tx, uint64_t at, uint64_t length,
+                                  struct iovec out[2])
+{
+    at &= tx->size - 1;
+    size_t first = (size_t)(length < tx->size - at ? length : tx->size - at);
+    out[0] = (struct iovec){tx->data + at, first};
+    out[1] = (struct iovec){tx->data, (size_t)length - first};
+    return out[1].iov_len ? 2 : 1;
+}
+
 /* Bytes of a sender's region with 2^order bytes of records. */
 static inline size_t ivc_sender_region_size(uint8_t order)
 {

@@ -312,15 +312,9 @@ static int refuse(struct ivc_rx *rx)
     return -EPROTO;
 }
 
-static uint64_t record_bytes(uint32_t length)
-{
-    return (sizeof(struct ivc_record) + (uint64_t)length + IVC_RECORD_ALIGN - 1) &
-           ~(uint64_t)(IVC_RECORD_ALIGN - 1);
-}
-
 static void step_over(struct ivc_rx *rx, uint32_t length)
 {
-    rx->head += record_bytes(length);
+    rx->head += ivc_record_bytes(length);
     rx->seq++;
 }
 

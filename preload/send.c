@@ -447,6 +447,6 @@ void send_unread(struct sock *s, struct tx_flow *f)
         struct outgoing o = {.s = s, .fd = s->fd, .msg = &msg, .flags = MSG_DONTWAIT | MSG_NOSIGNAL};
         if (!(r.flags & IVC_RECORD_TWIN))
             (void)kernel_send(&o);
-        head += (sizeof(r) + r.length + IVC_RECORD_ALIGN - 1) & ~(uint64_t)(IVC_RECORD_ALIGN - 1);
+        head += ivc_record_bytes(r.length);
     }
 }

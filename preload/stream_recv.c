@@ -294,7 +294,7 @@ static struct ivc_rx copy_of(const struct ivc_rx *ring)
 /* A copy goes on behind the record just peeked. */
 static void step_over(struct ivc_rx *copy, const struct ivc_record *r)
 {
-    copy->head += sizeof(*r) + ((r->length + IVC_RECORD_ALIGN - 1) & ~(IVC_RECORD_ALIGN - 1u));
+    copy->head += ivc_record_bytes(r->length);
     copy->published = copy->head;
     copy->seq++;
 }

@@ -181,16 +181,6 @@ static size_t slice(const struct outgoing *o, size_t most, struct iovec *out, si
     return n;
 }
 
-/* Bytes of our own ring as a vector. */
-static size_t ring_piece(const struct ivc_tx *ring, uint64_t at, uint64_t length, struct iovec out[2])
-{
-    at &= ring->size - 1;
-    size_t first = (size_t)(length < ring->size - at ? length : ring->size - at);
-    out[0] = (struct iovec){ring->data + at, first};
-    out[1] = (struct iovec){ring->data, (size_t)length - first};
-    return out[1].iov_len ? 2 : 1;
-}
-
 static ssize_t kernel_write(struct sock *s, const struct msghdr *msg, int flags)
 {
     int saved = errno;
@@ -227,8 +217,9 @@ bool stream_give_back(struct sock *s, struct tx_flow *f)
         if (length > ivc_ring_max_payload(f->ident.order) || st->give_offset > length)
             break; /* the head was no record's */
         struct msghdr msg = {.msg_iov = iov};
-        msg.msg_iovlen = ring_piece(&f->ring, st->give_at + sizeof(struct ivc_record) + st->give_offset,
-                                    length - st->give_offset, iov);
+        msg.msg_iovlen =
+            ivc_tx_piece(&f->ring, st->give_at + sizeof(struct ivc_record) + st->give_offset,
+                         length - st->give_offset, iov);
         ssize_t n = length == st->give_offset ? 0 : kernel_write(s, &msg, MSG_NOSIGNAL);
         if (n == -EAGAIN)
             return false;
@@ -238,8 +229,7 @@ bool stream_give_back(struct sock *s, struct tx_flow *f)
         if (st->give_offset < length)
             continue;
         st->give_offset = 0;
-        st->give_at += (sizeof(struct ivc_record) + length + IVC_RECORD_ALIGN - 1) &
-                       ~(uint64_t)(IVC_RECORD_ALIGN - 1);
+        st->give_at += ivc_record_bytes(length);
     }
     st->giving = false;
     return true;
@@ -701,8 +691,7 @@ int stream_unread(struct sock *s)
             uint32_t length;
             memcpy(&length, f->ring.data + (at & (f->ring.size - 1)), sizeof(length));
             bytes += length;
-            at += sizeof(struct ivc_record) +
-                  (((uint64_t)length + IVC_RECORD_ALIGN - 1) & ~(uint64_t)(IVC_RECORD_ALIGN - 1));
+            at += ivc_record_bytes(length);
         }
     }
     ivc_unlock(&s->tx_lock);

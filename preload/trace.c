@@ -23,15 +23,6 @@ static struct ivc_trace *tracing(void)
 
 /* ---- sending ------------------------------------------------------------------ */
 
-static size_t piece(const struct ivc_tx *tx, uint64_t at, uint64_t length, struct iovec out[2])
-{
-    at &= tx->size - 1;
-    size_t first = (size_t)(length < tx->size - at ? length : tx->size - at);
-    out[0] = (struct iovec){tx->data + at, first};
-    out[1] = (struct iovec){tx->data, (size_t)length - first};
-    return out[1].iov_len ? 2 : 1;
-}
-
 static void note(uint32_t *untraced, bool traced)
 {
     *untraced = traced ? 0 : *untraced + 1;
@@ -63,7 +54,7 @@ void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
             .event = IVC_TRACE_SENT,
             .number = sent.seq,
         };
-        size_t pieces = piece(&f->ring, at + sizeof(sent) + done, record.length, iov);
+        size_t pieces = ivc_tx_piece(&f->ring, at + sizeof(sent) + done, record.length, iov);
         note(&f->untraced, ivc_trace_put(trace, &record, iov, pieces));
         done += record.length;
     } while (done < sent.length);
