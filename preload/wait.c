@@ -19,7 +19,7 @@
 
 #define SPIN_FIRST_NS (30 * IVC_NS_PER_US)
 #define SPIN_FLOOR_NS (20 * IVC_NS_PER_US)
-#define SPIN_MOST_NS IVC_NS_PER_MS
+#define SPIN_MOST_NS (2 * IVC_NS_PER_MS)
 
 /* Spinning must pay: a running average of how often it ended in data. Below
  * half it only takes the CPU from those who would make the data, so then only
@@ -115,9 +115,10 @@ static void judge_calls(void)
 
 #define JUDGE_RINGS 4u
 #define JUDGE_PATIENCE_NS (20 * 1000 * 1000)
-/* From ringing to a readable descriptor in one thread is about half of what it
- * takes until a sleeper is back in its program, and the budget is two wake-ups. */
-#define JUDGE_FACTOR 4u
+/* From ringing to a readable descriptor in one thread is about a fifth of what it takes until a
+ * sleeper is back in its program, whose vCPU was idle; and the budget is three wake-ups: an answer
+ * that comes through a relay takes two of the relay's. */
+#define JUDGE_FACTOR 15u
 
 void wait_judge_bell(const struct ivc_bell *bell)
 {
@@ -193,19 +194,20 @@ static enum spun spin_burst(const struct spin *spin, bool (*hint)(void *), void 
     return SPUN_OVER;
 }
 
-/* The first burst comes before any look at the clock, so that what is about to come costs none.
+/* The first burst comes before any look at the clock, so that what is about to come costs none, and
+ * where it is long it comes whatever the budget: sleeping takes more system calls than it is long.
  * Whoever comes back has found nothing where `hint` saw something: then the clock goes first. */
 enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(void *), void *who,
                     unsigned width)
 {
     enum spun spun = SPUN_OVER;
-    if (spin->budget == 0) {
+    if (!spin->begun) {
+        spin->begun = true;
         spin->budget = wait_spin_budget();
-        if (spin->budget == 0)
-            return SPUN_OVER;
-        spun = spin_burst(spin, hint, who, width);
+        if (spin->budget || pace.burst > 1)
+            spun = spin_burst(spin, hint, who, width);
     }
-    while (spun == SPUN_OVER) {
+    while (spun == SPUN_OVER && spin->budget) {
         uint64_t now = ivc_now();
         if (spin->until == 0) {
             uint64_t end = ivc_limit_end(limit, now);

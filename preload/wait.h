@@ -13,7 +13,8 @@
 
 /* One spin: rings are looked at in bursts, clock and kernel in between. */
 struct spin {
-    uint64_t budget; /* 0 = not yet begun */
+    bool begun;
+    uint64_t budget; /* 0 = one burst, without a look at the clock */
     uint64_t until;  /* 0 = the clock has not been looked at yet */
     uint64_t look;   /* when it is the kernel's turn */
     uint64_t looked; /* when the caller had looked at it last; 0 = long ago */

@@ -17,7 +17,7 @@ class Way(enum.StrEnum):
     DIRECT_SPIN = "direct-spin"
     """shared memory, receivers look for a millisecond before they sleep"""
     DIRECT = "direct"
-    """shared memory, receivers sleep at once and an event channel wakes them"""
+    """shared memory, receivers sleep after a first look and an event channel wakes them"""
     RELAY = "relay"
     """shared memory, through the controller in dom0"""
 
