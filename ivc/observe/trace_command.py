@@ -2,10 +2,12 @@
 """`ivc trace`: every message on rings, and what became of it."""
 
 import argparse
+import math
 import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -49,8 +51,17 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument(
         "-o",
         "--output-format",
-        choices=("compact", "json"),
-        help="without -w: a line for each message (default), or a JSON object for each datagram",
+        choices=("compact", "json", "summary", "summary-json"),
+        help="without -w: a line for each message (default), a JSON object for each datagram, or "
+        "at the end how many there were of each service and method, and how long they took",
+    )
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        metavar="SECONDS",
+        default=math.inf,
+        help="end after so long",
     )
     parser.add_argument(
         "-f",
@@ -108,7 +119,7 @@ def _trace(arguments: argparse.Namespace) -> int:
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     order, snap = arguments.buffer, arguments.snaplen
     with (
-        _stopped_by_signals() as stopped,
+        _stopped(arguments.seconds) as stopped,
         closing(TraceSource(arguments.run_dir, order, snap, everything=arguments.all)) as source,
         _output(arguments.write) as output,
     ):
@@ -164,11 +175,15 @@ def _drop(output: IO[bytes]) -> None:
 
 def _sink(arguments: argparse.Namespace, output: IO[bytes], names: "Names", real: int) -> "Sink":
     from ivc.observe.trace_session import PcapngSink, TextSink
+    from ivc.observe.trace_summary import SummarySink
     from ivc.observe.trace_text import Compact, Json
 
+    kind = arguments.output_format or "compact"
     if arguments.write is not None:
         return PcapngSink(output.write, names, arguments.snaplen, real)
-    shown = Json if arguments.output_format == "json" else Compact
+    if kind.startswith("summary"):
+        return SummarySink(output.write, names, as_json=kind.endswith("json"))
+    shown = Json if kind == "json" else Compact
     return TextSink(output.write, shown(names, real).render)
 
 
@@ -189,12 +204,14 @@ def _output(written: str | None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """Whether somebody has asked it to end: SIGINT and SIGTERM do, and the rest is written.
+def _stopped(seconds: float) -> Iterator[Callable[[], bool]]:
+    """Whether so long has passed, or somebody has asked it to end: SIGINT and SIGTERM do, and the
+    rest is written.
 
     Who asks again does not want the rest: nobody may be reading it.
     """
     asked: list[int] = []
+    end = time.monotonic() + seconds
 
     def ask(number: int, _frame: FrameType | None) -> None:
         if asked:
@@ -203,7 +220,7 @@ def _stopped_by_signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(asked) or time.monotonic() >= end
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -217,6 +234,13 @@ def _snap(text: str) -> int:
     value = int(text)
     if not 1 <= value <= _SNAP:
         raise argparse.ArgumentTypeError(f"found {text}, expected 1 to {_SNAP}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}, expected more than 0")
     return value
 
 

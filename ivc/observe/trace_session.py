@@ -114,7 +114,7 @@ class TextSink(Sink):
                 break
             lines.append(self._render(capture.at))
             capture.done()
-        if lines:
+        if any(lines):
             self._write("".join(lines).encode())
         return step
 

@@ -113,7 +113,8 @@ def _endpoint(end: tuple[int, int]) -> str:
     return Names({}).end(end)
 
 
-def _kind(message: Message) -> str:
+def type_of(message: Message) -> str:
+    """Its name, or its number if it has none."""
     try:
         return MessageType(message.header.base_type).name
     except ValueError:
@@ -124,7 +125,7 @@ def _line(found: Message | Skipped) -> str:
     if isinstance(found, Skipped):
         return f"no SOME/IP ({found.count} bytes: {found.problem})"
     header = found.header
-    text = f"0x{header.service_id:04x}.0x{header.method_id:04x} {_kind(found)}"
+    text = f"0x{header.service_id:04x}.0x{header.method_id:04x} {type_of(found)}"
     text += f" client 0x{header.client_id:04x} session {header.session_id}"
     if header.return_code:
         text += f" return 0x{header.return_code:02x}"
@@ -143,7 +144,7 @@ def _document(found: Message | Skipped) -> dict[str, Any]:
         "method": f"0x{header.method_id:04x}",
         "client": f"0x{header.client_id:04x}",
         "session": header.session_id,
-        "type": _kind(found),
+        "type": type_of(found),
         "return_code": header.return_code,
         "payload_length": len(found.payload),
     }

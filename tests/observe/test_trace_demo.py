@@ -203,6 +203,56 @@ def test_faults_are_marked_in_the_trace_of_programs(lab: Lab, tmp_path: Path) ->
     assert {row["someip.messagetype"] for row in rows} == {NOTIFICATION}
 
 
+# ---- segments
+
+TP_FIELDS = (*FIELDS, "someip.tp.offset", "someip.tp.reassembled.length")
+TP_MESSAGES = 60
+TP_PEER = str(Path(__file__).with_name("tp_peer.py"))
+
+
+@pytest.fixture(scope="module")
+def segmented(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], int]:
+    """Long messages that opensomeip has cut: what is traced, and how many segments there were."""
+    folder = tmp_path_factory.mktemp("segmented")
+    capture = folder / "trace.pcapng"
+    env = wrapper_environment(LIBRARY, folder)
+    there, here = (str(lab[host].address.ip) for host in (SERVER_HOST, CLIENT_HOST))
+    command = [sys.executable, TP_PEER]
+    with running_controller(lab, "direct", folder), ExitStack() as stack:
+        options = {"env": env, "stdout": subprocess.PIPE}
+        server = lab[SERVER_HOST].popen([*command, "server", str(TP_MESSAGES), there], **options)
+        stack.callback(stop, server)
+        assert server.stdout is not None and server.stdout.readline() == "ready\n"
+        with tracing(lab, folder, "-w", str(capture), "--all") as trace:
+            client = lab[CLIENT_HOST].popen(
+                [*command, "client", str(TP_MESSAGES), here, there], **options
+            )
+            stack.callback(stop, client)
+            sent, got = client.communicate(timeout=60)[0], server.communicate(timeout=60)[0]
+            trace.end()
+    assert sent == got
+    return decode(capture, TP_FIELDS), int(sent)
+
+
+def test_every_segment_is_there_and_decoded(segmented: tuple[list[Row], int]) -> None:
+    rows, sent = segmented
+    assert complaints(rows) == []
+    traced = [row for row in rows if row["someip.tp.offset"]]
+    # What a process sends before it has been told of the trace is not there.
+    missing = sent - len(traced)
+    assert 0 <= missing < sent / 5
+    assert sum("path=direct" in row["frame.comment"] for row in traced) > sent / 2
+
+
+def test_tshark_puts_every_message_together(segmented: tuple[list[Row], int]) -> None:
+    rows, _ = segmented
+    whole = [row["someip.tp.reassembled.length"] for row in rows]
+    lengths = [length for length in whole if length]
+    first = int(next(row for row in rows if row["someip.tp.offset"])["someip.sessionid"], 16)
+    assert TP_MESSAGES - first <= len(lengths) <= TP_MESSAGES
+    assert set(lengths) == {"5000"}
+
+
 # ---- live
 
 
@@ -246,6 +296,29 @@ def test_a_reader_that_goes_ends_it(lab: Lab, tmp_path: Path) -> None:
 
 
 # ---- text
+
+
+def test_a_summary_counts_by_method_and_says_how_long_they_took(lab: Lab, tmp_path: Path) -> None:
+    with (
+        running_controller(lab, "direct", tmp_path),
+        tracing(lab, tmp_path, "-o", "summary-json", "--for", "10") as trace,
+        peers(lab, tmp_path, "pysomeip", "opensomeip", "--count", "1000") as both,
+    ):
+        _, client, status = both.run(tmp_path)
+        out, _ = trace.process.communicate(timeout=30)
+    (row,) = (
+        row
+        for row in json.loads(out)["messages"]
+        if (row["method"], row["type"]) == (f"0x{common.METHOD:04x}", "REQUEST")
+    )
+    by_ring = sum(
+        socket["counters"]["tx_ring_msgs"]
+        for socket in status["sockets"]
+        if socket["node"] == "hmi"
+    )
+    assert client["sent"] / 2 < row["messages"] <= by_ring
+    assert row["timed"] > row["messages"] / 2
+    assert 0 < row["p50_us"] <= row["p99_us"] <= row["max_us"]
 
 
 def test_lines_of_json_count_the_same(lab: Lab, tmp_path: Path) -> None:

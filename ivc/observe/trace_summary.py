@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was traced, by service and method: how many messages, and how long they took."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ivc.controller.tables import aligned
+from ivc.observe.trace_names import Names, path_of, verdict_of
+from ivc.observe.trace_session import TextSink, Write
+from ivc.observe.trace_text import Reader, type_of
+from ivc.shm.trace import Capture, Captured
+from ivc.someip import Message
+
+_FIELDS: Final = ("service", "method", "type", "from", "to", "path", "verdict")
+_NUMBERS: Final = ("messages", "bytes", "timed", "p50_us", "p99_us", "max_us")
+_PRECISION: Final = 7
+"""Bits of a time that are kept: it is told up to a hundredth too small."""
+
+
+@dataclass(slots=True)
+class Times:
+    """Times in ns, counted by what is left of them with `_PRECISION` bits."""
+
+    counts: Counter[int] = field(default_factory=Counter)
+    most: int = 0
+
+    def add(self, ns: int) -> None:
+        """One more."""
+        rest = max(ns.bit_length() - _PRECISION, 0)
+        self.counts[ns >> rest << rest] += 1
+        self.most = max(self.most, ns)
+
+    def within_us(self, percent: int) -> float | None:
+        """In which time so many of a hundred were there; None if there were none."""
+        wanted, seen = -(-self.counts.total() * percent // 100), 0
+        for ns in sorted(self.counts):
+            seen += self.counts[ns]
+            if seen >= wanted:
+                return ns / 1000
+        return None
+
+
+@dataclass(slots=True)
+class _Kind:
+    messages: int = 0
+    bytes: int = 0
+    times: Times = field(default_factory=Times)
+
+    def add(self, message: Message, latency: int | None) -> None:
+        self.messages += 1
+        self.bytes += len(message.payload)
+        if latency is not None:
+            self.times.add(latency)
+
+    def numbers(self) -> dict[str, int | float | None]:
+        times = self.times
+        most = times.most / 1000 if times.counts else None
+        timed = times.counts.total()
+        values = (times.within_us(50), times.within_us(99), most)
+        return dict(zip(_NUMBERS, (self.messages, self.bytes, timed, *values), strict=True))
+
+
+class SummarySink(TextSink):
+    """Writes at the end, a line or an object for each kind of message between two nodes."""
+
+    def __init__(self, write: Write, names: Names, *, as_json: bool) -> None:
+        super().__init__(write, self._add)
+        self._names = names
+        self._as_json = as_json
+        self._reader = Reader()
+        self._kinds: dict[tuple[str, ...], _Kind] = {}
+        self._lost = 0
+
+    def end(self, capture: Capture) -> None:
+        """The summary."""
+        rows = [
+            dict(zip(_FIELDS, key, strict=True)) | kind.numbers()
+            for key, kind in sorted(self._kinds.items())
+        ]
+        document = {"messages": rows, "lost": self._lost}
+        text = json.dumps(document) + "\n" if self._as_json else _table(rows)
+        self._write(text.encode())
+
+    def _add(self, at: Captured) -> str:
+        self._lost += at.lost
+        ends = (self._names.node(at.source[0]), self._names.node(at.destination[0]))
+        for message in self._reader.messages(at):
+            if isinstance(message, Message):
+                key = (*_kind_of(message), *ends, path_of(at), verdict_of(at))
+                self._kinds.setdefault(key, _Kind()).add(message, at.latency)
+        return ""
+
+
+def _kind_of(message: Message) -> tuple[str, str, str]:
+    header = message.header
+    return f"0x{header.service_id:04x}", f"0x{header.method_id:04x}", type_of(message)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    titles = (*_FIELDS, *_NUMBERS)
+    return aligned(titles, ([_text(row[name]) for name in titles] for row in rows))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
