@@ -107,6 +107,7 @@ exit codes:
   3   network configuration or mapping is wrong; nothing was started
   4   --dry-run, plan --diff: something would change
   5   the controller is not running
+  6   status --strict: something goes by the network that was not meant to
   7   check --strict: there are warnings
   69  an interface the platform should have is missing
   77  not permitted

@@ -44,6 +44,30 @@ class Reason(IntEnum):
         """One line for people."""
         return _TEXTS[self]
 
+    @property
+    def is_fallback(self) -> bool:
+        """Whether the network is used that was not meant to be: neither the plan, nor the mapping,
+        nor the moment says so."""
+        return self in _FALLBACKS
+
+
+_FALLBACKS = {
+    Reason.NO_RECEIVER,
+    Reason.AMBIGUOUS,
+    Reason.NO_CONTROLLER,
+    Reason.QUOTA,
+    Reason.OPTION,
+    Reason.TOO_LARGE,
+    Reason.POISONED,
+    Reason.FORKED,
+    Reason.RESOURCES,
+    Reason.WILDCARD,
+    Reason.MULTICAST_PARTLY,
+    Reason.NESTED,
+    Reason.FOREIGN_IO,
+    Reason.STREAM_RELAY,
+    Reason.HANDED_ON,
+}
 
 _TEXTS = {
     Reason.NONE: "on rings",

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ivc.commands import HELP, Subparsers
 from ivc.controller import watch
@@ -21,7 +21,7 @@ from ivc.controller.launch import (
     wrapped_environment,
 )
 from ivc.controller.run_dir import ORDER_MOST_S, default_run_dir
-from ivc.controller.statusview import render_status
+from ivc.controller.statusview import fallbacks, render_status
 
 _QUIESCE_S = 10.0
 
@@ -39,9 +39,16 @@ def _add_status(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "status",
         help=HELP["status"],
-        description="Show what the running controller knows. Exit code 5: there is none.",
+        description="Show what the running controller knows. Exit code 5: there is none; 6, with "
+        "--strict: a socket fell back to the network.",
     )
     _add_answer(parser)
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="name sockets that go by the network and were not meant to, and end with exit code 6 "
+        "if there are any",
+    )
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -153,7 +160,13 @@ def _status(arguments: argparse.Namespace) -> int:
         return watch.watch(lambda: read_status(arguments.run_dir), arguments.watch, arguments.json)
     document = read_status(arguments.run_dir)
     print(json.dumps(document, indent=2) if arguments.json else render_status(document), end="\n")
-    return 0
+    fallen = fallbacks(document) if arguments.strict else []
+    for line in fallen:
+        print(f"ivc status: {line}", file=sys.stderr)
+    return _DEGRADED if fallen else 0
+
+
+_DEGRADED: Final = 6
 
 
 def _reload(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from ivc.controller import tables
 from ivc.controller.faultview import fault_line
 from ivc.controller.tables import Table, aligned, printable
+from ivc.reasons import Reason
 
 
 def render_status(document: dict[str, Any]) -> str:
@@ -22,6 +23,17 @@ def render_status(document: dict[str, Any]) -> str:
         *_deeds(document["relay"]["copied"], "sent", {True: "copied", False: "not copied"}),
     ]
     return "\n".join(parts)
+
+
+def fallbacks(document: dict[str, Any]) -> list[str]:
+    """A line for each socket that goes by the network and was not meant to."""
+    sockets = [(one, Reason.__members__.get(one["reason"])) for one in document["sockets"]]
+    return [
+        f"{printable(one['command'])} (pid {one['pid']}): {one['local']} goes by the network: "
+        f"{reason.name}, {reason.text}"
+        for one, reason in sockets
+        if one["path"] == "network" and reason is not None and reason.is_fallback
+    ]
 
 
 def _quiesced(one: dict[str, Any]) -> str:

@@ -61,6 +61,25 @@ def test_a_socket_without_a_flow_says_why(start: Starter) -> None:
     assert (socket["path"], socket["reason"]) == ("network", "OPTION")
 
 
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [(Reason.OPTION, 6), (Reason.FORKED, 6), (Reason.EXTERNAL, 0), (Reason.NO_TRAFFIC, 0)],
+)
+def test_strict_status_exits_6_for_who_fell_back_to_the_network(
+    start: Starter, capsys: pytest.CaptureFixture[str], reason: Reason, code: int
+) -> None:
+    lab = start()
+    client = lab.wrapper(1)
+    client.bind(1, CLIENT)
+    write_slot(client, socket=1, protocol=17, reason=reason)
+    command = ["status", "--run-dir", str(lab.run_dir), "--json"]
+    assert main([*command, "--strict"]) == code
+    out, err = capsys.readouterr()
+    assert (f"{CLIENT} goes by the network: {reason.name}" in err) is (code == 6)
+    assert json.loads(out)["sockets"]
+    assert main(command) == 0
+
+
 def test_both_ends_of_a_refused_route_say_why(start: Starter) -> None:
     lab = start(FlowPath.NETWORK)
     client, server = lab.wrapper(1), lab.wrapper(2)
