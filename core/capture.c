@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "faults.h"
 #include "layout.h"
 
@@ -356,10 +356,8 @@ static void read_ring(struct ivc_capture *capture, struct ring *ring, uint64_t n
  * there before the pass began. */
 static void begin_pass(struct ivc_capture *capture, uint64_t horizon)
 {
-    struct timespec now;
+    uint64_t ns = ivc_clock_ns();
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
     capture->horizon = horizon;
     capture->between = capture->limited = false;
     for (uint32_t i = 0; i < capture->rings_end; i++) {

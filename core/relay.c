@@ -21,10 +21,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "answer.h"
+#include "clock.h"
 #include "stream_relay.h"
 
 #define EVENTS_AT_ONCE 64
@@ -96,14 +96,6 @@ struct ivc_relay {
     uint8_t whole[IVC_DATAGRAM_MOST]; /* as it was before, if somebody traces */
     struct ivc_kinds kinds;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 /* ---- the mutex ------------------------------------------------------------ */
 
@@ -223,7 +215,7 @@ static void trace(struct ivc_relay *relay, struct ivc_relayed *flow,
         return;
     }
     const struct ivc_trace_record traced = {
-        .time = now_ns(),
+        .time = ivc_clock_ns(),
         .length = (uint32_t)size,
         .flow = (uint32_t)flow->flow,
         .src_ip = record->src_ip,
@@ -419,7 +411,7 @@ static void count_record(struct ivc_relay *relay, struct ivc_relayed *flow, size
 
 static bool is_patient(struct ivc_relayed *flow)
 {
-    uint64_t now = now_ns();
+    uint64_t now = ivc_clock_ns();
 
     if (flow->full_since == 0) {
         flow->full_since = now;
@@ -484,7 +476,7 @@ static struct ivc_fate suffer_part(struct ivc_relay *relay, const struct part *p
 static struct ivc_fate suffer(struct ivc_relay *relay)
 {
     struct ivc_fate whole = {0};
-    uint64_t now = now_ns();
+    uint64_t now = ivc_clock_ns();
     size_t at = 0;
 
     memcpy(relay->before, relay->armed, sizeof(relay->armed));
@@ -591,7 +583,7 @@ static enum ivc_relay_result pass_with_faults(struct ivc_relay *relay, struct iv
     }
     for (int copies = fate.twice ? 2 : 1; copies > 0; copies--) {
         if (fate.delay != 0 && !last && !flow->hurried) {
-            bool done = hold(relay, flow, record, length, now_ns() + fate.delay);
+            bool done = hold(relay, flow, record, length, ivc_clock_ns() + fate.delay);
             relay->passed |= done;
             result = done ? IVC_RELAY_MORE : IVC_RELAY_FULL;
         } else {
@@ -637,7 +629,7 @@ static bool deliver(struct ivc_relay *relay, struct ivc_relayed *flow, struct iv
 /* Write what is due of a flow, a turn of it. False: some is left, and all that is newer waits. */
 static bool deliver_due_of(struct ivc_relay *relay, struct ivc_relayed *flow)
 {
-    uint64_t now = flow->held != NULL ? now_ns() : 0;
+    uint64_t now = flow->held != NULL ? ivc_clock_ns() : 0;
 
     for (unsigned i = 0; flow->held != NULL && flow->held->due <= now; i++) {
         if (i == IVC_RELAY_TURN || !deliver(relay, flow, flow->held, false)) {
@@ -689,7 +681,7 @@ static void deliver_all_of(struct ivc_relay *relay, struct ivc_relayed *flow)
 /* How long the loop may sleep for what it holds: not too short for a receiver to make room. */
 static uint64_t until_due(const struct ivc_relay *relay)
 {
-    uint64_t now = now_ns(), due = UINT64_MAX;
+    uint64_t now = ivc_clock_ns(), due = UINT64_MAX;
 
     for (const struct ivc_relayed *at = relay->holding; at != NULL; at = at->next_holding) {
         uint64_t first = at->held != NULL ? at->held->due : 0;

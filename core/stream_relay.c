@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "answer.h"
+#include "clock.h"
 
 static_assert(sizeof(((struct ivc_stream *)0)->lengths) == IVC_STREAM_RECORDS * sizeof(uint32_t),
               "lengths");
@@ -21,14 +21,6 @@ static_assert(IVC_STREAM_PENDING == IVC_STREAM_ANSWERS * IVC_SOMEIP_HEADER, "ans
 
 /* Of the second ring: what a record adds to its bytes at most, with its padding. */
 #define RECORD_EXTRA (2 * IVC_RECORD_ALIGN)
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
@@ -69,7 +61,7 @@ static void trace(const struct ivc_stream_desk *desk, struct ivc_relayed *flow, 
     for (size_t at = 0; desk->trace != NULL && at < size; at += SEGMENT) {
         const struct iovec iov = {(void *)(uintptr_t)(data + at), (size_t)least(size - at, SEGMENT)};
         const struct ivc_trace_record traced = {
-            .time = now_ns(),
+            .time = ivc_clock_ns(),
             .length = (uint32_t)iov.iov_len,
             .flow = (uint32_t)flow->flow,
             .src_ip = line->src_ip,
@@ -465,7 +457,7 @@ static bool is_over(const struct ivc_relayed *flow)
 static enum ivc_relay_result wait_for_room(struct ivc_relayed *flow, bool over)
 {
     struct ivc_stream *s = flow->stream;
-    uint64_t now = now_ns();
+    uint64_t now = ivc_clock_ns();
 
     s->full_since = s->full_since != 0 ? s->full_since : now;
     if (!ivc_rx_ready(flow->rx)) {
