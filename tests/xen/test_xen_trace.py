@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from trace_rows import Row, complaints, decode
 from traffic import (
     SECONDS,
     calling,
@@ -18,11 +18,9 @@ from traffic import (
     given_back,
     nothing_lost,
     serving,
+    stop,
     wait_for_rings,
 )
-
-sys.path.append(str(Path(__file__).parents[1] / "observe"))
-from trace_field import Row, complaints, decode
 
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST, JsonObject
 from ivc.lab.peers import common
@@ -208,4 +206,24 @@ def test_a_guest_that_dies_while_it_is_traced_leaves_nothing(
             assert trace.status is None
             end(controlled, trace)
         guest.create()
+    given_back(controlled, before)
+
+
+def test_a_guest_is_saved_and_restored_while_it_is_traced(
+    controlled: XenLab, before: Counts
+) -> None:
+    """Its kernel would not survive a page of dom0's that is still mapped."""
+    guest = controlled.domU(SERVER_HOST)
+    with serving(controlled), calling(controlled) as client:
+        wait_for_rings(controlled, client)
+        without = take(controlled)
+        with tracing(controlled) as trace:
+            wait_for_trace_rings(controlled, without)
+            guest.save()
+            guest.restore()
+            wait_for_rings(controlled, client)
+            wait_for_trace_rings(controlled, without)
+            end(controlled, trace)
+        stop(controlled, client)
+    assert not [word for word in ("Oops", "BUG", "WARNING: CPU") if word in guest.console()]
     given_back(controlled, before)
