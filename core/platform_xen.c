@@ -126,11 +126,18 @@ void ivc_xen_unshare(struct ivc_xen_share *share)
     share->map = NULL;
 }
 
-int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
-                struct ivc_xen_mapping *mapping)
+int ivc_xen_lend(int fd, uint16_t domid, uint32_t *ref)
+{
+    struct gntalloc_alloc alloc = {.domid = domid, .count = 1};
+    long result = sys_ioctl(fd, GNTALLOC_ALLOC, &alloc);
+    *ref = alloc.refs[0];
+    return result == 0 && alloc.index != 0 ? -EPROTO : (int)result;
+}
+
+/* Where the pages will be in the descriptor. */
+static int name_grants(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages, uint64_t *index)
 {
     struct gntdev_map op = {.count = pages};
-    void *map;
     if (pages == 0 || pages > IVC_XEN_PAGES_MOST)
         return -EINVAL;
     for (uint32_t i = 0; i < pages; i++) {
@@ -138,10 +145,27 @@ int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
         op.refs[i].ref = refs[i];
     }
     long result = sys_ioctl(fd, GNTDEV_MAP, &op);
-    if (result < 0)
-        return (int)result;
-    int error = map_device(fd, pages, PROT_READ, op.index, &map);
-    *mapping = (struct ivc_xen_mapping){.map = map, .pages = pages, .index = op.index};
+    *index = op.index;
+    return (int)result;
+}
+
+int ivc_xen_pick(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages)
+{
+    uint64_t index;
+    int error = name_grants(fd, domid, refs, pages, &index);
+    return error == 0 && index != 0 ? -EPROTO : error;
+}
+
+int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
+                struct ivc_xen_mapping *mapping)
+{
+    uint64_t index;
+    void *map;
+    int error = name_grants(fd, domid, refs, pages, &index);
+    if (error)
+        return error;
+    error = map_device(fd, pages, PROT_READ, index, &map);
+    *mapping = (struct ivc_xen_mapping){.map = map, .pages = pages, .index = index};
     if (error)
         ivc_xen_unmap(fd, mapping);
     return error;

@@ -61,6 +61,15 @@ void ivc_xen_unmap(int fd, struct ivc_xen_mapping *mapping); /* of nothing: noth
  */
 int ivc_xen_unmap_in_place(int fd, struct ivc_xen_mapping *mapping, size_t keep);
 
+/*
+ * For another process, which is handed the descriptor and maps it at offset 0;
+ * nothing else may be done with it. One page `domid` may read, there as long as
+ * the descriptor or a mapping is; and pages granted by `domid`, to be mapped
+ * once, read-only.
+ */
+int ivc_xen_lend(int fd, uint16_t domid, uint32_t *ref);
+int ivc_xen_pick(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages);
+
 /* Open one of Xen's devices by its name. Descriptor or -errno. */
 int ivc_xen_open(const char *device);
 

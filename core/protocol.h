@@ -65,6 +65,8 @@ enum ivc_msg_type {
                             [- | references of its pages; a receiver's port first] */
     IVC_MSG_ACK = 8,     /* flow: receiver looks at the ring from now on          */
     IVC_MSG_DROPPED = 9, /* flow: this end has let go of it (reason)              */
+    IVC_MSG_TRACED = 10, /* flow = that of TRACE: its memory is ours, or could not be had
+                            [never sent | references of its pages; none: it could not] */
 
     /* controller -> wrapper */
     IVC_MSG_WELCOME = 32,   /* node [control page (read-only), statistics page | -]    */
@@ -88,7 +90,10 @@ enum ivc_msg_type {
     IVC_MSG_TRACE = 41,     /* arg = bytes to keep of a message, flags = IVC_TRACE_*: copy what is
                                sent to this trace ring (core/trace.h); arg = 0: no longer
                                [its memory (writable), its reader's page (read-only); nothing
-                               with 0 | never sent]                                    */
+                               with 0 | domain that may read it; reference of its reader's
+                               page; log2 of its bytes; what the real clock is ahead of the
+                               monotonic one there in ns, low and high half; flow = the number
+                               of this order; nothing with 0]                          */
 };
 
 /* flags of BOUND */

@@ -138,8 +138,8 @@ static void lose(void)
     if (fd < 0)
         return;
     atomic_store_explicit(&ivc_control_state.sent, NULL, memory_order_release);
+    trace_stop(); /* on Xen, who sees us leave may count on it that we map nothing of others' */
     ivc_host->disconnect(fd);
-    trace_stop();
     flows_controller_lost();
     retry_ns = RETRY_FIRST_NS;
     retry_later();

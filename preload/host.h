@@ -58,6 +58,8 @@ struct trace_memory {
     size_t own_size;
     void *peer;
     size_t peer_size;
+    uint64_t grants; /* Xen: gntdev's name of the reader's page */
+    uint64_t ahead;  /* what the reader's monotonic clock is ahead of ours, modulo 2^64 */
 };
 
 /* One end of a flow: its memory, and its bell. */
@@ -95,7 +97,9 @@ struct host {
     bool (*send)(int fd, const struct ivc_msg *msg, const struct attached *with);
     bool (*alive)(int fd);
 
-    bool (*map_trace)(const struct mail *mail, struct trace_memory *out);
+    /* `answer` is what TRACED has to say; nothing is said if TRACE brought no words. */
+    bool (*map_trace)(const struct mail *mail, struct trace_memory *out, struct attached *answer);
+    void (*unmap_trace)(struct trace_memory *memory); /* of nothing: nothing */
 
     /* Ends of flows: role and order are set, for a receiver bell.fd, too. `answer` is what
      * MAPPED has to say. */

@@ -203,23 +203,30 @@ static bool linux_welcome(const struct mail *mail, struct welcome *out)
     return page && stats;
 }
 
-static bool linux_map_trace(const struct mail *mail, struct trace_memory *out)
+static void linux_unmap_trace(struct trace_memory *memory)
+{
+    if (memory->own)
+        munmap(memory->own, memory->own_size);
+    if (memory->peer)
+        munmap(memory->peer, memory->peer_size);
+    *memory = (struct trace_memory){0};
+}
+
+static bool linux_map_trace(const struct mail *mail, struct trace_memory *out,
+                            struct attached *answer)
 {
     struct stat st;
+    *answer = ATTACHED_NOTHING;
     if (mail->fd_count != 2 || ivc_sys(SYS_fstat, mail->fds[0], &st) != 0)
         return false;
     struct trace_memory fresh = {.own_size = (size_t)st.st_size, .peer_size = IVC_TRACE_PAGE};
     fresh.own = map_shared(mail->fds[0], fresh.own_size, PROT_READ | PROT_WRITE);
     fresh.peer = map_shared(mail->fds[1], fresh.peer_size, PROT_READ);
-    if (!fresh.own || !fresh.peer) {
-        if (fresh.own)
-            munmap(fresh.own, fresh.own_size);
-        if (fresh.peer)
-            munmap(fresh.peer, fresh.peer_size);
-        return false;
-    }
+    bool mapped = fresh.own && fresh.peer;
+    if (!mapped)
+        linux_unmap_trace(&fresh);
     *out = fresh;
-    return true;
+    return mapped;
 }
 
 /* ---- flows ------------------------------------------------------------------------------ */
@@ -300,6 +307,7 @@ const struct host ivc_host_linux = {
     .send = linux_send,
     .alive = linux_alive,
     .map_trace = linux_map_trace,
+    .unmap_trace = linux_unmap_trace,
     .map_own = linux_map_own,
     .map_peer = linux_map_peer,
     .let_go = linux_let_go,

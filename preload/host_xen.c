@@ -10,6 +10,7 @@
 
 #include "../core/ring.h"
 #include "../core/platform_xen.h"
+#include "../core/trace.h"
 #include "../core/xenstore.h"
 #include "host.h"
 #include "own.h"
@@ -239,12 +240,83 @@ static void xen_after_fork(void)
     xen_devices_close();
 }
 
-/* Guests are not traced yet: no TRACE comes here. */
-static bool xen_map_trace(const struct mail *mail, struct trace_memory *out)
+/* ---- tracing ---------------------------------------------------------------------- */
+
+#define TRACE_WORDS 5u
+
+static void xen_unmap_trace(struct trace_memory *memory)
 {
-    (void)mail;
-    (void)out;
-    return false;
+    struct ivc_xen_share share = {.map = memory->own,
+                                  .pages = (uint32_t)(memory->own_size / IVC_XEN_PAGE)};
+    struct ivc_xen_mapping mapping = {
+        .map = memory->peer, .pages = memory->peer ? 1 : 0, .index = memory->grants};
+    ivc_xen_unmap(xen_device(XEN_GNTDEV), &mapping);
+    ivc_xen_unshare(&share);
+    *memory = (struct trace_memory){0};
+}
+
+static uint64_t real_ahead(void)
+{
+    struct timespec real;
+    clock_gettime(CLOCK_REALTIME, &real);
+    return (uint64_t)real.tv_sec * IVC_NS_PER_S + (uint64_t)real.tv_nsec - ivc_now();
+}
+
+static int share_trace(uint16_t domid, uint32_t order, struct trace_memory *out, uint32_t *refs)
+{
+    struct ivc_xen_share share;
+    size_t size = ivc_trace_region_size(order);
+    int error = ivc_xen_share(xen_device(XEN_GNTALLOC), domid, (uint32_t)(size / IVC_XEN_PAGE),
+                              NULL, &share, refs);
+    if (error)
+        return error;
+    struct ivc_trace_ctrl *line = share.map;
+    line->magic = IVC_TRACE_MAGIC;
+    line->abi = IVC_TRACE_ABI;
+    line->order = order;
+    out->own = share.map;
+    out->own_size = size;
+    return 0;
+}
+
+static int map_trace_reader(uint16_t domid, const uint32_t *ref, struct trace_memory *out)
+{
+    struct ivc_xen_mapping mapping;
+    int error = ivc_xen_map(xen_device(XEN_GNTDEV), domid, ref, 1, &mapping);
+    if (error)
+        return error;
+    out->peer = (void *)(uintptr_t)mapping.map;
+    out->peer_size = IVC_XEN_PAGE;
+    out->grants = mapping.index;
+    return 0;
+}
+
+/*
+ * The monotonic clocks of domains have nothing in common; their real clocks
+ * have begun with Xen's, and are what people set. By them our times become the
+ * reader's.
+ */
+static bool xen_map_trace(const struct mail *mail, struct trace_memory *out,
+                          struct attached *answer)
+{
+    static uint32_t refs[IVC_MSG_MAX_WORDS]; /* until the answer has been sent; control lock */
+    const uint32_t *words = mail->words;
+    *out = (struct trace_memory){0};
+    *answer = ATTACHED_NOTHING;
+    if (mail->word_count != TRACE_WORDS || words[0] >= DOMAINS_MOST ||
+        words[2] < IVC_TRACE_ORDER_MIN || words[2] > IVC_TRACE_ORDER_MAX ||
+        ivc_trace_region_size(words[2]) > IVC_MSG_MAX_WORDS * (size_t)IVC_XEN_PAGE)
+        return false;
+    uint16_t domid = (uint16_t)words[0];
+    if (share_trace(domid, words[2], out, refs) != 0 ||
+        map_trace_reader(domid, words + 1, out) != 0) {
+        xen_unmap_trace(out);
+        return false;
+    }
+    out->ahead = real_ahead() - ((uint64_t)words[4] << 32 | words[3]);
+    *answer = (struct attached){
+        .words = refs, .count = (unsigned)(out->own_size / IVC_XEN_PAGE), .fd = -1};
+    return true;
 }
 
 const struct host ivc_host_xen = {
@@ -259,6 +331,7 @@ const struct host ivc_host_xen = {
     .send = xen_send,
     .alive = xen_alive,
     .map_trace = xen_map_trace,
+    .unmap_trace = xen_unmap_trace,
     .map_own = xen_map_own,
     .map_peer = xen_map_peer,
     .let_go = xen_let_go,

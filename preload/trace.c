@@ -3,7 +3,6 @@
 #include "trace.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #include "host.h"
 
@@ -21,6 +20,12 @@ static struct ivc_trace *tracing(void)
     return atomic_load_explicit(&ivc_control_state.trace, memory_order_acquire);
 }
 
+/* Times are the reader's. */
+static uint64_t told(uint64_t time)
+{
+    return time + memory.ahead;
+}
+
 /* ---- sending ------------------------------------------------------------------ */
 
 static void note(uint32_t *untraced, bool traced)
@@ -34,9 +39,9 @@ void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
     struct ivc_trace *trace = tracing();
     struct ivc_record sent;
     struct iovec iov[2];
-    uint64_t now = ivc_now();
     if (!trace || f->relay)
         return; /* a relay tells of it, and what has become of it */
+    uint64_t now = told(ivc_now());
     memcpy(&sent, f->ring.data + (at & (f->ring.size - 1)), sizeof(sent));
     uint32_t done = 0, most = sent.kind == IVC_RECORD_STREAM ? SEGMENT : UINT32_MAX;
     do {
@@ -60,14 +65,15 @@ void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
     } while (done < sent.length);
 }
 
-/* Not told of if there is no room: then nobody knows how long it took. */
+/* Not told of if there is no room: then nobody knows how long it took; nor if its sender has
+ * another clock. */
 void trace_receipt(const struct rx_flow *f, uint32_t number)
 {
     struct ivc_trace *trace = tracing();
-    if (!trace)
+    if (!trace || !ivc_host->one_clock)
         return;
     const struct ivc_trace_record record = {
-        .time = ivc_now(), .flow = f->id, .number = number, .event = IVC_TRACE_TAKEN};
+        .time = told(ivc_now()), .flow = f->id, .number = number, .event = IVC_TRACE_TAKEN};
     (void)ivc_trace_put(trace, &record, NULL, 0);
 }
 
@@ -78,7 +84,7 @@ void trace_network(struct sock *s, struct dest *d, struct endpoint to, const str
     if (!trace || !everything || n > SEGMENT + IVC_DGRAM_MAX)
         return;
     struct ivc_trace_record record = {
-        .time = when,
+        .time = told(when),
         .length = (uint32_t)n,
         .src_ip = s->local.ip ? s->local.ip : s->pktinfo_ip,
         .dst_ip = to.ip,
@@ -120,17 +126,29 @@ static bool calls_ended(void)
 void trace_stop(void)
 {
     atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_release);
-    if (!memory.own || !calls_ended())
-        return;
-    munmap(memory.own, memory.own_size);
-    munmap(memory.peer, memory.peer_size);
-    memory = (struct trace_memory){0};
+    if (memory.own && calls_ended())
+        ivc_host->unmap_trace(&memory);
+}
+
+static void say_traced(const struct mail *mail, const struct attached *with)
+{
+    struct ivc_msg traced = {.type = IVC_MSG_TRACED, .flow = mail->msg.flow};
+    if (mail->word_count > 0)
+        (void)control_send(&traced, with);
+}
+
+static bool map_memory(const struct mail *mail)
+{
+    struct attached answer = ATTACHED_NOTHING;
+    bool mapped = !memory.own && ivc_host->map_trace(mail, &memory, &answer);
+    say_traced(mail, &answer);
+    return mapped;
 }
 
 void trace_set(const struct mail *mail)
 {
     trace_stop();
-    if (mail->msg.arg == 0 || memory.own || !ivc_host->map_trace(mail, &memory))
+    if (mail->msg.arg == 0 || !map_memory(mail))
         return;
     uint32_t snap = mail->msg.arg < UINT32_MAX ? (uint32_t)mail->msg.arg : UINT32_MAX;
     if (ivc_trace_attach(&ring, memory.own, memory.own_size, memory.peer, memory.peer_size,

@@ -43,6 +43,7 @@ class Dispatcher:
         self.streams = Streams(self.registry, dcc)
         self.flows = FlowTable(platform, dcc, self._flow_changed, self.quotas)
         self.welcomed: Callable[[Process], None] = lambda process: None
+        self.traced: Callable[[Process, int, Attachment], None] = lambda *_: None
 
     def connected(self, link: Link) -> Process:
         """Somebody connected. Raises `Violation`; the link is still the caller's then."""
@@ -139,6 +140,8 @@ class Dispatcher:
                 self.flows.acknowledged(process, message.flow)
             case Type.DROPPED:
                 self._dropped(process, message)
+            case Type.TRACED:
+                self.traced(process, message.flow, attachment)
             case _:
                 socket = process.sockets.get(message.socket)
                 if socket is not None:  # else: it has just ended, or has not begun

@@ -33,6 +33,7 @@ class Type(IntEnum):
     MAPPED = 7
     ACK = 8
     DROPPED = 9
+    TRACED = 10
     WELCOME = 32
     ATTACH_TX = 33
     ATTACH_RX = 34

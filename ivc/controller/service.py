@@ -128,6 +128,7 @@ class Service:
             self._dcc,
         )
         self._dispatcher.welcomed = self._tracing.welcomed
+        self._dispatcher.traced = self._tracing.answered
         self._selector.register(self._platform, selectors.EVENT_READ, self._accept)
         self._tap = self._listen_to_discovery()
         self._publish(hosts)

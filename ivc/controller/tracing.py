@@ -5,11 +5,16 @@ the relay; their readers' ends go to whoever asked, over a socket in the run dir
 The tracer says {"order": log2 of a ring's bytes, "snap": bytes kept of a message, "all": whether
 what goes by the kernel's network counts} and hears, each a packet:
 
-    {"ring": N, "of": who writes it}   [the writer's region, read-only; the reader's]
-    {"ready": true}                    those there were at the beginning have one
+    {"ring": N, "of": who writes it, "size": bytes}
+                                       [the writer's region, read-only; the reader's, a page]
+    {"ready": N}                       so many processes there were at the beginning
     {"gone": N}                        nothing more comes on it
     {"warning": TEXT}
     {"error": TEXT}                    and no more
+
+On Linux hosts the rings of these have been told of by then. In a guest of Xen the process has to
+grant the memory first, and does when it reads its messages next: it says TRACED, and its ring is
+told of then.
 
 Its end of the connection ends it all. What it reads never passes by here.
 """
@@ -20,8 +25,9 @@ import logging
 import selectors
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Protocol
 
 from ivc.controller.protocol import TRACE_ALL, Message, Type
@@ -69,6 +75,14 @@ class _Wanted:
         if not TRACE_ORDER_MIN <= order <= TRACE_ORDER_MAX or not 1 <= snap <= WHOLE:
             raise ValueError
         return cls(order, snap, bool(asked["all"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A process that has to make its part of this memory, and the number of that order."""
+
+    memory: TraceMemory
+    number: int
 
 
 class _Tracer(Outbox):
@@ -122,6 +136,8 @@ class Tracing:
         self._tracer: _Tracer | None = None
         self._wanted: _Wanted | None = None
         self._traced: dict[int, Process] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._orders = count(1)
         self._relay_ring: tuple[TraceMemory, TraceWriter] | None = None
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
@@ -134,8 +150,26 @@ class Tracing:
         else:
             self._trace(process, self._wanted)
 
+    def answered(self, process: Process, number: int, attachment: Attachment) -> None:
+        """TRACED has come from it."""
+        asked = self._asked.get(process.id)
+        if asked is None or asked.number != number:
+            return  # of an order that has been taken back
+        del self._asked[process.id]
+        try:
+            asked.memory.traced(attachment)
+            self._tell(process, asked.memory)
+        except PlatformError as error:
+            self._refuse(process, str(error))
+            process.send(Message(Type.TRACE))
+        finally:
+            asked.memory.close()
+
     def left(self, process: Process) -> None:
         """A process has gone."""
+        asked = self._asked.pop(process.id, None)
+        if asked is not None:
+            asked.memory.close()
         if self._traced.pop(process.id, None) is not None and self._tracer is not None:
             self._tracer.say({"gone": process.id})
 
@@ -198,15 +232,15 @@ class Tracing:
         self._wanted = wanted
         for process in _welcomed(self._processes.values()):
             self._trace(process, wanted)
-        tracer.say({"ready": True})
+        tracer.say({"ready": len(self._traced)})
         log.info("tracing: %d processes and the relay", len(self._traced))
 
     def _begin_relay(self, tracer: _Tracer, wanted: _Wanted) -> None:
-        memory = self._platform.create_trace(wanted.order)
+        memory = self._platform.create_trace(wanted.order, None)
         writer = None
         try:
             writer = TraceWriter(*memory.map(), wanted.snap)
-            tracer.say({"ring": RELAY, "of": "relay"}, memory.for_reader())
+            tracer.say({"ring": RELAY, "of": "relay", "size": memory.size}, memory.for_reader())
         except BaseException:
             if writer is not None:  # what it has of the memory keeps that from being closed
                 writer.close()
@@ -222,18 +256,33 @@ class Tracing:
                 process, f"trace rings may take {MEMORY_MOST >> 20} MiB; use less --buffer"
             )
             return
-        flags = TRACE_ALL if wanted.everything else 0
         try:
-            memory = self._platform.create_trace(wanted.order)
-            try:
-                self._tracer.say({"ring": process.id, "of": str(process)}, memory.for_reader())
-                process.send(Message(Type.TRACE, flags=flags, arg=wanted.snap), memory.for_writer())
-            finally:
-                memory.close()
+            self._order(process, wanted)
         except (PlatformError, OSError) as error:
             self._refuse(process, str(error))
             return
         self._traced[process.id] = process
+
+    def _order(self, process: Process, wanted: _Wanted) -> None:
+        """Raises `PlatformError`, `OSError`."""
+        number = next(self._orders)
+        flags = TRACE_ALL if wanted.everything else 0
+        memory = self._platform.create_trace(wanted.order, process.identity.host)
+        with ExitStack() as stack:
+            stack.callback(memory.close)
+            if not memory.awaited:
+                self._tell(process, memory)
+            order = Message(Type.TRACE, flow=number, flags=flags, arg=wanted.snap)
+            process.send(order, memory.for_writer())
+            if memory.awaited:
+                self._asked[process.id] = _Asked(memory, number)
+                stack.pop_all()
+
+    def _tell(self, process: Process, memory: TraceMemory) -> None:
+        """Raises `PlatformError`."""
+        assert self._tracer is not None
+        told = {"ring": process.id, "of": str(process), "size": memory.size}
+        self._tracer.say(told, memory.for_reader())
 
     def _refuse(self, process: Process, why: str) -> None:
         assert self._tracer is not None
@@ -249,6 +298,8 @@ class Tracing:
         for process in self._traced.values():
             process.send(Message(Type.TRACE))
         self._traced.clear()
+        while self._asked:
+            self._asked.popitem()[1].memory.close()
         if self._relay_ring is not None:
             memory, writer = self._relay_ring
             self._relay_ring = None

@@ -33,7 +33,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`memory` is what is available, in bytes; `grants` what gntalloc allows, in pages."""
+    """`memory` is what is available, in bytes; `grants` what gntalloc allows, in pages; `served`
+    whether a guest finds a controller in XenStore, None where that was not to be asked."""
 
     cpus: int = 4
     memory: int | None = None
@@ -41,6 +42,7 @@ class Machine:
     xen: Xen = Xen.NONE
     devices: tuple[Device, ...] = ()
     grants: int | None = None
+    served: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def add_commands(subparsers: Subparsers) -> None:
         "trace",
         help=HELP["trace"],
         description="Trace what programs under the wrapper send by rings, and what becomes of it, "
-        "until interrupted. Linux hosts only for now. Exit code 1: cannot be traced, or somebody "
+        "until interrupted. Exit code 1: cannot be traced, or somebody "
         "does already; 5: no controller runs.",
     )
     parser.add_argument(
@@ -135,15 +135,14 @@ def _run(
     filters: "list[Filter]",
     stopped: Callable[[], bool],
 ) -> None:
-    from ivc.observe.trace_session import Session, real_ahead
-    from ivc.observe.trace_source import Ring
+    from ivc.observe.trace_session import Session
+    from ivc.shm.trace import real_ahead
 
     real = real_ahead()
     try:
         session = Session(_sink(arguments, output, names, real), names, filters, real, _say)
         session.hear(source.first)
-        rings = sum(isinstance(each, Ring) for each in source.first)
-        _say(f"tracing {rings - 1} processes and the relay")
+        _say(f"tracing {source.processes} processes and the relay")
         while not stopped() and not session.ended:
             if not session.turn():
                 output.flush()

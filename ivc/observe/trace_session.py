@@ -232,10 +232,3 @@ class Session:
         self._capture.remove(held.place)
         held.ring.close()
         del self._held[held.ring.number]
-
-
-def real_ahead() -> int:
-    """What the real clock is ahead of the monotonic one now, in ns: one reading between two."""
-    before = time.monotonic_ns()
-    real = time.time_ns()
-    return real - (before + time.monotonic_ns()) // 2

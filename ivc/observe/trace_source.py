@@ -7,7 +7,7 @@ import mmap
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 from ivc.controller.errors import ControllerError, NoController, NotPermitted
 from ivc.controller.run_dir import TRACE
 from ivc.errors import IvcError
+from ivc.shm.errors import AttachError
 from ivc.shm.layout import PAGE
 from ivc.shm.trace import TraceReader
 
@@ -25,24 +26,23 @@ _PACKET_MAX: Final = 4096
 class Ring:
     """One that is there: its number, who writes it, and our end of it."""
 
-    def __init__(self, number: int, of: str, fds: list[int]) -> None:
+    def __init__(self, number: int, of: str, size: int, fds: list[int]) -> None:
         """The descriptors are its own from here on. Raises `OSError`, `AttachError`."""
         self.number = number
         self.of = of
-        try:
-            size = os.fstat(fds[0]).st_size
-            self._writer = mmap.mmap(fds[0], size, prot=mmap.PROT_READ)
-            self._own = mmap.mmap(fds[1], PAGE)
-        finally:
+        with ExitStack() as made:
             for fd in fds:
-                os.close(fd)
-        self.reader = TraceReader(self._own, self._writer)
+                made.callback(os.close, fd)
+            with ExitStack() as maps:
+                writer = maps.enter_context(mmap.mmap(fds[0], size, prot=mmap.PROT_READ))
+                own = maps.enter_context(mmap.mmap(fds[1], PAGE))
+                self.reader = TraceReader(own, writer)
+                self._maps = maps.pop_all()
 
     def close(self) -> None:
         """Unmap it."""
         self.reader.close()
-        self._writer.close()
-        self._own.close()
+        self._maps.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,7 @@ class TraceSource:
             if "error" in said:
                 raise ControllerError(str(said["error"]))
             if "ready" in said:
+                self.processes = int(said["ready"])
                 return
             yield _news(said, fds)
 
@@ -139,8 +140,11 @@ class TraceSource:
 
 def _news(said: dict[str, Any], fds: list[int]) -> News:
     match said:
-        case {"ring": number, "of": of}:
-            return Ring(int(number), str(of), fds)
+        case {"ring": number, "of": of, "size": size}:
+            try:
+                return Ring(int(number), str(of), int(size), fds)
+            except (OSError, AttachError) as error:  # a guest may have granted anything
+                return Warned(f"{of} is not traced: {error}")
         case {"gone": number}:
             return Gone(int(number))
         case _:

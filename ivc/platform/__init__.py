@@ -149,11 +149,23 @@ class Region(Protocol):
 class TraceMemory(Protocol):
     """A trace ring (core/trace.h): a process writes, whoever traces it reads."""
 
+    size: int
+    """Bytes of the writer's region."""
+
+    awaited: bool
+    """Whether the process has to make its part of it: it says TRACED then."""
+
     def for_writer(self) -> Attachment:
         """What TRACE brings to the process."""
 
+    def traced(self, attachment: Attachment) -> None:
+        """TRACED came with this, if it is `awaited`. Raises `PlatformError` if that is nothing."""
+
     def for_reader(self) -> Attachment:
-        """What the reader needs."""
+        """Descriptors the reader maps: the writer's region, read-only, and its own, a page.
+
+        They go with this. Raises `PlatformError`.
+        """
 
     def map(self) -> tuple[Buffer, Buffer]:
         """For a writer within the controller: the writer's region, and the reader's.
@@ -257,8 +269,11 @@ class Platform(Protocol):
     def create_region(self, spec: RegionSpec) -> Region:
         """A region as `spec` says. Raises `PlatformError` when there is nothing left for it."""
 
-    def create_trace(self, order: int) -> TraceMemory:
-        """A trace ring of 2**`order` bytes. Raises `PlatformError`, also where there are none."""
+    def create_trace(self, order: int, host: int | None) -> TraceMemory:
+        """A trace ring of at most 2**`order` bytes for a process on this host, or for ourselves.
+
+        Raises `PlatformError`.
+        """
 
     def check_doorbell(self, bound: Attachment) -> None:
         """Raises `PlatformError` unless BOUND may come with this."""

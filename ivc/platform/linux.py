@@ -120,7 +120,7 @@ class LinuxPlatform:
         """Sealed memory. Raises `PlatformError`."""
         return MemfdRegion(spec)
 
-    def create_trace(self, order: int) -> MemfdTrace:
+    def create_trace(self, order: int, host: int | None) -> MemfdTrace:
         """Memory that cannot shrink. Raises `PlatformError`."""
         return MemfdTrace(order)
 

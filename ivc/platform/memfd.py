@@ -144,7 +144,9 @@ class MemfdTrace:
     def __init__(self, order: int) -> None:
         """Raises `PlatformError`; nothing is left then."""
         page = trace_page(order)
-        self._writer = Memfd("ivc-trace", trace_region_size(order), page)
+        self.size = trace_region_size(order)
+        self.awaited = False
+        self._writer = Memfd("ivc-trace", self.size, page)
         try:
             self._reader = Memfd("ivc-trace-reader", PAGE, page)
         except PlatformError:
@@ -154,6 +156,9 @@ class MemfdTrace:
     def for_writer(self) -> Attachment:
         """Its own region, and the reader's, read-only. Raises `PlatformError`."""
         return Attachment((self._writer.fileno(), self._reader.read_only()))
+
+    def traced(self, attachment: Attachment) -> None:
+        """Nobody has to make anything."""
 
     def for_reader(self) -> Attachment:
         """The writer's region, read-only, and its own. Raises `PlatformError`."""

@@ -23,10 +23,12 @@ from ivc.platform import (
     RegionSpec,
     TraceMemory,
 )
+from ivc.platform.memfd import MemfdTrace
 from ivc.platform.xen_devices import Devices, XenDevices
 from ivc.platform.xen_guest import CONTROL, Guest, shutdown_node
 from ivc.platform.xen_link import XenLink
 from ivc.platform.xen_region import GuestRegion, OwnRegion
+from ivc.platform.xen_trace import GuestTrace
 from ivc.platform.xenstore import LibXenStore, XenStore
 
 _DOMAINS: Final = "/local/domain"
@@ -156,12 +158,11 @@ class XenPlatform:
             return OwnRegion(spec, self._devices, self._here)
         return GuestRegion(spec, self._devices, self._here)
 
-    def create_trace(self, order: int) -> TraceMemory:
-        """Raises `PlatformError`: what guests send each other does not pass here."""
-        raise PlatformError(
-            "tracing is for Linux hosts for now, guests of Xen have no trace rings "
-            "(docs/trace.md); a rule with action mirror copies relayed messages (docs/rules.md)"
-        )
+    def create_trace(self, order: int, host: int | None) -> TraceMemory:
+        """A guest grants its own; ours is of Linux. Raises `PlatformError`."""
+        if host is None:
+            return MemfdTrace(order)
+        return GuestTrace(order, self._devices, host, self._here)
 
     def check_doorbell(self, bound: Attachment) -> None:
         """Event channels come with regions, not with sockets. Raises `PlatformError`."""

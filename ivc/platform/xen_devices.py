@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Grants and event channels of the domain we run in: core/xen.c behind verbs a test can fake."""
 
+import mmap
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -83,6 +84,15 @@ class Devices(Protocol):
 
     def map(self, domid: int, refs: Sequence[int]) -> Pages:
         """Pages of `domid`, read-only."""
+
+    def lend(self, domid: int, page: bytes) -> tuple[int, int]:
+        """A new page that begins as told and `domid` may read: a descriptor, and its reference.
+
+        It is mapped at offset 0, and there as long as the descriptor or a mapping is.
+        """
+
+    def pick(self, domid: int, refs: Sequence[int]) -> int:
+        """Pages of `domid` as a descriptor, to be mapped at offset 0, once and read-only."""
 
     def listen(self, domid: int) -> Channel:
         """A new event channel `domid` may bind to."""
@@ -189,6 +199,23 @@ class XenDevices:
         _check(rc, f"cannot map {len(refs)} pages of domain {domid}")
         return _Pages(mapping.map, refs, lambda: lib.ivc_xen_unmap(fd, mapping))
 
+    def lend(self, domid: int, page: bytes) -> tuple[int, int]:
+        """See `Devices.lend`."""
+        ref = ffi.new("uint32_t *")
+        fd = _open("gntalloc", lambda fd: lib.ivc_xen_lend(fd, domid, ref))
+        try:
+            with mmap.mmap(fd, PAGE) as memory:
+                memory[: len(page)] = page
+        except OSError as error:
+            os.close(fd)
+            raise PlatformError(f"cannot map a page of our own: {error.strerror}") from error
+        return fd, ref[0]
+
+    def pick(self, domid: int, refs: Sequence[int]) -> int:
+        """See `Devices.pick`."""
+        all_of_them = ffi.new("uint32_t[]", list(refs))
+        return _open("gntdev", lambda fd: lib.ivc_xen_pick(fd, domid, all_of_them, len(refs)))
+
     def listen(self, domid: int) -> Channel:
         """See `Devices.listen`."""
         return _Channel(lib.ivc_evtchn_unbound, domid)
@@ -201,6 +228,17 @@ class XenDevices:
         """Idempotent."""
         while self._fds:
             os.close(self._fds.popitem()[1])
+
+
+def _open(name: str, prepare: Callable[[int], int]) -> int:
+    """A descriptor of its own that has been prepared. Raises `PlatformError`."""
+    fd = _check(lib.ivc_xen_open(name.encode()), f"/dev/xen/{name}")
+    try:
+        _check(prepare(fd), f"/dev/xen/{name} has nothing left")
+    except PlatformError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _check(result: int, what: str) -> int:

@@ -5,6 +5,7 @@ Buffers are exported until ``close()``; an ``mmap`` cannot be closed before.
 """
 
 import secrets
+import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -19,6 +20,13 @@ WHOLE: Final = 65535
 
 _OUTPUT: Final = 1 << 20
 _UNKNOWN: Final[int] = lib.IVC_CAPTURE_UNKNOWN
+
+
+def real_ahead() -> int:
+    """What the real clock is ahead of the monotonic one now, in ns: one reading between two."""
+    before = time.monotonic_ns()
+    real = time.time_ns()
+    return real - (before + time.monotonic_ns()) // 2
 
 
 def trace_page(order: int) -> bytes:

@@ -46,8 +46,12 @@ class Grant:
     owner: int
     to: int
     memory: mmap.mmap
+    fd: int
     mapped: int = 0
     alive: bool = True
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 class Hypervisor:
@@ -191,10 +195,7 @@ class FakeDevices:
         self.held: list[FakePages | FakeChannel] = []
 
     def share(self, domid: int, pages: int, notify: tuple[int, int] | None = None) -> FakePages:
-        grant = Grant(self.domid, domid, mmap.mmap(-1, pages * PAGE))
-        refs = [self.xen.number() for _ in range(pages)]
-        for index, ref in enumerate(refs):
-            self.xen.grants[self.domid, ref] = grant, index
+        grant, refs = self._grant(domid, pages)
         port = self.xen.ports[self.domid, notify[1]] if notify is not None else None
         made = FakePages(grant, refs, True, port)
         made.byte = notify[0] if notify is not None else 0
@@ -202,6 +203,28 @@ class FakeDevices:
         return made
 
     def map(self, domid: int, refs: Sequence[int]) -> FakePages:
+        made = FakePages(self._granted(domid, refs), refs, False, None)
+        self.held.append(made)
+        return made
+
+    def lend(self, domid: int, page: bytes) -> tuple[int, int]:
+        grant, (ref,) = self._grant(domid, 1)
+        grant.memory[: len(page)] = page
+        return os.dup(grant.fd), ref
+
+    def pick(self, domid: int, refs: Sequence[int]) -> int:
+        return os.dup(self._granted(domid, refs).fd)
+
+    def _grant(self, domid: int, pages: int) -> tuple[Grant, list[int]]:
+        fd = os.memfd_create("granted")
+        os.truncate(fd, pages * PAGE)
+        grant = Grant(self.domid, domid, mmap.mmap(fd, pages * PAGE), fd)
+        refs = [self.xen.number() for _ in range(pages)]
+        for index, ref in enumerate(refs):
+            self.xen.grants[self.domid, ref] = grant, index
+        return grant, refs
+
+    def _granted(self, domid: int, refs: Sequence[int]) -> Grant:
         found = [self.xen.grants.get((domid, ref)) for ref in refs]
         grants = {id(each[0]) if each is not None else None for each in found}
         if None in grants or len(grants) != 1 or found[0] is None:
@@ -214,9 +237,7 @@ class FakeDevices:
             raise PlatformError("not granted to us")
         if not grant.alive or domid not in self.xen.alive:
             raise PlatformError("granted no more")
-        made = FakePages(grant, refs, False, None)
-        self.held.append(made)
-        return made
+        return grant
 
     def listen(self, domid: int) -> FakeChannel:
         return self._channel(Port(self.domid, self.xen.number(), domid))

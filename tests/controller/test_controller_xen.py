@@ -13,10 +13,8 @@ from fakewrapper import address
 from xen_lab import XenLab, running_xen
 from xenwrapper import XenWrapper
 
-from ivc.controller.errors import ControllerError
 from ivc.controller.protocol import Message, Role, SocketFlag, Type
 from ivc.network import Path as FlowPath
-from ivc.observe.trace_source import TraceSource
 from ivc.platform.xen_link import IDLE_MOST
 from ivc.reasons import Reason
 from ivc.shm.layout import MatchEntry, MatchHeader
@@ -485,9 +483,3 @@ def test_hello_needs_its_pages(start: Starter) -> None:
     hostile = lab.wrapper(1)
     hostile.tell(Message(Type.HELLO, arg=1))
     lab.await_status(lambda status: not status["processes"])
-
-
-def test_tracing_is_refused_in_so_many_words(start: Starter) -> None:
-    lab = start()
-    with pytest.raises(ControllerError, match="guests of Xen have no trace rings"):
-        TraceSource(lab.folder / "run", 16, 1000, everything=False)

@@ -64,6 +64,7 @@ class XenWrapper(FakeWrapper):
         self.received = 0
         self.friends = []
         self.domid = domid
+        self.words: dict[Type, tuple[int, ...]] = {}
         self.spoil_words: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda words: words
         self.store = StoreClient(xen, domid)
         self.devices = FakeDevices(xen, domid)
@@ -137,6 +138,7 @@ class XenWrapper(FakeWrapper):
         words = struct.unpack(f"<{(len(taken[1]) - MESSAGE_SIZE) // 4}I", taken[1][MESSAGE_SIZE:])
         message = Message.parse(taken[1][:MESSAGE_SIZE], FROM_CONTROLLER)
         self.mail.append(message)
+        self.words[message.type] = words
         self._take(message, words)
         return True
 

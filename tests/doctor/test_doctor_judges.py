@@ -292,7 +292,11 @@ def test_nobody_looks_for_a_controller_in_a_guest(
 
 
 def test_a_sound_guest_is_left_in_peace() -> None:
-    assert told(_guest(grants=1024)) == set()
+    assert told(_guest(grants=1024, served=True)) == set()
+
+
+def test_a_guest_that_finds_no_controller_is_told_where_to_look() -> None:
+    assert told(_guest(served=False)) == {("error", "no-controller")}
 
 
 def test_a_guest_has_the_address_of_its_node() -> None:

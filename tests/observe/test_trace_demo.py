@@ -15,20 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from trace_field import (
-    ADDRESSES,
-    LIBRARY,
-    ROOT,
-    JsonObject,
-    Row,
-    complaints,
-    decode,
-    fields_of,
-    peers,
-    rows_of,
-    tracing,
-    tshark,
-)
+from trace_field import ADDRESSES, LIBRARY, ROOT, JsonObject, peers, tracing
+from trace_rows import Row, complaints, decode, fields_of, rows_of, tshark
 
 from ivc.controller.client import add_fault
 from ivc.lab.control import (

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trace_field import complaints, decode
 from trace_memory import TraceRing
+from trace_rows import complaints, decode
 
 from ivc import someip
 from ivc.lab.peers.common import SD_PORT, SERVER_PORT

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from trace_field import ADDRESSES, LIBRARY, ROOT, complaints, decode, peers, tracing
+from trace_field import ADDRESSES, LIBRARY, ROOT, peers, tracing
+from trace_rows import complaints, decode
 
 from ivc.lab.control import (
     CLIENT_HOST,

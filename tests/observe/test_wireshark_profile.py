@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from test_trace_file import Field, call
-from trace_field import tshark
+from trace_rows import tshark
 
 from ivc import someip
 from ivc.errors import IvcError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces of the demo's programs on the laboratory's hosts, and what tshark reads in them."""
+"""Traces of the demo's programs on the laboratory's hosts."""
 
 from __future__ import annotations
 
@@ -7,77 +7,22 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pytest
-
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST, read_status, wrapper_environment
 from ivc.lab.hosts import Lab, stop
-from ivc.lab.peers import common
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "build" / "libivcsock.so"
 ADDRESSES = {CLIENT_HOST: "10.77.0.1/24", SERVER_HOST: "10.77.0.2/24"}
 PATIENCE_S = 20.0
-COMPLAINTS = ("_ws.expert.severity", "_ws.malformed")
-PORTS = (
-    f"udp.port=={common.SD_PORT}",
-    f"udp.port=={common.SERVER_PORT}",
-    f"udp.port=={common.CLIENT_PORT}",
-    f"tcp.port=={common.SERVER_PORT}",
-)
-ERROR = 0x800000
-"""Wireshark's PI_ERROR."""
-
-Row = dict[str, str]
 JsonObject = dict[str, Any]
-
-
-def tshark() -> str:
-    program = shutil.which("tshark")
-    if program is None:
-        pytest.fail("tshark is missing: apt-get install --no-install-recommends tshark")
-    return program
-
-
-def fields_of(names: Sequence[str]) -> list[str]:
-    """tshark's arguments for a line of fields for each frame, its complaints among them."""
-    arguments = ["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=;"]
-    for port in PORTS:
-        arguments += ["-d", f"{port},someip"]
-    for name in (*names, *COMPLAINTS):
-        arguments += ["-e", name]
-    return arguments
-
-
-def rows_of(text: str, names: Sequence[str]) -> list[Row]:
-    keys = (*names, *COMPLAINTS)
-    return [dict(zip(keys, line.split("\t"), strict=True)) for line in text.split("\n")[:-1]]
-
-
-def decode(capture: Path, names: Sequence[str], *more: str) -> list[Row]:
-    """What tshark reads in a file."""
-    command = [tshark(), "-r", str(capture), *fields_of(names), *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return rows_of(done.stdout, names)
-
-
-def complaints(rows: Sequence[Row]) -> list[Row]:
-    """Frames that are malformed, or have an expert error."""
-    return [
-        row
-        for row in rows
-        if row["_ws.malformed"]
-        or any(int(each) >= ERROR for each in row["_ws.expert.severity"].split(";") if each)
-    ]
 
 
 class Trace:

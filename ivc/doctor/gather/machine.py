@@ -6,13 +6,15 @@ import os
 import resource
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from ivc.doctor.facts import Device, Machine, Process, Xen
+from ivc.platform import MissingInterface
+from ivc.platform.xenstore import LibXenStore
 
 _DEVICES: Final = tuple(f"/dev/xen/{name}" for name in ("gntalloc", "gntdev", "evtchn", "xenbus"))
 _HYPERVISOR: Final = Path("/sys/hypervisor/type")
@@ -40,13 +42,15 @@ print("end")
 
 def gather_machine() -> Machine:
     """What it has."""
+    xen = _xen()
     return Machine(
         os.cpu_count() or 1,
         psutil.virtual_memory().available,
         os.sysconf("SC_PAGESIZE"),
-        _xen(),
+        xen,
         tuple(map(_device, _DEVICES)),
         _number(_GRANTS),
+        _served() if xen is Xen.GUEST else None,
     )
 
 
@@ -86,6 +90,16 @@ def _xen() -> Xen:
         if int(features, 16) >> _DOM0_BIT & 1:
             return Xen.DOM0
     return Xen.DOM0 if "control_d" in _text(_CAPABILITIES) else Xen.GUEST
+
+
+def _served() -> bool | None:
+    """Whether dom0 has written there what a wrapper looks for first (docs/xen.md)."""
+    try:
+        store = LibXenStore()
+    except MissingInterface:
+        return None
+    with closing(store):
+        return store.read("ivc/controller") is not None
 
 
 def _device(path: str) -> Device:

@@ -40,6 +40,15 @@ def judge_xen(case: Case) -> Iterator[Finding]:
             f"{_PAGE}: that is what Xen grants",
             "boot a kernel with pages of 4 KiB",
         )
+    if machine.served is False:
+        yield error(
+            "no-controller",
+            "XenStore, ivc/controller of this domain",
+            "nothing: no controller serves it",
+            "what a controller in dom0 writes there",
+            "start one in dom0, with this domain in its mapping (vm = NAME, as xl list shows it); "
+            "if it was quiesced: ivc unquiesce NAME",
+        )
     yield from _grants(case)
 
 
