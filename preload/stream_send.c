@@ -668,8 +668,9 @@ bool stream_arm_out(struct sock *s, uint64_t *limit)
     struct tx_flow *f = stream_tx(s);
     struct stream *st = s->stream;
     if (f && stream_on_ring(s)) {
+        /* Half of it, not a quarter: who is woken takes the processor of a reader that is slow. */
         quiet = f->leaving ? relayed_runs(f)
-                           : !ivc_tx_arm(&f->ring, spare(s, f) + quarter(s, f));
+                           : !ivc_tx_arm(&f->ring, spare(s, f) + 2 * quarter(s, f));
         /* Who waits for room finds out here that nobody makes any. */
         if (st->full_since == 0)
             note_unread(st, f, ivc_now());

@@ -20,6 +20,8 @@
 #define SPIN_FIRST_NS (30 * IVC_NS_PER_US)
 #define SPIN_FLOOR_NS (20 * IVC_NS_PER_US)
 #define SPIN_MOST_NS (2 * IVC_NS_PER_MS)
+/* By what waking is seen to cost where others want the CPUs, too: more would take them from those. */
+#define LEARNT_MOST_NS IVC_NS_PER_MS
 
 /* Spinning must pay: a running average of how often it ended in data. Below
  * half it only takes the CPU from those who would make the data, so then only
@@ -83,9 +85,9 @@ void wait_init(void)
     atomic_store(&spins.most, ns);
 }
 
-static uint64_t bounded(uint64_t ns)
+static uint64_t bounded(uint64_t ns, uint64_t most)
 {
-    return ns < SPIN_FLOOR_NS ? SPIN_FLOOR_NS : ns > SPIN_MOST_NS ? SPIN_MOST_NS : ns;
+    return ns < SPIN_FLOOR_NS ? SPIN_FLOOR_NS : ns > most ? most : ns;
 }
 
 #define JUDGE_CALLS 16u
@@ -139,7 +141,7 @@ void wait_judge_bell(const struct ivc_bell *bell)
         (void)ivc_bell_consume(bell);
     }
     atomic_store_explicit(&control_stats()->wake_cost_ns, least, memory_order_relaxed);
-    atomic_store_explicit(&spins.most, bounded(JUDGE_FACTOR * least), memory_order_relaxed);
+    atomic_store_explicit(&spins.most, bounded(JUDGE_FACTOR * least, SPIN_MOST_NS), memory_order_relaxed);
 }
 
 uint64_t wait_spin_budget(void)
@@ -254,7 +256,7 @@ void wait_learn_wake_cost(uint16_t stamp)
         return;
     woken_at = 0; /* one record tells, or the next stamp would be compared with this waking */
     count_latency(stats, (int16_t)took);
-    if (cost > SPIN_MOST_NS)
+    if (cost > LEARNT_MOST_NS)
         return;
     /* The least of some: a wake that came late because the CPUs were busy says
      * nothing about what sleeping costs, and spinning would make them busier. */
@@ -268,7 +270,7 @@ void wait_learn_wake_cost(uint16_t stamp)
     atomic_store_explicit(&stats->wake_cost_ns, cost, memory_order_relaxed);
     if (spins.fixed || atomic_load_explicit(&spins.most, memory_order_relaxed) == 0)
         return;
-    atomic_store_explicit(&spins.most, bounded(2 * cost), memory_order_relaxed);
+    atomic_store_explicit(&spins.most, bounded(2 * cost, LEARNT_MOST_NS), memory_order_relaxed);
 }
 
 /* ---- one socket --------------------------------------------------------------------- */

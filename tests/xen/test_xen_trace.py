@@ -178,7 +178,7 @@ def wait_for_trace_rings(lab: XenLab, without: Counts) -> None:
     wait_until(lambda: granted(look(lab)) == wanted, f"no {wanted} pages", SECONDS)
 
 
-@pytest.mark.parametrize("signal", ["INT", "KILL"])
+@pytest.mark.parametrize("signal", [pytest.param("INT", marks=pytest.mark.full), "KILL"])
 def test_what_tracing_takes_is_given_back_while_programs_go_on(
     controlled: XenLab, signal: str
 ) -> None:
@@ -192,6 +192,7 @@ def test_what_tracing_takes_is_given_back_while_programs_go_on(
         nothing_lost(controlled, client)
 
 
+@pytest.mark.full
 def test_a_guest_that_dies_while_it_is_traced_leaves_nothing(
     controlled: XenLab, before: Counts
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_guest_that_dies_while_it_is_traced_leaves_nothing(
     given_back(controlled, before)
 
 
+@pytest.mark.full
 def test_a_guest_is_saved_and_restored_while_it_is_traced(
     controlled: XenLab, before: Counts
 ) -> None:
