@@ -94,5 +94,5 @@ def wait_until_idle(seconds: float) -> float:
 
 def _idle_share() -> float:
     """Of all processors, over a moment."""
-    times = psutil.cpu_times_percent(_LOOK_SECONDS)
-    return float(times.idle + times.iowait) / 100
+    times = psutil.cpu_times_percent(_LOOK_SECONDS)  # of a second: less than that adds up to less
+    return float((times.idle + times.iowait) / max(sum(times), 1.0))

@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 
+import psutil
 import pytest
 
 from bench.cases import ASYNCIO, Case, Mode, Pattern, Transport, cases, on, veth
 from bench.pingpong import PROGRAM, ROOT, Run
 from bench.report import as_json, as_text, wrong
-from bench.rounds import Effort, Measured, measure
+from bench.rounds import Effort, Measured, measure, wait_until_idle
 from bench.targets import FIGURES, Target, targets
 from ivc.lab.hosts import PREFIX
 
@@ -225,3 +226,10 @@ def test_ctrl_c_leaves_nothing_behind(running: subprocess.Popen[str], tmp_path: 
     assert [*left, *tmp_path.iterdir()] == []
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert [command for command in commands if mine.encode() in command] == []
+
+
+def test_a_short_look_at_idle_processors_finds_them_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil's shares of less than a second add up to less than 100."""
+    moment = psutil.cpu_times_percent()._replace(**dict.fromkeys(psutil.cpu_times()._fields, 0.0))
+    monkeypatch.setattr(psutil, "cpu_times_percent", lambda _: moment._replace(idle=20.0))
+    assert wait_until_idle(0) == 1.0
