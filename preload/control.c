@@ -362,9 +362,7 @@ void control_read(void)
 void control_poll_unslept(void)
 {
     static _Atomic uint64_t looked;
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    uint64_t now = (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
+    uint64_t now = ivc_time_of(CLOCK_MONOTONIC_COARSE);
     bool welcomed = atomic_load_explicit(&ivc_control_state.sent, memory_order_relaxed) != NULL;
     uint64_t pause = welcomed ? UNSLEPT_LOOK_NS : 1; /* a tick of the coarse clock */
     if (!control_has_mail() &&

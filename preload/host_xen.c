@@ -257,9 +257,8 @@ static void xen_unmap_trace(struct trace_memory *memory)
 
 static uint64_t real_ahead(void)
 {
-    struct timespec real;
-    clock_gettime(CLOCK_REALTIME, &real);
-    return (uint64_t)real.tv_sec * IVC_NS_PER_S + (uint64_t)real.tv_nsec - ivc_now();
+    uint64_t real = ivc_time_of(CLOCK_REALTIME);
+    return real - ivc_now();
 }
 
 static int share_trace(uint16_t domid, uint32_t order, struct trace_memory *out, uint32_t *refs)

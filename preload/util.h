@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../core/clock.h"
 #include "real.h"
 
 #define IVC_NS_PER_US UINT64_C(1000)
@@ -25,9 +26,7 @@
 /* Monotonic clock in nanoseconds (vdso, no system call). */
 static inline uint64_t ivc_now(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
+    return ivc_clock_ns();
 }
 
 /*
@@ -37,9 +36,7 @@ static inline uint64_t ivc_now(void)
 extern clockid_t ivc_pace_clock;
 static inline uint64_t ivc_pace(void)
 {
-    struct timespec ts;
-    clock_gettime(ivc_pace_clock, &ts);
-    return (uint64_t)ts.tv_sec * IVC_NS_PER_S + (uint64_t)ts.tv_nsec;
+    return ivc_time_of(ivc_pace_clock);
 }
 
 /* A caller's timeout in nanoseconds, UINT64_MAX = for ever. False where the kernel says EINVAL. */

@@ -55,6 +55,22 @@ def decode(capture: Path, names: Sequence[str], *more: str) -> list[Row]:
     return rows_of(done.stdout, names)
 
 
+def messages(rows: Sequence[Row], kind: str) -> list[Row]:
+    """Of the demo's service."""
+    service = f"0x{common.SERVICE:04x}"
+    ours = [row for row in rows if row["someip.serviceid"] == service]
+    return [row for row in ours if row["someip.messagetype"] == kind]
+
+
+def calls(rows: Sequence[Row], kind: str, made: int) -> int:
+    """How many of some `made`, and those before the first: what a process sends before the
+    controller has got to tell it of the trace is not there, and then everything is."""
+    sessions = sorted(int(row["someip.sessionid"], 16) for row in messages(rows, kind))
+    assert sessions == list(range(sessions[0], sessions[0] + len(sessions)))
+    assert sessions[0] < made / 5
+    return len(sessions) + sessions[0] - 1
+
+
 def complaints(rows: Sequence[Row]) -> list[Row]:
     """Frames that are malformed, or have an expert error."""
     return [

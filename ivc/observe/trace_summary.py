@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ivc.controller.tables import aligned
+from ivc.controller.latency import within
+from ivc.controller.tables import aligned, identifier
 from ivc.observe.trace_names import Names, path_of, verdict_of
 from ivc.observe.trace_session import TextSink, Write
 from ivc.observe.trace_text import Reader, type_of
@@ -34,12 +35,7 @@ class Times:
 
     def within_us(self, percent: int) -> float | None:
         """In which time so many of a hundred were there; None if there were none."""
-        wanted, seen = -(-self.counts.total() * percent // 100), 0
-        for ns in sorted(self.counts):
-            seen += self.counts[ns]
-            if seen >= wanted:
-                return ns / 1000
-        return None
+        return within(((ns / 1000, self.counts[ns]) for ns in sorted(self.counts)), percent)
 
 
 @dataclass(slots=True)
@@ -95,7 +91,7 @@ class SummarySink(TextSink):
 
 def _kind_of(message: Message) -> tuple[str, str, str]:
     header = message.header
-    return f"0x{header.service_id:04x}", f"0x{header.method_id:04x}", type_of(message)
+    return identifier(header.service_id), identifier(header.method_id), type_of(message)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

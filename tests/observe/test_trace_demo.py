@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 from trace_field import ADDRESSES, LIBRARY, ROOT, JsonObject, peers, tracing
-from trace_rows import Row, complaints, decode, fields_of, rows_of, tshark
+from trace_rows import (
+    Row,
+    calls,
+    complaints,
+    decode,
+    fields_of,
+    messages,
+    rows_of,
+    tshark,
+)
 
 from ivc.controller.client import add_fault
 from ivc.lab.control import (
@@ -48,26 +57,6 @@ class Traced:
     server: JsonObject
     client: JsonObject
     status: JsonObject
-
-    def messages(self, kind: str) -> int:
-        """Of the demo's service."""
-        return len(self._rows_of(kind))
-
-    def calls(self, kind: str) -> int:
-        """The same, and those before the first: what a process sends before the controller has
-        got to tell it of the trace is not there, and then everything is."""
-        sessions = [int(row["someip.sessionid"], 16) for row in self._rows_of(kind)]
-        assert sorted(sessions) == list(range(min(sessions), min(sessions) + len(sessions)))
-        assert min(sessions) < CALLS / 5
-        return len(sessions) + min(sessions) - 1
-
-    def _rows_of(self, kind: str) -> list[Row]:
-        service = f"0x{common.SERVICE:04x}"
-        return [
-            row
-            for row in self.rows
-            if row["someip.serviceid"] == service and row["someip.messagetype"] == kind
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +91,11 @@ def test_tshark_has_nothing_against_any_of_it(traced: Traced) -> None:
 
 def test_as_many_calls_answers_and_events_as_the_programs_counted(traced: Traced) -> None:
     # The first by the kernel, the rest by ring.
-    counts = [traced.calls(REQUEST), traced.calls(RESPONSE), traced.messages(NOTIFICATION)]
+    counts = [
+        calls(traced.rows, REQUEST, CALLS),
+        calls(traced.rows, RESPONSE, CALLS),
+        len(messages(traced.rows, NOTIFICATION)),
+    ]
     assert counts == [traced.client["sent"], traced.server["sent"], traced.server["events"]]
 
 
@@ -170,7 +163,11 @@ def test_what_is_relayed_is_told_of_by_the_relay_alone(relayed: Traced) -> None:
 
 
 def test_relayed_are_as_many_as_the_programs_counted(relayed: Traced) -> None:
-    counts = [relayed.calls(REQUEST), relayed.calls(RESPONSE), relayed.messages(NOTIFICATION)]
+    counts = [
+        calls(relayed.rows, REQUEST, CALLS),
+        calls(relayed.rows, RESPONSE, CALLS),
+        len(messages(relayed.rows, NOTIFICATION)),
+    ]
     assert counts == [relayed.client["sent"], relayed.server["sent"], relayed.server["events"]]
 
 
@@ -267,7 +264,7 @@ def test_the_same_can_be_watched_live_through_a_pipe(lab: Lab, tmp_path: Path) -
         rest = shark.stdout.read()
     traced = Traced(rows_of(first + rest, FIELDS), "", *reports)
     assert complaints(traced.rows) == []
-    assert traced.calls(REQUEST) == traced.client["sent"] == CALLS
+    assert calls(traced.rows, REQUEST, CALLS) == traced.client["sent"] == CALLS
 
 
 def test_a_reader_that_goes_ends_it(lab: Lab, tmp_path: Path) -> None:

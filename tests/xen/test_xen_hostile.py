@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from traffic import calling, controlled, nothing_lost, serving, wait_for_rings
+from traffic import controlled, nothing_lost, on_rings
 
 import build
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
@@ -37,8 +37,7 @@ def test_a_hostile_program_hurts_nobody_else(
 ) -> None:
     victim, attacker = controlled.domU(SERVER_HOST), controlled.domU(CLIENT_HOST)
     attacker.put(program, PROGRAM, mode=0o755)
-    with serving(controlled), calling(controlled) as client:
-        wait_for_rings(controlled, client)
+    with on_rings(controlled) as client:
         done = attacker.run([PROGRAM, what, *([victim.address] if what == "claim" else [])], 120)
         nothing_lost(controlled, client)
     assert done.stdout.strip() == end

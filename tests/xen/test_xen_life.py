@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
-import pytest
-from traffic import SECONDS, calling, controlled, given_back, serving, stop, wait_for_rings
+from traffic import (
+    before,
+    calling,
+    controlled,
+    die,
+    given_back,
+    on_rings,
+    serving,
+    stop,
+    wait_for_rings,
+)
 
 from ivc.lab.control import SERVER_HOST
-from ivc.lab.xen.counts import Counts, look, take
-from ivc.lab.xen.lab import XenLab, wait_until
+from ivc.lab.xen.counts import Counts
+from ivc.lab.xen.lab import XenLab
 
-__all__ = ["controlled"]  # a fixture
+__all__ = ["before", "controlled"]  # fixtures
 
 CYCLES = 10
-
-
-@pytest.fixture(scope="module")
-def before(controlled: XenLab) -> Counts:
-    """Xen's counts without any traffic."""
-    return take(controlled)
 
 
 def test_a_program_that_waits_takes_no_time_of_its_guest(controlled: XenLab) -> None:
@@ -49,8 +52,8 @@ def test_programs_that_come_and_are_killed_leave_nothing(
     controlled: XenLab, before: Counts
 ) -> None:
     for _ in range(CYCLES):
-        with serving(controlled), calling(controlled) as client:
-            wait_for_rings(controlled, client)
+        with on_rings(controlled):
+            pass
     given_back(controlled, before)
 
 
@@ -58,10 +61,8 @@ def test_a_destroyed_guest_is_missed_and_its_next_life_is_used(
     controlled: XenLab, before: Counts
 ) -> None:
     guest = controlled.domU(SERVER_HOST)
-    with serving(controlled), calling(controlled) as client:
-        wait_for_rings(controlled, client)
-        guest.destroy()
-        wait_until(lambda: look(controlled).zombies == 0, "the dead guest stays", SECONDS)
+    with on_rings(controlled) as client:
+        die(controlled, guest)
         guest.create()
         with serving(controlled):
             wait_for_rings(controlled, client)

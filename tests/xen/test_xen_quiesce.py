@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from traffic import (
     SECONDS,
-    calling,
+    before,
     controlled,
     given_back,
+    is_well,
     nothing_lost,
-    serving,
+    on_rings,
     stop,
     wait_for_rings,
 )
@@ -23,11 +22,10 @@ from traffic import (
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
 from ivc.lab.hosts import LabError
 from ivc.lab.xen.control import read_status
-from ivc.lab.xen.counts import Counts, look, take
+from ivc.lab.xen.counts import Counts, look
 from ivc.lab.xen.lab import XenLab
-from ivc.lab.xen.machine import Process
 
-__all__ = ["controlled"]  # a fixture
+__all__ = ["before", "controlled"]  # fixtures
 
 TIMES = 2 if os.environ.get("IVC_FULL") else 1
 PAUSE_MOST = 60
@@ -35,20 +33,6 @@ PAUSE_MOST = 60
 
 A request the saved guest had received is answered when it goes on: late, which counts as strange.
 """
-
-
-@pytest.fixture(scope="module")
-def before(controlled: XenLab) -> Counts:
-    """Xen's counts without any traffic."""
-    return take(controlled)
-
-
-@contextmanager
-def traffic(lab: XenLab) -> Iterator[Process]:
-    """The client, on rings."""
-    with serving(lab), calling(lab) as client:
-        wait_for_rings(lab, client)
-        yield client
 
 
 def ivc(lab: XenLab, *command: str) -> str:
@@ -64,14 +48,13 @@ def mapped(lab: XenLab) -> int:
 def are_well(lab: XenLab) -> None:
     """No kernel has anything to complain of."""
     for name in (SERVER_HOST, CLIENT_HOST):
-        console = lab.domU(name).console()
-        assert not [word for word in ("Oops", "BUG", "WARNING: CPU") if word in console]
+        is_well(lab.domU(name))
 
 
 def test_nothing_is_lost_when_a_guest_is_quiesced_and_served_again(
     controlled: XenLab, before: Counts
 ) -> None:
-    with traffic(controlled) as client:
+    with on_rings(controlled) as client:
         assert mapped(controlled) > 0
         for _ in range(TIMES):
             assert json.loads(ivc(controlled, "quiesce", SERVER_HOST, "--json"))["stage"] == "quiet"
@@ -99,7 +82,7 @@ def test_a_guest_is_saved_and_restored_during_traffic(
 ) -> None:
     guest = controlled.domU(name)
     old = guest.domid()
-    with traffic(controlled) as client:
+    with on_rings(controlled) as client:
         if commanded:
             ivc(controlled, "quiesce", name)
         guest.save()
@@ -119,7 +102,7 @@ def test_a_guest_is_saved_and_restored_during_traffic(
 def test_a_guest_that_is_only_copied_goes_on_and_is_served_again(controlled: XenLab) -> None:
     """xl save -c: the same domain lives on."""
     guest = controlled.domU(SERVER_HOST)
-    with traffic(controlled) as client:
+    with on_rings(controlled) as client:
         controlled.dom0.run(["xl", "save", "-c", guest.name, "/tmp/copy"], SECONDS)
         controlled.dom0.run(["rm", "/tmp/copy"])
         wait_for_rings(controlled, client)
@@ -132,7 +115,7 @@ def test_a_guest_that_is_only_copied_goes_on_and_is_served_again(controlled: Xen
 def test_a_guest_that_does_not_let_go_is_not_saved(controlled: XenLab) -> None:
     """A stopped program cannot unmap: xl gives up after a minute, and the guest goes on."""
     guest = controlled.domU(SERVER_HOST)
-    with traffic(controlled) as client:
+    with on_rings(controlled) as client:
         guest.run(["pkill", "-STOP", "-x", "pingpong"])
         with pytest.raises(LabError, match="save"):
             guest.save()

@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from trace_rows import Row, complaints, decode
+from trace_rows import Row, calls, complaints, decode
 from traffic import (
     SECONDS,
-    calling,
+    before,
     controlled,
+    die,
     given_back,
+    is_well,
     nothing_lost,
-    serving,
+    on_rings,
     stop,
     wait_for_rings,
 )
 
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST, JsonObject
-from ivc.lab.peers import common
 from ivc.lab.xen.counts import Counts, look, take
 from ivc.lab.xen.lab import XenLab, wait_until
 from ivc.lab.xen.machine import Process
@@ -31,7 +32,7 @@ from ivc.lab.xen.ways import Way
 from ivc.platform.xen_trace import ORDER_MOST
 from ivc.shm.layout import PAGE, trace_region_size
 
-__all__ = ["controlled"]  # a fixture
+__all__ = ["before", "controlled"]  # fixtures
 
 CALLS = 300
 CAPTURE = "/tmp/trace.pcapng"
@@ -71,20 +72,6 @@ class Traced:
     began: float
     ended: float
 
-    def messages(self, kind: str) -> list[Row]:
-        """Of the service both speak."""
-        service = f"0x{common.SERVICE:04x}"
-        ours = [row for row in self.rows if row["someip.serviceid"] == service]
-        return [row for row in ours if row["someip.messagetype"] == kind]
-
-    def calls(self, kind: str) -> int:
-        """How many, and those before the first: what a process sends before the controller has
-        got to tell it of the trace is not there, and then everything is."""
-        sessions = sorted(int(row["someip.sessionid"], 16) for row in self.messages(kind))
-        assert sessions == list(range(sessions[0], sessions[0] + len(sessions)))
-        assert sessions[0] < CALLS / 5
-        return len(sessions) + sessions[0] - 1
-
 
 def report(process: Process) -> JsonObject:
     found = json.loads(process.stdout)
@@ -106,11 +93,11 @@ def run(lab: XenLab, server_stack: str, client_stack: str, folder: Path) -> Trac
 
     began = now(lab)
     serves = command(f"{server_stack}_server", server.address)
-    calls = command(f"{client_stack}_client", client.address)
+    asks = command(f"{client_stack}_client", client.address)
     with (
         tracing(lab) as trace,
         server.popen(serves, env=env, open_input=True) as serving,
-        client.popen(calls, env=env, open_input=True) as calling,
+        client.popen(asks, env=env, open_input=True) as calling,
     ):
         calling.wait_for("}\n", SECONDS)
         for process in (calling, serving):
@@ -121,12 +108,6 @@ def run(lab: XenLab, server_stack: str, client_stack: str, folder: Path) -> Trac
     capture = folder / "trace.pcapng"
     capture.write_bytes(lab.dom0.get(CAPTURE))
     return Traced(decode(capture, FIELDS), words, *reports, began, now(lab))
-
-
-@pytest.fixture(scope="module")
-def before(controlled: XenLab) -> Counts:
-    """Xen's counts without any traffic."""
-    return take(controlled)
 
 
 @pytest.fixture(scope="module", params=["opensomeip", "pysomeip"])
@@ -147,7 +128,7 @@ def test_tshark_has_nothing_against_any_of_it(traced: Traced) -> None:
 
 
 def test_as_many_calls_and_answers_as_the_programs_counted(traced: Traced) -> None:
-    counts = [traced.calls(REQUEST), traced.calls(RESPONSE)]
+    counts = [calls(traced.rows, kind, CALLS) for kind in (REQUEST, RESPONSE)]
     assert counts == [traced.client["sent"], traced.server["sent"]]
     assert traced.client["sent"] >= CALLS
     assert "no room" not in traced.words
@@ -178,16 +159,22 @@ def wait_for_trace_rings(lab: XenLab, without: Counts) -> None:
     wait_until(lambda: granted(look(lab)) == wanted, f"no {wanted} pages", SECONDS)
 
 
+@contextmanager
+def traced_traffic(lab: XenLab) -> Iterator[tuple[Process, Process, Counts]]:
+    """The client on rings, who traces it, and Xen's counts without the trace."""
+    with on_rings(lab) as client:
+        without = take(lab)
+        with tracing(lab) as trace:
+            wait_for_trace_rings(lab, without)
+            yield client, trace, without
+
+
 @pytest.mark.parametrize("signal", [pytest.param("INT", marks=pytest.mark.full), "KILL"])
 def test_what_tracing_takes_is_given_back_while_programs_go_on(
     controlled: XenLab, signal: str
 ) -> None:
-    with serving(controlled), calling(controlled) as client:
-        wait_for_rings(controlled, client)
-        without = take(controlled)
-        with tracing(controlled) as trace:
-            wait_for_trace_rings(controlled, without)
-            end(controlled, trace, signal)
+    with traced_traffic(controlled) as (client, trace, without):
+        end(controlled, trace, signal)
         given_back(controlled, without)
         nothing_lost(controlled, client)
 
@@ -197,15 +184,10 @@ def test_a_guest_that_dies_while_it_is_traced_leaves_nothing(
     controlled: XenLab, before: Counts
 ) -> None:
     guest = controlled.domU(SERVER_HOST)
-    with serving(controlled), calling(controlled) as client:
-        wait_for_rings(controlled, client)
-        without = take(controlled)
-        with tracing(controlled) as trace:
-            wait_for_trace_rings(controlled, without)
-            guest.destroy()
-            wait_until(lambda: look(controlled).zombies == 0, "the dead guest stays", SECONDS)
-            assert trace.status is None
-            end(controlled, trace)
+    with traced_traffic(controlled) as (_, trace, _):
+        die(controlled, guest)
+        assert trace.status is None
+        end(controlled, trace)
         guest.create()
     given_back(controlled, before)
 
@@ -216,16 +198,12 @@ def test_a_guest_is_saved_and_restored_while_it_is_traced(
 ) -> None:
     """Its kernel would not survive a page of dom0's that is still mapped."""
     guest = controlled.domU(SERVER_HOST)
-    with serving(controlled), calling(controlled) as client:
+    with traced_traffic(controlled) as (client, trace, without):
+        guest.save()
+        guest.restore()
         wait_for_rings(controlled, client)
-        without = take(controlled)
-        with tracing(controlled) as trace:
-            wait_for_trace_rings(controlled, without)
-            guest.save()
-            guest.restore()
-            wait_for_rings(controlled, client)
-            wait_for_trace_rings(controlled, without)
-            end(controlled, trace)
+        wait_for_trace_rings(controlled, without)
+        end(controlled, trace)
         stop(controlled, client)
-    assert not [word for word in ("Oops", "BUG", "WARNING: CPU") if word in guest.console()]
+    is_well(guest)
     given_back(controlled, before)

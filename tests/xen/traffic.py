@@ -18,8 +18,8 @@ from ivc.lab.control import CLIENT_HOST, SERVER_HOST
 from ivc.lab.hosts import LabError
 from ivc.lab.peers import common
 from ivc.lab.xen.control import running_controller
-from ivc.lab.xen.counts import Counts, differences, look
-from ivc.lab.xen.lab import XenLab, wait_until
+from ivc.lab.xen.counts import Counts, differences, look, take
+from ivc.lab.xen.lab import DomU, XenLab, wait_until
 from ivc.lab.xen.machine import Process
 from ivc.lab.xen.pingpong import PROGRAM
 from ivc.lab.xen.ways import Way
@@ -59,6 +59,12 @@ def controlled(lab: XenLab) -> Iterator[XenLab]:
         yield lab
 
 
+@pytest.fixture(scope="module")
+def before(controlled: XenLab) -> Counts:
+    """Xen's counts without any traffic."""
+    return take(controlled)
+
+
 @contextmanager
 def serving(lab: XenLab) -> Iterator[Process]:
     server = lab.domU(SERVER_HOST)
@@ -90,6 +96,26 @@ def wait_for_rings(lab: XenLab, client: Process) -> None:
 
         wait_until(more, "nothing goes on rings", SECONDS)
         assert watching.status == 0, watching.stderr
+
+
+@contextmanager
+def on_rings(lab: XenLab) -> Iterator[Process]:
+    """The client of both, on rings."""
+    with serving(lab), calling(lab) as client:
+        wait_for_rings(lab, client)
+        yield client
+
+
+def die(lab: XenLab, guest: DomU) -> None:
+    """Destroy it; nothing of it is left."""
+    guest.destroy()
+    wait_until(lambda: look(lab).zombies == 0, "the dead guest stays", SECONDS)
+
+
+def is_well(guest: DomU) -> None:
+    """Its kernel has nothing to complain of."""
+    console = guest.console()
+    assert not [word for word in ("Oops", "BUG", "WARNING: CPU") if word in console]
 
 
 def stop(lab: XenLab, client: Process) -> dict[str, Any]:
