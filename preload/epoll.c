@@ -137,8 +137,7 @@ static int ctl_mod(struct reg *r, int epfd, const struct epoll_event *e)
         reg_manage(r);
     if (!known(r, e->events)) {
         uint32_t mask = reg_kernel_mask(r, e->events);
-        uint64_t data = r->managed ? reg_token(r) : e->data.u64;
-        long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, mask, data);
+        long result = kernel_ctl(epfd, EPOLL_CTL_MOD, r->fd, mask, reg_kernel_data(r, e->data));
         if (result < 0)
             return (int)result;
         r->mask = mask;

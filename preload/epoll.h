@@ -5,8 +5,8 @@
  * per descriptor of the application.
  *
  * Tokens: for a matched socket the kernel holds, instead of the application's
- * data, the address of a field of our own registration record. Nothing an
- * application keeps can have that address, so tokens cannot collide.
+ * data, a number of ours for its registration (reg.c), which nothing that an
+ * application keeps there is.
  */
 #ifndef IVC_EPOLL_H
 #define IVC_EPOLL_H

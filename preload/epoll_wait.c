@@ -269,7 +269,7 @@ static void translate(struct gather *g, int got)
             hear(g, r);
         else if (token == TOKEN_FD)
             translate_one(g, r, e.events);
-        else if (token == TOKEN_OTHER && e.data.u64 != (uintptr_t)&g->set->mail_token)
+        else if (token == TOKEN_OTHER)
             put_other(g, &e);
     }
     ivc_unlock(&g->set->lock);
@@ -278,8 +278,9 @@ static void translate(struct gather *g, int got)
 
 static bool has_mail_event(const struct gather *g, int got)
 {
+    struct reg *none;
     for (int i = g->n; i < g->n + got; i++)
-        if (g->out[i].data.u64 == (uintptr_t)&g->set->mail_token)
+        if (reg_of_token(g->set, g->out[i].data.u64, &none) == TOKEN_MAIL)
             return true;
     return false;
 }

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "reg.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,13 +13,43 @@
 
 _Atomic uint32_t ivc_stirs;
 
-/* ---- an arena of their own, so that a token can be recognised ------------------------- */
+/* ---- records and their tokens ----------------------------------------------------------- */
 
 #define REG_MAX 65536u
 
 static struct reg *arena;
 static uint32_t arena_used;
 static struct reg *arena_free;
+
+/*
+ * Of its 64 bits an application may have set but 32, `data.fd`, and the others are what was on its
+ * stack: half an address, or half a token. So both halves of a token are like nothing else:
+ *
+ *   bits  0..31  the mark of this process: larger than descriptors and indices are
+ *   bits 32..47  which record
+ *   bits 48..52  which of its lives, as events are held of those before
+ *   bits 53..55  enum token
+ *   bits 56..63  as no address has them
+ */
+#define RECORD_SHIFT 32
+#define LIFE_SHIFT 48
+#define LIVES 32u
+#define KIND_SHIFT 53
+#define KINDS 8u
+#define TOP_SHIFT 56
+#define TOP 0xa5u
+#define MARK_LEAST (UINT32_C(1) << 30)
+
+static_assert(REG_MAX <= 1u << (LIFE_SHIFT - RECORD_SHIFT), "record in token");
+static_assert(LIVES <= 1u << (KIND_SHIFT - LIFE_SHIFT), "life in token");
+
+static uint32_t mark;
+
+static uint32_t new_mark(const void *somewhere)
+{
+    uint64_t mixed = ((uintptr_t)somewhere >> 12) ^ ivc_now();
+    return MARK_LEAST | (uint32_t)(mixed % MARK_LEAST);
+}
 
 static struct reg *take_record(void)
 {
@@ -27,7 +58,8 @@ static struct reg *take_record(void)
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (map == MAP_FAILED)
             return NULL;
-        __atomic_store_n(&arena, map, __ATOMIC_RELEASE); /* others look for tokens in it */
+        mark = new_mark(map);
+        __atomic_store_n(&arena, map, __ATOMIC_RELEASE); /* pairs with reg_of_token() */
     }
     struct reg *r = arena_free;
     if (r)
@@ -37,20 +69,26 @@ static struct reg *take_record(void)
     return r;
 }
 
-/* A record is used again while others hold events of its life before: hence a token for each. */
+static uint64_t token_of(enum token kind, const struct reg *r)
+{
+    uint64_t record = (uint64_t)(r - arena);
+    uint64_t life = atomic_load_explicit(&r->life, memory_order_relaxed) % LIVES;
+    return mark | record << RECORD_SHIFT | life << LIFE_SHIFT | (uint64_t)kind << KIND_SHIFT |
+           (uint64_t)TOP << TOP_SHIFT;
+}
+
 enum token reg_of_token(const struct epset *set, uint64_t token, struct reg **found)
 {
-    uintptr_t base = (uintptr_t)__atomic_load_n(&arena, __ATOMIC_ACQUIRE);
-    if (!base || token < base || token >= base + REG_MAX * sizeof(struct reg))
+    struct reg *records = __atomic_load_n(&arena, __ATOMIC_ACQUIRE); /* `mark` is there, too */
+    if (!records || (uint32_t)token != mark || token >> TOP_SHIFT != TOP)
         return TOKEN_OTHER;
-    struct reg *r = (struct reg *)base + (token - base) / sizeof(struct reg);
-    uint32_t life = atomic_load_explicit(&r->life, memory_order_relaxed) % REG_LIVES;
+    enum token kind = (enum token)(token >> KIND_SHIFT) % KINDS;
+    struct reg *r = &records[(token >> RECORD_SHIFT) % REG_MAX];
     *found = r;
-    if (atomic_load_explicit(&r->set, memory_order_relaxed) != set)
-        return TOKEN_STALE;
-    if (token == (uintptr_t)&r->token[life])
-        return TOKEN_FD;
-    return token == (uintptr_t)&r->bell_token[life] ? TOKEN_BELL : TOKEN_STALE;
+    if (kind == TOKEN_MAIL)
+        return TOKEN_MAIL;
+    bool lives = atomic_load_explicit(&r->set, memory_order_relaxed) == set;
+    return lives && token == token_of(kind, r) ? kind : TOKEN_STALE;
 }
 
 struct reg *reg_find(const struct epset *set, int fd, const struct sock *s)
@@ -220,11 +258,15 @@ uint32_t reg_kernel_mask(const struct reg *r, uint32_t events)
     return stream_on_ring(r->s) ? events & ~WRITE_EVENTS : events;
 }
 
+uint64_t reg_kernel_data(const struct reg *r, epoll_data_t data)
+{
+    return r->managed ? token_of(TOKEN_FD, r) : data.u64;
+}
+
 long reg_tell_kernel(struct reg *r, int epfd, int op)
 {
     uint32_t mask = reg_kernel_mask(r, r->events);
-    uint64_t data = r->managed ? reg_token(r) : r->data.u64;
-    long result = kernel_ctl(epfd, op, r->fd, mask, data);
+    long result = kernel_ctl(epfd, op, r->fd, mask, reg_kernel_data(r, r->data));
     if (result == 0)
         r->mask = mask;
     reg_recount(r);
@@ -241,8 +283,8 @@ static void add_mail(struct epset *set, int epfd)
 {
     if (set->mailed || set->nested || control_mail_fd() < 0)
         return;
-    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, control_mail_fd(), EPOLLIN,
-                             (uintptr_t)&set->mail_token);
+    uint64_t token = token_of(TOKEN_MAIL, arena);
+    long result = kernel_ctl(epfd, EPOLL_CTL_ADD, control_mail_fd(), EPOLLIN, token);
     set->mailed = result == 0 || result == -EEXIST;
 }
 
@@ -251,8 +293,8 @@ void reg_add_bell(struct reg *r, int epfd)
     struct epset *set = r->set;
     if (r->belled || set->nested || !sock_matched(r->s))
         return;
-    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN,
-                           (uintptr_t)&r->bell_token[r->life % REG_LIVES]) == 0;
+    uint64_t token = token_of(TOKEN_BELL, r);
+    r->belled = kernel_ctl(epfd, EPOLL_CTL_ADD, r->s->bell.fd, EPOLLIN, token) == 0;
     reg_awake(r);
     add_mail(set, epfd);
 }

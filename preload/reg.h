@@ -20,9 +20,6 @@
 #define READ_EVENTS ((uint32_t)(EPOLLIN | EPOLLRDNORM))
 #define WRITE_EVENTS ((uint32_t)(EPOLLOUT | EPOLLWRNORM))
 
-/* How often a record is used again before an old token means it anew. */
-#define REG_LIVES 32u
-
 struct reg {
     _Atomic(struct epset *) set; /* NULL: free */
     _Atomic uint32_t life;       /* counts its uses */
@@ -46,8 +43,6 @@ struct reg {
     int at;         /* where its event is, if gather->from there says so */
     uint64_t fulls; /* stream->fulls when the last edge of OUT was told */
     uint64_t seen;  /* recv_arrivals() when the last edge was told */
-    /* Their addresses are tokens: of the application's descriptor, and of the bell, in each life. */
-    char token[REG_LIVES], bell_token[REG_LIVES];
 };
 
 struct epset {
@@ -65,7 +60,6 @@ struct epset {
     bool nested;              /* polled as a descriptor itself: no rings in here */
     _Atomic bool kernel_first; /* there was no room for the kernel's events: it is its turn */
     _Atomic uint64_t kernel_looked;
-    char mail_token;
 };
 
 /* Records; reg_lock and the set's lock held. A new one is awake. NULL: there is no more room. */
@@ -73,8 +67,8 @@ struct reg *reg_new(struct epset *set, int fd, struct sock *s);
 void reg_free(struct reg *r);
 struct reg *reg_find(const struct epset *set, int fd, const struct sock *s);
 
-/* What the kernel's event means. */
-enum token { TOKEN_OTHER, TOKEN_STALE, TOKEN_FD, TOKEN_BELL };
+/* What the kernel's event means: not ours; of a life before; or what the token was made for. */
+enum token { TOKEN_OTHER, TOKEN_STALE, TOKEN_FD, TOKEN_BELL, TOKEN_MAIL };
 enum token reg_of_token(const struct epset *set, uint64_t token, struct reg **found);
 
 /* Awake or resting; the set's lock held. */
@@ -84,6 +78,7 @@ void reg_rest(struct reg *r); /* if it may */
 
 /* The kernel's half of it; the set's lock held. -errno. */
 long kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t token);
+uint64_t reg_kernel_data(const struct reg *r, epoll_data_t data); /* our token, or `data` */
 long reg_tell_kernel(struct reg *r, int epfd, int op);
 uint32_t reg_kernel_mask(const struct reg *r, uint32_t events);
 void reg_manage(struct reg *r); /* from now on the kernel speaks of it by its token */
@@ -93,11 +88,6 @@ void reg_bury(struct reg *r, int epfd); /* what is gone, for the kernel too */
 
 /* After a change of what it asks for, or of what the kernel was asked. */
 void reg_recount(struct reg *r);
-
-static inline uint64_t reg_token(struct reg *r)
-{
-    return (uintptr_t)&r->token[r->life % REG_LIVES];
-}
 
 static inline bool reg_rests(const struct reg *r)
 {

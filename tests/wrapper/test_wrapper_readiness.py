@@ -247,6 +247,29 @@ def test_data_given_before_bind_is_returned_untouched(net: Net) -> None:
     assert server.recv(100) == b"1"
 
 
+def test_what_the_kernel_holds_of_ours_is_like_nothing_of_a_program(wrapped_net: Net) -> None:
+    """Programs set 32 bits of the 64 (`data.fd`); the others are half of something else."""
+    _, server, _ = wrapped_net.pair(claim=Carried.NOTHING)
+    held = server.agent.module("routines").epoll_data(epoll_with(server).fileno())
+    assert len(held) == 3  # the socket's, its bell's, the mail's
+    assert all(data & 0xFFFFFFFF >= 1 << 30 and data >> 56 for data in held)
+
+
+@pytest.mark.parametrize("whose", ["high", "low"])
+def test_data_with_half_a_token_in_it_comes_back(net: Net, whose: str) -> None:
+    _, server, _ = net.pair(claim=Carried.NOTHING)
+    routines, system = server.agent.module("routines"), server.agent.module("os")
+    epoll = epoll_with(server)
+    wanted = []
+    for held in routines.epoll_data(epoll.fileno()):
+        reader, writer = system.pipe()
+        data = held >> 32 << 32 | reader if whose == "high" else 0x7F08 << 32 | held & 0xFFFFFFFF
+        routines.epoll_ctl(epoll.fileno(), EPOLL_CTL_ADD, reader, select.EPOLLIN, data)
+        system.write(writer, b"1")
+        wanted.append((data, select.EPOLLIN))
+    assert sorted(routines.epoll_wait(epoll.fileno(), 10, 2000)) == sorted(wanted)
+
+
 def test_errors_of_epoll_ctl_are_the_kernels(net: Net) -> None:
     _, server, _ = net.pair(claim=Carried.NOTHING)
     epoll = epoll_with(server)
