@@ -391,9 +391,9 @@ static int spin_set(struct gather *g, struct ivc_limit *limit)
         int error = look(g, spun == SPUN_KERNEL ? NOW : spin.until ? IF_ASKED_FOR : IF_DUE);
         if (g->n) {
             if (g->ring_hit)
-                wait_spin_hit();
+                wait_spin_hit(&spin);
             else
-                wait_spin_miss(); /* the spin is for rings; this was the kernel's */
+                wait_spin_miss(&spin); /* the spin is for rings; this was the kernel's */
             return 0;
         }
         if (error)

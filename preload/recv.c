@@ -747,7 +747,7 @@ ssize_t recv_dgram(struct sock *s, int fd, struct msghdr *msg, int flags)
         wait.spin.looked = s->kernel_looked;
         ivc_unlock(&s->rx_lock);
         if (n >= 0 && wait.spin.until && by_kernel)
-            wait_spin_miss(); /* it was the kernel that ended the spin */
+            wait_spin_miss(&wait.spin); /* it was the kernel that ended the spin */
         if (pass_on)
             wait_pass_on(s);
         if (n == -EAGAIN && !block)

@@ -118,9 +118,10 @@ static void judge_calls(void)
 #define JUDGE_RINGS 4u
 #define JUDGE_PATIENCE_NS (20 * 1000 * 1000)
 /* From ringing to a readable descriptor in one thread is about a fifth of what it takes until a
- * sleeper is back in its program, whose vCPU was idle; and the budget is three wake-ups: an answer
- * that comes through a relay takes two of the relay's. */
-#define JUDGE_FACTOR 15u
+ * sleeper is back in its program, whose vCPU was idle. */
+#define JUDGE_FACTOR 5u
+/* An answer that comes through a relay takes two wake-ups of the relay's, and one of ours. */
+#define JUDGED_WAKES 3u
 
 void wait_judge_bell(const struct ivc_bell *bell)
 {
@@ -140,8 +141,10 @@ void wait_judge_bell(const struct ivc_bell *bell)
         least = took < least ? took : least;
         (void)ivc_bell_consume(bell);
     }
-    atomic_store_explicit(&control_stats()->wake_cost_ns, least, memory_order_relaxed);
-    atomic_store_explicit(&spins.most, bounded(JUDGE_FACTOR * least, SPIN_MOST_NS), memory_order_relaxed);
+    uint64_t cost = JUDGE_FACTOR * least;
+    atomic_store_explicit(&control_stats()->wake_cost_ns, cost, memory_order_relaxed);
+    atomic_store_explicit(&spins.most, bounded(JUDGED_WAKES * cost, SPIN_MOST_NS),
+                          memory_order_relaxed);
 }
 
 uint64_t wait_spin_budget(void)
@@ -161,14 +164,18 @@ static void rate(bool hit)
     atomic_store_explicit(&spins.score, score, memory_order_relaxed);
 }
 
-void wait_spin_hit(void)
+void wait_spin_hit(const struct spin *spin)
 {
+    if (spin->budget == 0)
+        return;
     rate(true);
     count(&control_stats()->spin_hits, 1);
 }
 
-void wait_spin_miss(void)
+void wait_spin_miss(const struct spin *spin)
 {
+    if (spin->budget == 0)
+        return;
     rate(false);
     count(&control_stats()->spin_misses, 1);
 }
@@ -217,7 +224,7 @@ enum spun wait_spin(struct spin *spin, struct ivc_limit *limit, bool (*hint)(voi
             spin->look = now - spin->looked < KERNEL_LOOK_NS ? now + pace.spin_look : now;
         }
         if (now >= spin->until) {
-            wait_spin_miss();
+            wait_spin_miss(spin);
             return SPUN_OVER;
         }
         if (now >= spin->look) {
@@ -303,7 +310,7 @@ static bool spin_one(struct wait *wait)
     wait->spin.ended = wait->s->rcvtimeo ? signals_since : signals_ended_since;
     enum spun spun = wait_spin(&wait->spin, &none, hint_one, wait->s, 1);
     if (spun == SPUN_RING)
-        wait_spin_hit();
+        wait_spin_hit(&wait->spin);
     wait->kernel = spun == SPUN_KERNEL;
     return spun != SPUN_OVER && spun != SPUN_SIGNAL;
 }
@@ -592,7 +599,7 @@ static int poll_spin(struct polling *p, struct ivc_limit *limit)
         control_poll();
         ready = poll_rings(p);
         if (ready)
-            wait_spin_hit();
+            wait_spin_hit(&spin);
         if (ready && p->asks) {
             int error = poll_kernel(p, false, 0);
             ready = error ? error : poll_merge(p);

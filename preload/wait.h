@@ -66,10 +66,11 @@ void wait_init(void);
  * clocks are not ours. Its other end may run while we spin, on one CPU too. */
 void wait_judge_bell(const struct ivc_bell *bell);
 
-/* How long to spin now, in ns; 0 = not at all. Then what came of it. */
+/* How long to spin now, in ns; 0 = not at all. Then what came of it: a burst without a budget says
+ * nothing of whether spinning pays, as it comes in any case. */
 uint64_t wait_spin_budget(void);
-void wait_spin_hit(void);
-void wait_spin_miss(void);
+void wait_spin_hit(const struct spin *spin);
+void wait_spin_miss(const struct spin *spin);
 
 /* Something came `slept` ns after we had gone to sleep. */
 void wait_slept(uint64_t slept);

@@ -295,6 +295,10 @@ def test_a_sound_guest_is_left_in_peace() -> None:
     assert told(_guest(grants=1024, served=True)) == set()
 
 
+def test_a_guest_with_one_processor_spins() -> None:
+    assert told(_guest(cpus=1)) == set()
+
+
 def test_a_guest_that_finds_no_controller_is_told_where_to_look() -> None:
     assert told(_guest(served=False)) == {("error", "no-controller")}
 

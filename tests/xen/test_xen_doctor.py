@@ -21,8 +21,8 @@ DOCTOR = ["env", f"IVC_LIBRARY={WRAPPER}", "python3", "-m", "ivc", "doctor", "--
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 LIMIT = "/sys/module/xen_gntalloc/parameters/limit"
 
-TRUE = {"npdu-defaults", "not-installed", "no-spin"}
-"""What is so in the laboratory, and is told: of the files, the library, and one processor."""
+TRUE = {"npdu-defaults", "not-installed"}
+"""What is so in the laboratory, and is told: of the files and of the library."""
 
 Findings = list[tuple[str, str, str]]
 

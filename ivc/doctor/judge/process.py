@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 
 from ivc.doctor.case import Case
+from ivc.doctor.facts import Xen
 from ivc.doctor.finding import error, note, warning
 from ivc.errors import Finding
 from ivc.network.model import LocalHost
@@ -53,7 +54,7 @@ def judge_spinning(case: Case) -> Iterator[Finding]:
             "unset: a budget that adapts itself",
             "unset it, if latency matters more than processor time",
         )
-    elif fixed is None and cpus == 1:
+    elif fixed is None and cpus == 1 and case.facts.machine.xen is Xen.NONE:
         yield note(
             "no-spin",
             "this machine",
