@@ -19,6 +19,7 @@
  *   --busy N       so many sockets on either side, at ports in a row, used in turn (UDP, epoll)
  *   --begin-at S   after warming up wait for this time of CLOCK_MONOTONIC (client)
  *   --count N      round trips or messages, fewer round trips if SIGINT comes before (client)
+ *   --rate N       one way, so many a second, in batches (client; 0, the default: as fast as it goes)
  *   --pause N      microseconds between two round trips (client)
  *   --size N       payload bytes, at least 8 (client; a server that counts is told, too)
  *   --numbered     sizes vary and every byte follows from the number (client)
@@ -75,6 +76,7 @@ struct options {
     uint32_t warm;
     uint32_t sockets;
     uint32_t busy;
+    uint32_t rate;
     double begin_at;
     pid_t peer;
     bool numbered;
@@ -536,11 +538,22 @@ static uint64_t counted(struct waiter *w, const struct place *server)
     return 0;
 }
 
+/* Whoever sends at a rate sends BATCH of them, and then rests until the next are due. */
+static void keep_rate(const struct options *o, uint32_t sent, double begin_us)
+{
+    if (o->rate == 0 || sent % BATCH != 0)
+        return;
+    double rest_us = begin_us + sent * 1e6 / o->rate - now_us();
+    if (rest_us >= 1)
+        usleep((useconds_t)rest_us);
+}
+
 static void one_way(struct waiter *w, struct place *server, const struct options *o,
                     struct outcome *out)
 {
     static unsigned char data[LARGEST];
     struct sample begin = sample(o->peer);
+    double begin_us = now_us();
     uint64_t seen;
 
     while (out->sent < o->count) {
@@ -552,6 +565,7 @@ static void one_way(struct waiter *w, struct place *server, const struct options
         else
             put(w, data, o->size, server);
         out->sent += n;
+        keep_rate(o, out->sent, begin_us);
     }
     seen = counted(w, server);
     out->took = since(begin, o->peer);
@@ -615,6 +629,7 @@ static struct options parse(int argc, char **argv)
         {"sockets", required_argument, NULL, 'k'}, {"peer", required_argument, NULL, 'P'},
         {"one-way", no_argument, NULL, 'o'},     {"batch", no_argument, NULL, 'b'},
         {"busy", required_argument, NULL, 'B'},  {"begin-at", required_argument, NULL, 'a'},
+        {"rate", required_argument, NULL, 'r'},
         {NULL, 0, NULL, 0},
     };
     struct options o = {.wait = BLOCKING, .cpu = -1, .count = 10000, .size = 64, .busy = 1};
@@ -657,6 +672,9 @@ static struct options parse(int argc, char **argv)
             break;
         case 'B':
             o.busy = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'r':
+            o.rate = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'a':
             o.begin_at = strtod(optarg, NULL);

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pcapng_blocks import PACKET, PACKET_DATA, blocks, captured
 from trace_memory import TraceRing
 from trace_rows import complaints, decode
 
@@ -284,16 +285,6 @@ def test_a_damaged_ring_is_told_of() -> None:
 # ---- blocks by hand: tshark 4.0 shows neither
 
 
-def blocks(capture: Path) -> list[tuple[int, bytes]]:
-    data, found = capture.read_bytes(), []
-    while data:
-        kind, size = (int.from_bytes(data[at : at + 4], "little") for at in (0, 4))
-        assert size % 4 == 0 and data[size - 4 : size] == data[4:8]
-        found.append((kind, data[8 : size - 4]))
-        data = data[size:]
-    return found
-
-
 def options(data: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     while data:
@@ -306,9 +297,9 @@ def options(data: bytes) -> dict[int, bytes]:
 def dropcounts(capture: Path) -> list[int]:
     found = []
     for kind, body in blocks(capture):
-        if kind == 6:
-            size = int.from_bytes(body[12:16], "little")
-            dropped = options(body[20 + size + -size % 4 :]).get(4, bytes(8))
+        if kind == PACKET:
+            size = captured(body)
+            dropped = options(body[PACKET_DATA + size + -size % 4 :]).get(4, bytes(8))
             found.append(int.from_bytes(dropped, "little"))
     return found
 
