@@ -173,7 +173,7 @@ enum ivc_reason {
     IVC_REASON_SHORT_LIVED = 25,    /* TCP: too young to be worth rings              */
     IVC_REASON_FOREIGN_IO = 26,     /* TCP: bytes went past the wrapper              */
     IVC_REASON_NOT_CONFIRMED = 27,  /* TCP: an end is not (or no more) established   */
-    IVC_REASON_STREAM_RELAY = 28,   /* TCP: there is no relay for it                 */
+    /* 28 was TCP that had no relay, of an older controller */
     IVC_REASON_QUIESCED = 29,       /* one end's domain is quiesced                  */
     IVC_REASON_HANDED_ON = 30,      /* given to another process, or program by exec  */
 };

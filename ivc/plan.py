@@ -278,8 +278,7 @@ class Plan:
         guest = any(isinstance(node.domain, XenDomain) for node in nodes)
         # A guest's pages are scarce: there rings are as large as for datagrams.
         order = _order(self.rings.event if guest else self.rings.stream, nodes)
-        on_xen = any(isinstance(node.domain, XenDomain) for node in self.nodes)
-        return _stream_decision({one.path for one in found}, on_xen, order)
+        return _stream_decision({one.path for one in found}, order)
 
     def _decide_datagram(
         self, source: Endpoint, destination: Endpoint, member: IPv4Address | None
@@ -407,15 +406,9 @@ def _network(reason: Reason) -> Decision:
     return Decision(Path.NETWORK, reason)
 
 
-def _stream_decision(paths: Set[Path], on_xen: bool, order: int = 0) -> Decision:
-    """What comes of the paths of its two ways for a connection, which has one. With guests `on_xen`
-    TCP is not relayed: that has not been tried.
-    """
+def _stream_decision(paths: Set[Path], order: int = 0) -> Decision:
+    """What comes of the paths of its two ways for a connection, which has one."""
     path = next(iter(paths)) if len(paths) == 1 else Path.RELAY
-    if on_xen and Path.DENIED in paths:
-        return Decision(Path.DENIED, Reason.DENIED)
-    if on_xen and path is Path.RELAY:
-        return _network(Reason.STREAM_RELAY)
     return Decision(path, _REASONS[path], order)
 
 
@@ -456,22 +449,10 @@ def build_plan(network: Network, mapping: Mapping, path: Path | None = None) -> 
         groups=_groups(network),
         pairs=_pairs(nodes, network, mapping, offers),
         guests=_guests(nodes, network, mapping),
-        promote=_promotion(mapping),
+        promote=mapping.promotion,
         rules=mapping.rules,
         ways=_ways(nodes, network, mapping, offers),
     )
-
-
-def _has_guests(mapping: Mapping) -> bool:
-    """Whether guests of Xen take part."""
-    return any(isinstance(node.domain, XenDomain) for node in mapping.nodes)
-
-
-def _promotion(mapping: Mapping) -> Promote:
-    """What the mapping says of TCP; else only where its rings have been tried: on Linux hosts."""
-    if mapping.promote is not None:
-        return mapping.promote
-    return Promote.NEVER if _has_guests(mapping) else Promote.LAZY
 
 
 def _planned_node(number: int, node: Node, mapping: Mapping) -> PlannedNode:
@@ -632,11 +613,11 @@ def _planned_way(way: Way, mapping: Mapping) -> PlannedWay:
 
 
 def _planned_stream(paths: Set[Path], mapping: Mapping) -> Decision:
-    if _promotion(mapping) is Promote.NEVER:
+    if mapping.promotion is Promote.NEVER:
         return _network(Reason.NOT_UDP)
     if Path.NETWORK in paths:
         return _network(Reason.RULE)
-    return _stream_decision(paths, _has_guests(mapping))
+    return _stream_decision(paths)
 
 
 def _instance(instance: tuple[int, int]) -> str:

@@ -35,7 +35,6 @@ class Reason(IntEnum):
     SHORT_LIVED = 25
     FOREIGN_IO = 26
     NOT_CONFIRMED = 27
-    STREAM_RELAY = 28
     QUIESCED = 29
     HANDED_ON = 30
 
@@ -65,7 +64,6 @@ _FALLBACKS = {
     Reason.MULTICAST_PARTLY,
     Reason.NESTED,
     Reason.FOREIGN_IO,
-    Reason.STREAM_RELAY,
     Reason.HANDED_ON,
 }
 
@@ -98,7 +96,6 @@ _TEXTS = {
     Reason.SHORT_LIVED: "the connection is too young to be worth rings",
     Reason.FOREIGN_IO: "bytes of the connection went past the wrapper",
     Reason.NOT_CONFIRMED: "an end of the connection is not established, or not any more",
-    Reason.STREAM_RELAY: "with Xen guests TCP is not relayed; it stays on the network",
     Reason.QUIESCED: "the domain of one end is quiesced",
     Reason.HANDED_ON: "the socket was given to another process, or to another program by exec",
 }

@@ -187,12 +187,6 @@ def test_tcp_has_rings_of_its_own_size_but_on_xen(
     assert decision == Decision(Path.DIRECT, Reason.NONE, order)
 
 
-def test_promoted_tcp_is_not_relayed_where_there_are_guests() -> None:
-    plan = build_plan(NETWORK, replace(mapping(Path.RELAY), promote=Promote.EAGER))
-    decision = plan.decide(tcp(HMI, 40000), tcp(ADAS, 30509))
-    assert decision == kernel(Reason.STREAM_RELAY)
-
-
 @pytest.mark.parametrize(
     ("domain", "promote"),
     [(LocalHost("ivc-adas"), Promote.LAZY), (XenDomain(name="domu-adas"), Promote.NEVER)],

@@ -112,9 +112,6 @@ def test_outside_stays_outside_whatever_rules_say() -> None:
     [
         (Rule(1, Action.NETWORK, source="hmi"), Decision(Path.NETWORK, Reason.RULE)),
         (Rule(1, Action.NETWORK, destination="hmi"), Decision(Path.NETWORK, Reason.RULE)),
-        (Rule(1, Action.RELAY, source="hmi"), Decision(Path.NETWORK, Reason.STREAM_RELAY)),
-        (Rule(1, Action.RELAY, method=1), Decision(Path.NETWORK, Reason.STREAM_RELAY)),
-        (Rule(1, Action.DENY, source="hmi"), Decision(Path.DENIED, Reason.DENIED)),
         (Rule(1, Action.DENY, protocol=Protocol.UDP), Decision(Path.DIRECT, Reason.NONE, 16)),
         (Rule(1, Action.DIRECT, method=1), Decision(Path.DIRECT, Reason.NONE, 16)),
     ],
@@ -144,13 +141,17 @@ def on_hosts(plan: Plan) -> Plan:
         (Rule(1, Action.DENY, protocol=Protocol.UDP), Path.DIRECT),
     ],
 )
-def test_a_connection_is_relayed_if_one_way_has_to_be_looked_into(rule: Rule, path: Path) -> None:
-    plan = on_hosts(planned(rule))
+@pytest.mark.parametrize("guests", [False, True], ids=["hosts", "guests"])
+def test_a_connection_is_relayed_if_one_way_has_to_be_looked_into(
+    rule: Rule, path: Path, guests: bool
+) -> None:
+    plan = planned(rule) if guests else on_hosts(planned(rule))
     ends = (tcp(HMI, 40000), tcp(ADAS, 30509))
     decision = plan.decide(*ends)
     assert decision == plan.decide(*reversed(ends))
     assert decision.path is path
-    assert decision.order == (0 if path is Path.NETWORK else plan.rings.stream)
+    order = plan.rings.event if guests else plan.rings.stream
+    assert decision.order == (0 if path is Path.NETWORK else order)
 
 
 @pytest.mark.parametrize("rules", [(), (Rule(1, Action.DENY, method=1),)])
@@ -238,7 +239,7 @@ def test_plan_shows_rules_and_where_they_have_a_say() -> None:
         ("hmi", "adas", "udp"),
     ]
     assert [(way["path"], way["reason"], way["rules"]) for way in document["ways"]] == [
-        ("network", "STREAM_RELAY", [2]),
+        ("relay", "NONE", [2]),
         ("relay", "NONE", [1, 2]),
     ]
     lines = [line.split() for line in plan.render_table().splitlines()]

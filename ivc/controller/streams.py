@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from ivc.controller.data_communication import DataCommunicationController
 from ivc.controller.flows import Flow, FlowSpec, FlowTable, State
-from ivc.controller.hosts import Place
 from ivc.controller.protocol import ROUTE_COMPLETE, Message, Type
 from ivc.controller.quota import Refused
 from ivc.controller.registry import Registry, Socket
@@ -91,7 +90,7 @@ class Streams:
         wrong = self._wrong(socket, decision)
         if pair is None:
             return wrong or self._join(socket, decision, table)
-        relayed = self._dcc.is_relayed(decision)
+        relayed = self._is_relayed(socket, decision)
         moved = any(flow.spec.relay is not relayed for flow in pair.flows)
         if wrong or moved or len(pair.flows) == 1:
             # Where its messages begin a relay would not know: the network has it from now on.
@@ -110,13 +109,15 @@ class Streams:
             return Reason.NO_NODE
         if socket.place.quiesced or self._registry.hosts.is_quiesced(socket.peer.ip):
             return Reason.QUIESCED
-        peer = self._registry.hosts.at(socket.peer.ip)
-        if peer is not None and not self._shares_with(socket, peer):
-            return Reason.STREAM_RELAY
         return Reason.NONE if self._dcc.on_rings(decision) else decision.reason
 
-    def _shares_with(self, socket: Socket, peer: Place) -> bool:
-        return peer.host is None or self._registry.hosts.may_share(socket.host, peer.host)
+    def _is_relayed(self, socket: Socket, decision: Decision) -> bool:
+        """By what is decided, or as ends that may not share memory have dom0 between them."""
+        peer = self._registry.hosts.at(socket.peer.ip)
+        if peer is None or peer.host is None:
+            return self._dcc.is_relayed(decision)
+        shared = self._registry.hosts.may_share(socket.host, peer.host)
+        return self._dcc.is_relayed(decision) or not shared
 
     def _join(self, socket: Socket, decision: Decision, table: FlowTable) -> Reason:
         place = self._registry.hosts.at(socket.peer.ip)
@@ -132,9 +133,9 @@ class Streams:
             return Reason.AMBIGUOUS if found else Reason.NO_RECEIVER
         pair = Pair((socket, found[0]), [])
         self._pairs[socket] = self._pairs[found[0]] = pair
+        relayed = self._is_relayed(socket, decision)
         try:
             for sender, receiver in ((socket, found[0]), (found[0], socket)):
-                relayed = self._dcc.is_relayed(decision)
                 pair.flows.append(table.open(_spec(sender, receiver, decision.order, relayed)))
         except Refused as refused:
             pair.reason = refused.reason

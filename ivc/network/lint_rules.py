@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from ivc.network.link import Linked
 from ivc.network.mapping import Promote
-from ivc.network.model import Endpoint, External, Network, Node, Protocol, XenDomain
+from ivc.network.model import Endpoint, External, Network, Node, Protocol
 from ivc.network.rules import Action, Rule
 from ivc.network.values import Array, Place, Report, Table
 from ivc.network.ways import Offers, Way, candidates, concerned, covers, sd_endpoints
@@ -88,10 +88,8 @@ def _check_ways(rules: Sequence[Rule], linked: Linked, report: Report) -> None:
 
 
 def _unseen(ways: Iterable[Way], linked: Linked) -> Sequence[Way]:
-    """Those of TCP, if nobody looks into it: not promoted, or with guests of Xen."""
-    mapping = linked.mapping.mapping
-    guests = any(isinstance(node.domain, XenDomain) for node in mapping.nodes)
-    if mapping.promote is not Promote.NEVER and not guests:
+    """Those of TCP, if nobody looks into it, as it is not promoted."""
+    if linked.mapping.mapping.promotion is not Promote.NEVER:
         return ()
     return [way for way in ways if way.protocol is Protocol.TCP]
 
@@ -126,8 +124,9 @@ def _report_tcp(way: Way, place: Place, report: Report) -> None:
         place,
         "deny-by-tcp",
         f"a deny that could be got around by TCP from {way.source} to {way.destination}",
-        "deny for UDP only, or TCP through the relay: on Linux hosts, and not with promote = never",
-        'write protocol = "udp" here, and keep TCP from the network by other means',
+        "deny for UDP only, or TCP that goes over rings",
+        'write promote = "lazy" under [defaults]; or protocol = "udp" here, and keep TCP from the '
+        "network by other means",
     )
 
 

@@ -119,6 +119,12 @@ class Mapping:
         """The entry called `name`, or None."""
         return next((node for node in self.nodes if node.name == name), None)
 
+    @property
+    def promotion(self) -> Promote:
+        """What is said of TCP; else never with guests of Xen, whose pages are scarce."""
+        guests = any(isinstance(node.domain, XenDomain) for node in self.nodes)
+        return self.promote or (Promote.NEVER if guests else Promote.LAZY)
+
 
 def read_mapping(document: Value, report: Report) -> Mapping | None:
     """Read a mapping; None if it is beyond use. Entries with errors are left out, and noted."""

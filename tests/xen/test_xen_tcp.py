@@ -4,29 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tcp_calls import calls_of
 
-from ivc.lab.control import CLIENT_HOST, SERVER_HOST
-from ivc.lab.peers import common
+from ivc.lab.control import CLIENT_HOST
 from ivc.lab.xen.control import read_status, running_controller
-from ivc.lab.xen.lab import GUESTS, XenLab
+from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.vifs import payload_bytes
-from ivc.lab.xen.ways import Way
 
-STACKS = Path(__file__).parents[1] / "wrapper" / "someip_streams.py"
-PROGRAM = "/tmp/someip_streams.py"
 CALLS = 300
-PATIENCE_S = 120.0
 
 
-@pytest.fixture(scope="module")
-def tcp_lab(lab: XenLab) -> Iterator[XenLab]:
+@pytest.fixture(scope="module", params=["direct", "relay"])
+def tcp_lab(lab: XenLab, request: pytest.FixtureRequest) -> Iterator[XenLab]:
     """Connections go over rings from their first byte."""
-    for name in GUESTS:
-        lab.domU(name).put(STACKS.read_bytes(), PROGRAM)
-    with running_controller(lab, promote="eager"):
+    with running_controller(lab, request.param, promote="eager"):
         yield lab
 
 
@@ -49,23 +42,11 @@ def ringed(lab: XenLab) -> int:
 def test_every_call_over_tcp_is_answered_by_memory(
     tcp_lab: XenLab, client: str, server: str
 ) -> None:
-    serves, calls = tcp_lab.domU(SERVER_HOST), tcp_lab.domU(CLIENT_HOST)
-    there = [serves.address, str(common.SERVER_PORT)]
-    env = Way.DIRECT.environment
+    calls = tcp_lab.domU(CLIENT_HOST)
     before = payload_bytes(tcp_lab, calls)
-    with serves.popen(
-        ["python3", PROGRAM, server, "server", *there], env=env, open_input=True
-    ) as serving:
-        serving.wait_for("ready", PATIENCE_S)
-        command = [client, "client", calls.address, *there, str(CALLS)]
-        with calls.popen(["python3", PROGRAM, *command], env=env, open_input=True) as calling:
-            calling.wait_for("\n", PATIENCE_S)
-            assert calling.stdout == f"{CALLS} of {CALLS}\n"
-            by_ring = ringed(tcp_lab)
-            calling.end_input()
-            calling.wait(PATIENCE_S)
-        serving.end_input()
-        serving.wait(PATIENCE_S)
+    with calls_of(tcp_lab, client, server, CALLS) as said:
+        assert said == f"{CALLS} of {CALLS}\n"
+        by_ring = ringed(tcp_lab)
     crossed = payload_bytes(tcp_lab, calls) - before
     assert by_ring > 0
     assert crossed < 0.02 * by_ring, (crossed, by_ring)

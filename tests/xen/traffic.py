@@ -40,8 +40,8 @@ def carried():
         sockets = read_status(Path("/run/ivc"))["sockets"]
     except NoController:
         return 0
-    found = [one for one in sockets if one["local"] == sys.argv[1] and one["path"] == "direct"]
-    return sum(one["counters"]["tx_ring_msgs"] for one in found)
+    own = [one for one in sockets if one["local"].split(":")[0] == sys.argv[1]]
+    return sum(one["counters"]["tx_ring_msgs"] for one in own)
 
 seen = 0
 while not (now := carried()) > seen > 0:
@@ -86,8 +86,8 @@ def calling(lab: XenLab) -> Iterator[Process]:
 
 def wait_for_rings(lab: XenLab, client: Process) -> None:
     """Wait until the client's messages go on rings, and more and more of them."""
-    local = f"{lab.domU(CLIENT_HOST).address}:{common.CLIENT_PORT}"
-    with lab.dom0.popen(["python3", "-c", MORE_ON_RINGS, local]) as watching:
+    own = lab.domU(CLIENT_HOST).address
+    with lab.dom0.popen(["python3", "-c", MORE_ON_RINGS, own]) as watching:
 
         def more() -> bool:
             if client.ended():
