@@ -224,11 +224,10 @@ class Session:
             if not held.poisoned and self._capture.is_poisoned(held.place):
                 held.poisoned = True
                 self._say(f"{held.ring.of}: its trace ring is damaged, and not read any more")
-            if held.gone is not None and held.gone < horizon:
+            if held.gone is not None and held.gone < horizon and self._capture.remove(held.place):
                 self._let_go(held)
 
     def _let_go(self, held: _Held) -> None:
         self._lost += held.ring.reader.lost
-        self._capture.remove(held.place)
         held.ring.close()
         del self._held[held.ring.number]

@@ -182,10 +182,12 @@ class Capture:
         self._readers[place] = reader
         return place
 
-    def remove(self, place: int) -> None:
-        """Read it no more."""
-        lib.ivc_capture_remove(self._capture, place)
-        del self._readers[place]
+    def remove(self, place: int) -> bool:
+        """Read what there is, and then no more. False: that is too much for now, it stays."""
+        removed = bool(lib.ivc_capture_remove(self._capture, place))
+        if removed:
+            del self._readers[place]
+        return removed
 
     def is_poisoned(self, place: int) -> bool:
         """Whether its writer has broken the rules."""
