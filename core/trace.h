@@ -105,6 +105,9 @@ struct ivc_trace {
     _Atomic uint64_t head; /* the reader's index as last seen */
 };
 
+/* What the real clock is ahead of the monotonic one now, in ns. */
+int64_t ivc_real_ahead(void);
+
 /* Bytes of a writer's region; the reader's is a page. */
 static inline size_t ivc_trace_region_size(uint32_t order)
 {
