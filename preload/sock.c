@@ -607,6 +607,25 @@ void sock_end_late(void)
         atomic_store(&late, true);
 }
 
+static bool can_be_had(struct ivc_lock *lock)
+{
+    bool locked = ivc_lock(lock);
+    if (locked)
+        ivc_unlock(lock);
+    return locked;
+}
+
+bool sock_calls_ended(void)
+{
+    bool ended = true;
+    if (!ivc_lock(&ivc_reg_lock))
+        return false;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        ended = can_be_had(&s->rx_lock) && can_be_had(&s->tx_lock) && ended;
+    ivc_unlock(&ivc_reg_lock);
+    return ended;
+}
+
 static void find_other_fd(struct sock *s)
 {
     for (int fd = 0; fd <= atomic_load(&highest_fd); fd++) {

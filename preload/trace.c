@@ -102,32 +102,24 @@ void trace_network(struct sock *s, struct dest *d, struct endpoint to, const str
 
 /* ---- on and off ---------------------------------------------------------------- */
 
-static bool can_be_had(struct ivc_lock *lock)
+/* Whoever has a lock of his socket may have seen the ring. */
+static void unmap(void)
 {
-    bool locked = ivc_lock(lock);
-    if (locked)
-        ivc_unlock(lock);
-    return locked;
-}
-
-/* Every call that may have seen the ring has ended when its lock could be had. False: one is our
- * own thread's, which has been interrupted in it. */
-static bool calls_ended(void)
-{
-    bool ended = true;
-    if (!ivc_lock(&ivc_reg_lock))
-        return false;
-    for (struct sock *s = ivc_socks; s; s = s->next)
-        ended = can_be_had(&s->rx_lock) && can_be_had(&s->tx_lock) && ended;
-    ivc_unlock(&ivc_reg_lock);
-    return ended;
+    if (memory.own && sock_calls_ended())
+        ivc_host->unmap_trace(&memory);
 }
 
 void trace_stop(void)
 {
     atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_release);
-    if (memory.own && calls_ended())
-        ivc_host->unmap_trace(&memory);
+    unmap();
+}
+
+bool trace_end_late(void)
+{
+    if (!tracing())
+        unmap();
+    return tracing() || !memory.own;
 }
 
 static void say_traced(const struct mail *mail, const struct attached *with)

@@ -19,6 +19,7 @@ import pytest
 from trace_field import ADDRESSES, LIBRARY, ROOT, peers, tracing
 from trace_rows import complaints, decode
 
+import build
 from ivc.lab.control import (
     CLIENT_HOST,
     SERVER_HOST,
@@ -146,6 +147,50 @@ def test_a_program_that_forks_goes_on(lab: Lab, tmp_path: Path) -> None:
         trace.end()
     rows = decode(capture, ["ip.src"])
     assert sum(row["ip.src"] == own for row in rows) >= 150
+
+
+INTERRUPTED = """
+import socket, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 0))
+for number in range(100):  # until it is traced
+    sock.sendto(bytes(16), (sys.argv[2], 9))
+    time.sleep(0.005)
+sock.sendto(b"interrupt", (sys.argv[2], 9))
+sock.recv(100)
+"""
+
+
+def has_trace_ring(process: subprocess.Popen[str]) -> bool:
+    return "memfd:ivc-trace" in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def test_a_handler_that_hears_of_the_end_in_the_middle_of_a_send_has_it_unmapped_later(
+    lab: Lab, tmp_path: Path
+) -> None:
+    other = tmp_path / "interrupting.so"
+    source = Path(__file__).with_name("interrupting.c")
+    subprocess.run([*build.COMPILE, "-shared", "-fPIC", source, "-o", other], check=True)
+    env = dict(wrapper_environment(LIBRARY, tmp_path))
+    env["LD_PRELOAD"] += f" {other}"
+    own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running_controller(lab, "direct", tmp_path), ExitStack() as stack:
+        trace = stack.enter_context(tracing(lab, tmp_path, "-o", "summary"))
+        command = [sys.executable, "-c", INTERRUPTED, own, far]
+        client = lab[CLIENT_HOST].popen(command, env=env, **pipes)
+        stack.callback(stop, client)
+        assert client.stdout.readline() == "inside\n"
+        assert has_trace_ring(client)
+        trace.end()
+        read_status(tmp_path)  # by now it has been told
+        client.stdin.write("\n")
+        client.stdin.flush()
+        deadline = time.monotonic() + 5
+        while has_trace_ring(client):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert client.poll() is None
 
 
 SENDS = """
