@@ -57,6 +57,9 @@ class Relay(Protocol):
 NONSENSE: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 """What reading it raises if it is none."""
 
+_BEHIND: Final = "the tracer is behind"
+"""Each ring that waits for it to be told of holds memory and descriptors."""
+
 MEMORY_MOST: Final = 4 << 30
 """Bytes of the processes' trace rings together: memory is for what they do themselves."""
 
@@ -75,6 +78,14 @@ class _Wanted:
         if not TRACE_ORDER_MIN <= order <= TRACE_ORDER_MAX or not 1 <= snap <= WHOLE:
             raise ValueError
         return cls(order, snap, bool(asked["all"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A process that has a trace ring, or has been asked for one, and its bytes."""
+
+    process: Process
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,7 @@ class Tracing:
         self._asking: list[_Tracer] = []
         self._tracer: _Tracer | None = None
         self._wanted: _Wanted | None = None
-        self._traced: dict[int, Process] = {}
+        self._traced: dict[int, _Traced] = {}
         self._asked: dict[int, _Asked] = {}
         self._orders = count(1)
         self._relay_ring: tuple[TraceMemory, TraceWriter] | None = None
@@ -145,8 +156,8 @@ class Tracing:
         """A process is there, and can be told."""
         if self._tracer is None or self._wanted is None:
             return
-        if self._tracer.wants_write:  # each ring that waits for it holds memory and descriptors
-            self._refuse(process, "the tracer is behind")
+        if self._tracer.wants_write:
+            self._refuse(process, _BEHIND)
         else:
             self._trace(process, self._wanted)
 
@@ -155,12 +166,16 @@ class Tracing:
         asked = self._asked.get(process.id)
         if asked is None or asked.number != number:
             return  # of an order that has been taken back
+        assert self._tracer is not None
         del self._asked[process.id]
         try:
+            if self._tracer.wants_write:
+                raise PlatformError(_BEHIND)
             asked.memory.traced(attachment)
             self._tell(process, asked.memory)
         except PlatformError as error:
             self._refuse(process, str(error))
+            del self._traced[process.id]
             process.send(Message(Type.TRACE))
         finally:
             asked.memory.close()
@@ -251,25 +266,19 @@ class Tracing:
 
     def _trace(self, process: Process, wanted: _Wanted) -> None:
         assert self._tracer is not None
-        if len(self._traced) + 1 << wanted.order > MEMORY_MOST:
-            self._refuse(
-                process, f"trace rings may take {MEMORY_MOST >> 20} MiB; use less --buffer"
-            )
-            return
         try:
-            self._order(process, wanted)
+            self._traced[process.id] = _Traced(process, self._order(process, wanted))
         except (PlatformError, OSError) as error:
             self._refuse(process, str(error))
-            return
-        self._traced[process.id] = process
 
-    def _order(self, process: Process, wanted: _Wanted) -> None:
-        """Raises `PlatformError`, `OSError`."""
+    def _order(self, process: Process, wanted: _Wanted) -> int:
+        """The bytes of its ring. Raises `PlatformError`, `OSError`."""
         number = next(self._orders)
         flags = TRACE_ALL if wanted.everything else 0
         memory = self._platform.create_trace(wanted.order, process.identity.host)
         with ExitStack() as stack:
             stack.callback(memory.close)
+            self._check_memory(memory.size)
             if not memory.awaited:
                 self._tell(process, memory)
             order = Message(Type.TRACE, flow=number, flags=flags, arg=wanted.snap)
@@ -277,6 +286,13 @@ class Tracing:
             if memory.awaited:
                 self._asked[process.id] = _Asked(memory, number)
                 stack.pop_all()
+        return memory.size
+
+    def _check_memory(self, more: int) -> None:
+        """Raises `PlatformError`: there is too much with it."""
+        if sum(traced.size for traced in self._traced.values()) + more > MEMORY_MOST:
+            most = MEMORY_MOST >> 20
+            raise PlatformError(f"trace rings may take {most} MiB; use less --buffer")
 
     def _tell(self, process: Process, memory: TraceMemory) -> None:
         """Raises `PlatformError`."""
@@ -295,8 +311,8 @@ class Tracing:
         if self._wanted is not None:
             log.info("tracing has ended")
         self._wanted = None
-        for process in self._traced.values():
-            process.send(Message(Type.TRACE))
+        for traced in self._traced.values():
+            traced.process.send(Message(Type.TRACE))
         self._traced.clear()
         while self._asked:
             self._asked.popitem()[1].memory.close()

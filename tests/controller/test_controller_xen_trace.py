@@ -140,6 +140,39 @@ def test_memory_that_is_no_trace_ring_is_not_read(
     assert isinstance(told, Warned) and "is not traced" in told.text
 
 
+def test_rings_count_as_the_memory_they_take_not_as_what_was_asked_for(
+    lab: XenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrappers = [lab.wrapper(1), lab.wrapper(2)]
+    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", 2 * trace_region_size(ORDER_MOST))
+    with closing(trace(lab, 23)):
+        for wrapper in wrappers:
+            assert wrapper.await_message(Type.TRACE).arg == SNAP
+
+
+def test_who_could_not_be_traced_leaves_its_room_to_others(
+    lab: XenLab, wrapper: XenWrapper, source: TraceSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", trace_region_size(ORDER))
+    message, _ = order_of(wrapper)
+    say(wrapper, message, ())
+    assert wrapper.await_message(Type.TRACE).arg == 0
+    other = lab.wrapper(1)
+    assert other.await_message(Type.TRACE).arg == SNAP
+
+
+def test_a_guest_that_answers_while_the_tracer_is_behind_is_not_traced(
+    lab: XenLab, wrapper: XenWrapper, source: TraceSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the tracer holds descriptors of guests' pages."""
+    message, _ = order_of(wrapper)
+    monkeypatch.setattr("ivc.controller.tracing._Tracer.wants_write", True)
+    say(wrapper, message, granted(wrapper).refs)
+    assert wrapper.await_message(Type.TRACE).arg == 0
+    told = news(lab, source)
+    assert isinstance(told, Warned) and told.text.endswith("the tracer is behind")
+
+
 def test_an_answer_to_an_order_taken_back_is_ignored(lab: XenLab, wrapper: XenWrapper) -> None:
     with closing(trace(lab)):
         first, _ = order_of(wrapper)
