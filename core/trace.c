@@ -104,6 +104,11 @@ int ivc_trace_attach(struct ivc_trace *trace, void *own, size_t own_size, const 
     return 0;
 }
 
+uint32_t ivc_trace_most(const struct ivc_trace *trace)
+{
+    return (uint32_t)most_captured(trace->size);
+}
+
 /* The reader's line is touched only where the head seen last is not enough. A head that cannot be
  * leaves no room either. */
 static bool has_room(struct ivc_trace *trace, uint64_t end)

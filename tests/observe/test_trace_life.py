@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,11 @@ from ivc.lab.control import (
 )
 from ivc.lab.hosts import Lab, stop
 from ivc.lab.peers import common
+from ivc.observe.trace_names import Names
+from ivc.observe.trace_session import Session, TextSink
+from ivc.observe.trace_source import TraceSource
+from ivc.shm.layout import TraceEvent
+from ivc.shm.trace import WHOLE, Captured
 
 PINGPONG = str(ROOT / "build" / "pingpong")
 PORT = str(common.SERVER_PORT)
@@ -147,6 +153,62 @@ def test_a_program_that_forks_goes_on(lab: Lab, tmp_path: Path) -> None:
         trace.end()
     rows = decode(capture, ["ip.src"])
     assert sum(row["ip.src"] == own for row in rows) >= 150
+
+
+READS = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while True:
+    connection, _ = listener.accept()
+    while connection.recv(1 << 20):
+        pass
+"""
+
+WRITES = """
+import socket, sys, time
+there = sys.argv[1], int(sys.argv[2])
+with socket.create_connection(there) as first:
+    for number in range(100):  # until it is traced
+        first.sendall(b"0")
+        time.sleep(0.005)
+second = socket.create_connection(there)
+for number in range(10):
+    second.sendmsg([bytes(50_000), bytes(50_000)])
+    time.sleep(0.02)
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("promote", "event"), [("eager", TraceEvent.SENT), ("lazy", TraceEvent.NETWORK)]
+)
+def test_bytes_of_a_connection_are_whole_however_small_the_trace_ring(
+    lab: Lab, tmp_path: Path, promote: str, event: TraceEvent
+) -> None:
+    env = wrapper_environment(LIBRARY, tmp_path)
+    there = [str(lab[SERVER_HOST].address.ip), PORT]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    seen: list[Captured] = []
+    with running_controller(lab, "direct", tmp_path, promote), ExitStack() as stack:
+        server = lab[SERVER_HOST].popen([sys.executable, "-c", READS, *there], env=env, **pipes)
+        stack.callback(stop, server)
+        assert server.stdout.readline() == "ready\n"
+        source = stack.enter_context(closing(TraceSource(tmp_path, 18, WHOLE, everything=True)))
+        sink = TextSink(len, lambda at: seen.append(at) or "")
+        session = Session(sink, Names({}), [], 0, print)
+        session.hear(source.first)
+        client = lab[CLIENT_HOST].popen([sys.executable, "-c", WRITES, *there], env=env, **pipes)
+        stack.callback(stop, client)
+        while not select.select([client.stdout], [], [], 0.001)[0]:
+            session.hear(source.news())
+            session.turn()
+        session.finish()
+    long = [at for at in seen if at.length > 1]
+    assert event in {at.event for at in long}
+    assert sum(at.length for at in long) == 10 * 100_000
+    assert [at for at in long if len(at.data) < at.length] == []
 
 
 INTERRUPTED = """
