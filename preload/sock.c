@@ -891,7 +891,7 @@ void sock_before_fork(void)
     for (struct sock *s = ivc_socks; s; s = s->next) {
         if (!sock_matched(s))
             continue;
-        if (s->stream) { /* both know how far their rings are read, whatever the sender is doing */
+        if (s->stream && ivc_host->inherited) { /* both know how far their rings are read, whatever the sender is doing */
             sock_retire(s, IVC_REASON_FORKED);
             reg_settle(s, -1);
             stream_make_family(s);
@@ -941,7 +941,7 @@ void sock_after_fork(void)
         memset(&s->rx_lock, 0, sizeof(s->rx_lock));
         memset(&s->tx_lock, 0, sizeof(s->tx_lock));
         s->rx_turn = s->rx_peeked = NULL;
-        if (!s->stream)
+        if (!s->stream || !ivc_host->inherited)
             s->rx_flows = NULL; /* else: what they hold is ours as well */
         s->dests = s->dest_recent = NULL;
         s->stash.full = false;
