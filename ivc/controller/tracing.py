@@ -31,10 +31,11 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from ivc.controller.protocol import TRACE_ALL, Message, Type
+from ivc.controller.quota import Quotas
 from ivc.controller.registry import Process
 from ivc.platform import NOTHING, Attachment, Platform, PlatformError, TraceMemory
 from ivc.platform.outbox import Outbox
-from ivc.shm.layout import TRACE_ORDER_MAX, TRACE_ORDER_MIN
+from ivc.shm.layout import PAGE, TRACE_ORDER_MAX, TRACE_ORDER_MIN
 from ivc.shm.trace import WHOLE, TraceWriter
 
 log = logging.getLogger(__name__)
@@ -82,10 +83,12 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Traced:
-    """A process that has a trace ring, or has been asked for one, and its bytes."""
+    """A process that has a trace ring, or has been asked for one, and its bytes; `granted`: they
+    are its guest's."""
 
     process: Process
     size: int
+    granted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Tracing:
         platform: Platform,
         processes: dict[int, Process],
         relay: Relay,
+        quotas: Quotas,
     ) -> None:
         """`processes` are those connected, as they come and go."""
         self._selector = selector
@@ -143,6 +147,7 @@ class Tracing:
         self._platform = platform
         self._processes = processes
         self._relay = relay
+        self._quotas = quotas
         self._asking: list[_Tracer] = []
         self._tracer: _Tracer | None = None
         self._wanted: _Wanted | None = None
@@ -175,7 +180,7 @@ class Tracing:
             self._tell(process, asked.memory)
         except PlatformError as error:
             self._refuse(process, str(error))
-            del self._traced[process.id]
+            self._forget(process.id)
             process.send(Message(Type.TRACE))
         finally:
             asked.memory.close()
@@ -185,7 +190,7 @@ class Tracing:
         asked = self._asked.pop(process.id, None)
         if asked is not None:
             asked.memory.close()
-        if self._traced.pop(process.id, None) is not None and self._tracer is not None:
+        if self._forget(process.id) is not None and self._tracer is not None:
             self._tracer.say({"gone": process.id})
 
     def turn(self) -> None:
@@ -267,12 +272,23 @@ class Tracing:
     def _trace(self, process: Process, wanted: _Wanted) -> None:
         assert self._tracer is not None
         try:
-            self._traced[process.id] = _Traced(process, self._order(process, wanted))
+            traced = self._order(process, wanted)
         except (PlatformError, OSError) as error:
             self._refuse(process, str(error))
+            return
+        self._traced[process.id] = traced
+        if traced.granted:
+            self._quotas.take_trace(process.identity.host, traced.size // PAGE)
 
-    def _order(self, process: Process, wanted: _Wanted) -> int:
-        """The bytes of its ring. Raises `PlatformError`, `OSError`."""
+    def _forget(self, number: int) -> _Traced | None:
+        """A process is traced no more; None: it was not."""
+        traced = self._traced.pop(number, None)
+        if traced is not None and traced.granted:
+            self._quotas.give_back_trace(traced.process.identity.host, traced.size // PAGE)
+        return traced
+
+    def _order(self, process: Process, wanted: _Wanted) -> _Traced:
+        """Raises `PlatformError`, `OSError`."""
         number = next(self._orders)
         flags = TRACE_ALL if wanted.everything else 0
         memory = self._platform.create_trace(wanted.order, process.identity.host)
@@ -286,7 +302,7 @@ class Tracing:
             if memory.awaited:
                 self._asked[process.id] = _Asked(memory, number)
                 stack.pop_all()
-        return memory.size
+        return _Traced(process, memory.size, memory.awaited)
 
     def _check_memory(self, more: int) -> None:
         """Raises `PlatformError`: there is too much with it."""
@@ -311,9 +327,10 @@ class Tracing:
         if self._wanted is not None:
             log.info("tracing has ended")
         self._wanted = None
-        for traced in self._traced.values():
+        for number in list(self._traced):
+            traced = self._forget(number)
+            assert traced is not None
             traced.process.send(Message(Type.TRACE))
-        self._traced.clear()
         while self._asked:
             self._asked.popitem()[1].memory.close()
         if self._relay_ring is not None:
