@@ -16,7 +16,7 @@
 #define SLOTS (2 * IVC_CAPTURE_FLOWS) /* a search ends */
 #define PUBLISH_EVERY 64u             /* records read of a ring before its writers may know */
 #define AHEAD_MOST ((size_t)64 << 20) /* bytes of a ring read and not given out yet */
-#define AHEAD_NS 10000000             /* what comes while it is read may be so much younger */
+#define AHEAD_NS 10000000             /* as much a clock may be ahead of ours */
 #define NUMBERS 65536u
 #define RECEIPTS 65536u
 #define PASSED_OVER_MOST (1u << 20)   /* before others get their turn */
@@ -46,10 +46,11 @@ struct queued {
 };
 
 struct ring {
-    struct ivc_trace_reader *reader;
+    struct ivc_trace_reader *reader; /* NULL: removed, and what was read is still given out */
     struct queued *first; /* in the order they were written */
     struct queued *last;
     size_t bytes;
+    uint64_t ahead; /* what its clock is ahead of ours beyond AHEAD_NS, as far as it has shown */
 };
 
 /* Who took which record when. `again`: looked for in vain once. */
@@ -122,7 +123,7 @@ void ivc_capture_free(struct ivc_capture *capture)
 int ivc_capture_add(struct ivc_capture *capture, struct ivc_trace_reader *reader)
 {
     for (uint32_t i = 0; i < IVC_CAPTURE_RINGS; i++) {
-        if (capture->rings[i].reader == NULL) {
+        if (capture->rings[i].reader == NULL && capture->rings[i].first == NULL) {
             capture->rings[i] = (struct ring){.reader = reader};
             if (i >= capture->rings_end) {
                 capture->rings_end = i + 1;
@@ -131,12 +132,6 @@ int ivc_capture_add(struct ivc_capture *capture, struct ivc_trace_reader *reader
         }
     }
     return -ENOSPC;
-}
-
-void ivc_capture_remove(struct ivc_capture *capture, int place)
-{
-    memset(capture->numbers, 0, sizeof(capture->numbers));
-    clear(&capture->rings[place]);
 }
 
 bool ivc_capture_is_poisoned(const struct ivc_capture *capture, int place)
@@ -329,20 +324,38 @@ static bool enqueue(struct ivc_capture *capture, struct ring *ring,
     return true;
 }
 
-/* What a ring has, so that its writers get their room back soon. */
-static void read_ring(struct ivc_capture *capture, struct ring *ring, uint64_t now)
+static uint64_t too_young(uint64_t time, uint64_t now)
+{
+    return time > now + AHEAD_NS ? time - now - AHEAD_NS : 0;
+}
+
+/* Nobody knows the future, and what claims to would stay here: the clock it was written by is
+ * ahead of ours. By how much is only learned, so all there is of a ring goes by the same. `now`
+ * need not be quite now: our clock is asked only if there is doubt. */
+static void learn_clock(struct ring *ring, uint64_t time, uint64_t now)
+{
+    if (too_young(time, now) > ring->ahead) {
+        now = ivc_clock_ns();
+    }
+    if (too_young(time, now) > ring->ahead) {
+        ring->ahead = too_young(time, now);
+    }
+}
+
+/* What a ring has, so that its writers get their room back soon. False: not all of it, there is
+ * as much here as there may be. */
+static bool read_ring(struct ivc_capture *capture, struct ring *ring, uint64_t now)
 {
     struct ivc_trace_record record;
 
     for (unsigned i = 1; ivc_trace_peek(ring->reader, &record) == 1; i++) {
-        if (record.time > now) {
-            record.time = now; /* nobody knows the future, and what claims to would stay here */
-        }
         if (record.event == IVC_TRACE_TAKEN) {
             take_receipt(capture, &record);
         } else if (!enqueue(capture, ring, &record)) {
-            capture->limited = true;
-            break;
+            ivc_trace_publish(ring->reader);
+            return false;
+        } else {
+            learn_clock(ring, record.time, now);
         }
         ivc_trace_consume(ring->reader, &record);
         if (i % PUBLISH_EVERY == 0) {
@@ -350,6 +363,18 @@ static void read_ring(struct ivc_capture *capture, struct ring *ring, uint64_t n
         }
     }
     ivc_trace_publish(ring->reader);
+    return true;
+}
+
+bool ivc_capture_remove(struct ivc_capture *capture, int place)
+{
+    struct ring *ring = &capture->rings[place];
+
+    if (!read_ring(capture, ring, ivc_clock_ns())) {
+        return false;
+    }
+    ring->reader = NULL;
+    return true;
 }
 
 /* A pass ends with EMPTY. What is older than the horizon then, nobody adds to any more: it was
@@ -361,8 +386,10 @@ static void begin_pass(struct ivc_capture *capture, uint64_t horizon)
     capture->horizon = horizon;
     capture->between = capture->limited = false;
     for (uint32_t i = 0; i < capture->rings_end; i++) {
-        if (capture->rings[i].reader != NULL) {
-            read_ring(capture, &capture->rings[i], ns + AHEAD_NS);
+        struct ring *ring = &capture->rings[i];
+
+        if (ring->reader != NULL && !read_ring(capture, ring, ns)) {
+            capture->limited = true;
         }
     }
     match_receipts(capture);
@@ -370,20 +397,30 @@ static void begin_pass(struct ivc_capture *capture, uint64_t horizon)
 
 /* ---- the next record ---------------------------------------------------------- */
 
+/* By our clock, as far as we know by now. */
+static uint64_t time_of_first(const struct ring *ring)
+{
+    uint64_t time = ring->first->record.time;
+
+    return time > ring->ahead ? time - ring->ahead : 0;
+}
+
 /* The ring with the oldest record; NULL: none has one that is old enough. */
 static struct ring *oldest(struct ivc_capture *capture)
 {
     struct ring *found = NULL;
+    uint64_t least = capture->horizon;
 
     for (uint32_t i = 0; i < capture->rings_end; i++) {
         struct ring *ring = &capture->rings[i];
+        uint64_t time = ring->first != NULL ? time_of_first(ring) : UINT64_MAX;
 
-        if (ring->first != NULL &&
-            (found == NULL || ring->first->record.time < found->first->record.time)) {
+        if (ring->first != NULL && (found == NULL ? time <= least : time < least)) {
             found = ring;
+            least = time;
         }
     }
-    return found != NULL && found->first->record.time <= capture->horizon ? found : NULL;
+    return found;
 }
 
 static void dequeue(struct ivc_capture *capture, struct ring *ring)
@@ -411,10 +448,12 @@ static bool take(struct ivc_capture *capture)
         return false;
     }
     struct queued *queued = ring->first;
+    uint64_t time = time_of_first(ring);
     dequeue(capture, ring);
     free(capture->hand);
     capture->hand = queued;
     at->record = queued->record;
+    at->record.time = time;
     at->latency = queued->latency;
     at->captured = queued->record.captured;
     at->data = queued->data;

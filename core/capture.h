@@ -82,7 +82,9 @@ void ivc_capture_free(struct ivc_capture *capture);
 
 /* Read this ring, too, until it is removed. Its place, or -ENOSPC. */
 int ivc_capture_add(struct ivc_capture *capture, struct ivc_trace_reader *ring);
-void ivc_capture_remove(struct ivc_capture *capture, int place);
+/* Read what there is, and then no more; it is given out when its time has come. False: there is
+ * more than can be read now, and the ring stays. */
+bool ivc_capture_remove(struct ivc_capture *capture, int place);
 
 /* Has its writer broken the rules? Nothing is read of it then. */
 bool ivc_capture_is_poisoned(const struct ivc_capture *capture, int place);

@@ -84,6 +84,15 @@ static int map_device(int fd, uint32_t pages, int prot, uint64_t index, void **m
     return error;
 }
 
+/* A child that kept them would keep them granted, or mapped, when we have let go. Of mappings that is
+ * the kernel's own way in a paravirtual guest only. */
+static void keep_from_children(void *map, uint32_t pages)
+{
+    int saved = errno;
+    (void)madvise(map, (size_t)pages * IVC_XEN_PAGE, MADV_DONTFORK);
+    errno = saved;
+}
+
 static int notify_at_end(int fd, uint64_t index, const struct ivc_xen_notify *notify)
 {
     struct unmap_notify op = {
@@ -111,10 +120,7 @@ int ivc_xen_share(int fd, uint16_t domid, uint32_t pages, const struct ivc_xen_n
         ivc_xen_unshare(share);
         return error;
     }
-    /* A child that kept them would keep them granted when we have gone. */
-    int saved = errno;
-    (void)madvise(share->map, (size_t)pages * IVC_XEN_PAGE, MADV_DONTFORK);
-    errno = saved;
+    keep_from_children(share->map, pages);
     memcpy(refs, alloc.refs, pages * sizeof(*refs));
     return 0;
 }
@@ -165,6 +171,8 @@ int ivc_xen_map(int fd, uint16_t domid, const uint32_t *refs, uint32_t pages,
     if (error)
         return error;
     error = map_device(fd, pages, PROT_READ, index, &map);
+    if (!error)
+        keep_from_children(map, pages);
     *mapping = (struct ivc_xen_mapping){.map = map, .pages = pages, .index = index};
     if (error)
         ivc_xen_unmap(fd, mapping);

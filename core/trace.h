@@ -105,6 +105,9 @@ struct ivc_trace {
     _Atomic uint64_t head; /* the reader's index as last seen */
 };
 
+/* What the real clock is ahead of the monotonic one now, in ns. */
+int64_t ivc_real_ahead(void);
+
 /* Bytes of a writer's region; the reader's is a page. */
 static inline size_t ivc_trace_region_size(uint32_t order)
 {
@@ -115,6 +118,9 @@ static inline size_t ivc_trace_region_size(uint32_t order)
 /* 0; -EINVAL: these are no regions of a trace ring. */
 int ivc_trace_attach(struct ivc_trace *trace, void *own, size_t own_size, const void *peer,
                      size_t peer_size, uint32_t snap);
+
+/* Bytes of payload that fit into one record of this ring. */
+uint32_t ivc_trace_most(const struct ivc_trace *trace);
 
 /*
  * Copy a message: all but `captured` of the record is filled in, its `length` bytes are those of

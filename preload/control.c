@@ -20,6 +20,7 @@
 #define RETRY_FIRST_NS (100 * IVC_NS_PER_MS)
 #define RETRY_MOST_NS (2 * IVC_NS_PER_S)
 #define MAIL_BATCH 64
+#define LATE_NS (10 * IVC_NS_PER_MS) /* until a call that was interrupted has ended */
 /* How often a process that never sleeps in a call of ours looks whether its controller lives. */
 #define UNSLEPT_LOOK_NS (250 * IVC_NS_PER_MS)
 
@@ -34,6 +35,7 @@ static unsigned slot_count;
 static struct ivc_stats_header no_stats;
 static struct ivc_stats_slot no_slot;
 static bool was_welcomed; /* by an earlier controller */
+static bool leaves;       /* QUIESCE has come, and waits for a call that was interrupted */
 
 struct ivc_stats_header *control_stats(void)
 {
@@ -138,7 +140,7 @@ static void lose(void)
     if (fd < 0)
         return;
     atomic_store_explicit(&ivc_control_state.sent, NULL, memory_order_release);
-    trace_stop(); /* on Xen, who sees us leave may count on it that we map nothing of others' */
+    trace_stop();
     ivc_host->disconnect(fd);
     flows_controller_lost();
     retry_ns = RETRY_FIRST_NS;
@@ -265,9 +267,14 @@ static void on_welcome(const struct mail *mail)
     sock_announce_all();
 }
 
-/* What no save preserves goes; then the connection, which says that it has gone. */
+/* What no save preserves goes; then the connection, which says that it has gone: on Xen, who sees
+ * us leave counts on it that we map nothing of others'. A call that a handler has interrupted may
+ * be at work with what we map, flows and trace: then all that waits for its end. */
 static void quiesce(void)
 {
+    leaves = !sock_calls_ended();
+    if (leaves)
+        return;
     flows_quiesce();
     ivc_host->quiesce();
     sock_renew_bells();
@@ -334,6 +341,17 @@ static void read_all(void)
     reg_sync_all();
 }
 
+/* What could not be done within a handler. Before the welcome, or without a connection, the timer
+ * is set for something else, and comes by soon enough. */
+static void catch_up(void)
+{
+    if (leaves)
+        quiesce();
+    bool done = trace_end_late() && !leaves;
+    if (!done && atomic_load(&ivc_control_state.sent))
+        timer_set(LATE_NS);
+}
+
 /* A process that only ever sends comes by no wait: it looks now and then, for
  * the welcome, and for a controller that has come back. */
 #define IDLE_LOOKS 64u
@@ -356,6 +374,7 @@ void control_read(void)
         reconnect();
     if (atomic_load(&ivc_control_state.fd) >= 0)
         read_all();
+    catch_up();
     ivc_unlock(&lock);
 }
 
@@ -389,6 +408,6 @@ void control_after_fork(void)
     before = current = (struct welcome){0};
     trace_after_fork();
     ivc_host->after_fork();
-    was_welcomed = false;
+    was_welcomed = leaves = false;
     retry_at = 0;
 }

@@ -255,12 +255,6 @@ static void xen_unmap_trace(struct trace_memory *memory)
     *memory = (struct trace_memory){0};
 }
 
-static uint64_t real_ahead(void)
-{
-    uint64_t real = ivc_time_of(CLOCK_REALTIME);
-    return real - ivc_now();
-}
-
 static int share_trace(uint16_t domid, uint32_t order, struct trace_memory *out, uint32_t *refs)
 {
     struct ivc_xen_share share;
@@ -312,7 +306,7 @@ static bool xen_map_trace(const struct mail *mail, struct trace_memory *out,
         xen_unmap_trace(out);
         return false;
     }
-    out->ahead = real_ahead() - ((uint64_t)words[4] << 32 | words[3]);
+    out->ahead = (uint64_t)ivc_real_ahead() - ((uint64_t)words[4] << 32 | words[3]);
     *answer = (struct attached){
         .words = refs, .count = (unsigned)(out->own_size / IVC_XEN_PAGE), .fd = -1};
     return true;

@@ -607,6 +607,25 @@ void sock_end_late(void)
         atomic_store(&late, true);
 }
 
+static bool can_be_had(struct ivc_lock *lock)
+{
+    bool locked = ivc_lock(lock);
+    if (locked)
+        ivc_unlock(lock);
+    return locked;
+}
+
+bool sock_calls_ended(void)
+{
+    bool ended = true;
+    if (!ivc_lock(&ivc_reg_lock))
+        return false;
+    for (struct sock *s = ivc_socks; s; s = s->next)
+        ended = can_be_had(&s->rx_lock) && can_be_had(&s->tx_lock) && ended;
+    ivc_unlock(&ivc_reg_lock);
+    return ended;
+}
+
 static void find_other_fd(struct sock *s)
 {
     for (int fd = 0; fd <= atomic_load(&highest_fd); fd++) {
@@ -872,7 +891,8 @@ void sock_before_fork(void)
     for (struct sock *s = ivc_socks; s; s = s->next) {
         if (!sock_matched(s))
             continue;
-        if (s->stream) { /* both know how far their rings are read, whatever the sender is doing */
+        if (s->stream && ivc_host->inherited) {
+            /* Both know how far their rings are read, whatever the sender is doing. */
             sock_retire(s, IVC_REASON_FORKED);
             reg_settle(s, -1);
             stream_make_family(s);
@@ -922,7 +942,7 @@ void sock_after_fork(void)
         memset(&s->rx_lock, 0, sizeof(s->rx_lock));
         memset(&s->tx_lock, 0, sizeof(s->tx_lock));
         s->rx_turn = s->rx_peeked = NULL;
-        if (!s->stream)
+        if (!s->stream || !ivc_host->inherited)
             s->rx_flows = NULL; /* else: what they hold is ours as well */
         s->dests = s->dest_recent = NULL;
         s->stash.full = false;

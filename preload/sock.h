@@ -282,6 +282,9 @@ void sock_release(int fd, struct sock *s); /* fd is about to stop naming s */
 void sock_settle(struct sock *s, int fd);  /* what sets were not told of fd is told now */
 void object_release(int fd);               /* the same for whatever fd names */
 void sock_end_late(void);                  /* what a handler could not end */
+/* Every call that had a lock of its socket has ended. False: one is our own thread's, which was
+ * interrupted in it. */
+bool sock_calls_ended(void);
 void sock_bound(struct sock *s, const struct sockaddr *addr, socklen_t len);
 void sock_try_match(struct sock *s);       /* after connect, first send */
 void sock_rematch_all(void);               /* a (new) match table is there */

@@ -6,7 +6,7 @@
 
 #include "host.h"
 
-#define SEGMENT 65000u /* bytes of a stream in one record: as many as a packet takes */
+#define SEGMENT 65000u /* bytes of a stream in one record at most: as many as a packet takes */
 
 /* The ring, and its memory. Changed under the control lock, and only while nobody, who has a lock
  * of his socket, can be looking. */
@@ -28,9 +28,18 @@ static uint64_t told(uint64_t time)
 
 /* ---- sending ------------------------------------------------------------------ */
 
-static void note(uint32_t *untraced, bool traced)
+static void put(struct ivc_trace *trace, struct ivc_trace_record *record, const struct iovec *iov,
+                size_t pieces, uint32_t *untraced)
 {
-    *untraced = traced ? 0 : *untraced + 1;
+    record->lost = *untraced;
+    *untraced = ivc_trace_put(trace, record, iov, pieces) ? 0 : *untraced + 1;
+}
+
+/* Bytes of a stream in one record. A datagram is in one, whatever is cut of it. */
+static uint32_t segment(const struct ivc_trace *trace)
+{
+    uint32_t most = ivc_trace_most(trace);
+    return most < SEGMENT ? most : SEGMENT;
 }
 
 /* The rings are ours to read: what is traced is what the receiver gets. */
@@ -43,7 +52,7 @@ void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
         return; /* a relay tells of it, and what has become of it */
     uint64_t now = told(ivc_now());
     memcpy(&sent, f->ring.data + (at & (f->ring.size - 1)), sizeof(sent));
-    uint32_t done = 0, most = sent.kind == IVC_RECORD_STREAM ? SEGMENT : UINT32_MAX;
+    uint32_t done = 0, most = sent.kind == IVC_RECORD_STREAM ? segment(trace) : UINT32_MAX;
     do {
         struct ivc_trace_record record = {
             .time = now,
@@ -54,13 +63,12 @@ void trace_record(struct tx_flow *f, uint64_t at, uint32_t position)
             .src_port = sent.src_port,
             .dst_port = sent.dst_port,
             .position = position + done,
-            .lost = f->untraced,
             .kind = sent.kind,
             .event = IVC_TRACE_SENT,
             .number = sent.seq,
         };
         size_t pieces = ivc_tx_piece(&f->ring, at + sizeof(sent) + done, record.length, iov);
-        note(&f->untraced, ivc_trace_put(trace, &record, iov, pieces));
+        put(trace, &record, iov, pieces, &f->untraced);
         done += record.length;
     } while (done < sent.length);
 }
@@ -77,11 +85,30 @@ void trace_receipt(const struct rx_flow *f, uint32_t number)
     (void)ivc_trace_put(trace, &record, NULL, 0);
 }
 
+/* The first `n` bytes of a vector in as many records as they take: none is of more than one piece. */
+static void put_segments(struct ivc_trace *trace, struct ivc_trace_record *record,
+                         const struct msghdr *msg, size_t n, uint32_t *untraced)
+{
+    size_t most = segment(trace);
+    for (size_t i = 0; i < msg->msg_iovlen; i++) {
+        struct iovec piece = msg->msg_iov[i];
+        size_t length = piece.iov_len < n ? piece.iov_len : n;
+        n -= length;
+        for (size_t done = 0; done < length; done += piece.iov_len) {
+            piece.iov_base = (uint8_t *)msg->msg_iov[i].iov_base + done;
+            piece.iov_len = length - done < most ? length - done : most;
+            record->length = (uint32_t)piece.iov_len;
+            put(trace, record, &piece, 1, untraced);
+            record->position += record->length;
+        }
+    }
+}
+
 void trace_network(struct sock *s, struct dest *d, struct endpoint to, const struct msghdr *msg,
                    size_t n, uint64_t when, uint32_t position)
 {
     struct ivc_trace *trace = tracing();
-    if (!trace || !everything || n > SEGMENT + IVC_DGRAM_MAX)
+    if (!trace || !everything)
         return;
     struct ivc_trace_record record = {
         .time = told(when),
@@ -91,43 +118,36 @@ void trace_network(struct sock *s, struct dest *d, struct endpoint to, const str
         .src_port = s->local.port,
         .dst_port = to.port,
         .position = position,
-        .lost = d ? d->untraced : 0,
         .kind = s->stream ? IVC_RECORD_STREAM : IVC_RECORD_DGRAM,
         .event = IVC_TRACE_NETWORK,
     };
-    bool traced = ivc_trace_put(trace, &record, msg->msg_iov, msg->msg_iovlen);
-    if (d)
-        note(&d->untraced, traced);
+    uint32_t nowhere = 0, *untraced = d ? &d->untraced : &nowhere;
+    if (s->stream && n > segment(trace))
+        put_segments(trace, &record, msg, n, untraced);
+    else
+        put(trace, &record, msg->msg_iov, msg->msg_iovlen, untraced);
 }
 
 /* ---- on and off ---------------------------------------------------------------- */
 
-static bool can_be_had(struct ivc_lock *lock)
+/* Whoever has a lock of his socket may have seen the ring. */
+static void unmap(void)
 {
-    bool locked = ivc_lock(lock);
-    if (locked)
-        ivc_unlock(lock);
-    return locked;
-}
-
-/* Every call that may have seen the ring has ended when its lock could be had. False: one is our
- * own thread's, which has been interrupted in it. */
-static bool calls_ended(void)
-{
-    bool ended = true;
-    if (!ivc_lock(&ivc_reg_lock))
-        return false;
-    for (struct sock *s = ivc_socks; s; s = s->next)
-        ended = can_be_had(&s->rx_lock) && can_be_had(&s->tx_lock) && ended;
-    ivc_unlock(&ivc_reg_lock);
-    return ended;
+    if (memory.own && sock_calls_ended())
+        ivc_host->unmap_trace(&memory);
 }
 
 void trace_stop(void)
 {
     atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_release);
-    if (memory.own && calls_ended())
-        ivc_host->unmap_trace(&memory);
+    unmap();
+}
+
+bool trace_end_late(void)
+{
+    if (!tracing())
+        unmap();
+    return tracing() || !memory.own;
 }
 
 static void say_traced(const struct mail *mail, const struct attached *with)
@@ -161,8 +181,8 @@ void trace_set(const struct mail *mail)
     atomic_store_explicit(&ivc_control_state.trace, &ring, memory_order_release);
 }
 
-/* The ring is the parent's. It stays mapped: the thread that lives on here may have been
- * interrupted while it wrote. */
+/* The ring is the parent's. It stays mapped where a child has it at all, not on Xen: the thread that
+ * lives on here may have been interrupted while it wrote. */
 void trace_after_fork(void)
 {
     atomic_store_explicit(&ivc_control_state.trace, NULL, memory_order_relaxed);

@@ -52,8 +52,12 @@ void trace_network(struct sock *s, struct dest *d, struct endpoint to, const str
 /* TRACE has come. Control lock held. */
 void trace_set(const struct mail *mail);
 
-/* Nobody traces any more, or nobody we know of. Control lock held. */
+/* Nobody traces any more, or nobody we know of. Control lock held. The ring stays mapped while the
+ * call that a handler of ours has interrupted may have seen it. */
 void trace_stop(void);
+
+/* Unmap what had to stay mapped then. False: it still has to. Control lock held. */
+bool trace_end_late(void);
 
 void trace_after_fork(void);
 

@@ -43,13 +43,14 @@ def _add_status(subparsers: Subparsers) -> None:
         "--strict: a socket fell back to the network.",
     )
     _add_answer(parser)
-    parser.add_argument(
+    once_or_more = parser.add_mutually_exclusive_group()  # a watch ends with no code of its own
+    once_or_more.add_argument(
         "--strict",
         action="store_true",
-        help="name sockets that go by the network and were not meant to, and end with exit code 6 "
-        "if there are any",
+        help="name sockets that go by the network, or send by it to some destination, and were "
+        "not meant to, and end with exit code 6 if there are any",
     )
-    parser.add_argument(
+    once_or_more.add_argument(
         "--watch",
         nargs="?",
         type=watch.seconds,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What flows may take: shared memory per node, pages and event channels per guest.
+"""What flows may take: shared memory per node, pages and event channels per guest, where what is
+traced takes some, too.
 
 Whoever asks for a flow pays for its memory: for a way back that a service has not asked for, the
 node whose calls want it. In a Xen guest each end also takes of what the guest's kernel has, and a
@@ -90,6 +91,8 @@ class Quotas:
         self._count: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
         self._flows: defaultdict[int, Share] = defaultdict(Share)
+        self._traced: Counter[int] = Counter()
+        self._trace_pages: Counter[int] = Counter()
 
     def fit(self, wish: Wish) -> int:
         """The order the rings of a flow may have. Raises `Refused`."""
@@ -111,6 +114,16 @@ class Quotas:
         """A flow is gone."""
         self._book(wish, order, -1)
 
+    def take_trace(self, host: int, pages: int) -> None:
+        """A process of this guest is to grant so many pages for its trace, and gets one of ours."""
+        self._traced[host] += 1
+        self._trace_pages[host] += pages
+
+    def give_back_trace(self, host: int, pages: int) -> None:
+        """It is not traced any more."""
+        self._traced[host] -= 1
+        self._trace_pages[host] -= pages
+
     def usage(self, node: int) -> tuple[int, int]:
         """Flows a node has caused, and their bytes of memory."""
         return self._count[node], self._bytes[node]
@@ -123,7 +136,7 @@ class Quotas:
         processes = self._registry.on(host)
         sockets = sum(len(process.sockets) for process in processes)
         used = limits.PROCESS * len(processes) + limits.SOCKET * sockets
-        return used + self._flows[host], has
+        return used + self._flows[host] + Share(pages=self._trace_pages[host]), has
 
     def _fit_domains(self, wish: Wish) -> int | None:
         receiving = self._free(wish.receiver.host)
@@ -142,6 +155,7 @@ class Quotas:
         if self._pages is None:
             return order
         processes = limits.CONTROLLER_PROCESS.pages * len(self._registry.processes)
+        processes += self._traced.total()
         free = self._pages - max(processes, self._pages // PROCESSES_SHARE) - self._relays
         orders = range(order, min(order, limits.ORDER_LEAST) - 1, -1)
         return next((one for one in orders if limits.relay(one).pages <= free), None)

@@ -126,6 +126,7 @@ class Service:
             self._platform,
             self._dispatcher.registry.processes,
             self._dcc,
+            self._dispatcher.quotas,
         )
         self._dispatcher.welcomed = self._tracing.welcomed
         self._dispatcher.traced = self._tracing.answered

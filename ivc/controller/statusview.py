@@ -26,14 +26,28 @@ def render_status(document: dict[str, Any]) -> str:
 
 
 def fallbacks(document: dict[str, Any]) -> list[str]:
-    """A line for each socket that goes by the network and was not meant to."""
-    sockets = [(one, Reason.__members__.get(one["reason"])) for one in document["sockets"]]
+    """A line for each socket that goes by the network and was not meant to, or for each of its
+    destinations that does so beside others."""
     return [
-        f"{printable(one['command'])} (pid {one['pid']}): {one['local']} goes by the network: "
+        f"{printable(one['command'])} (pid {one['pid']}): {one['local']}{to} goes by the network: "
         f"{reason.name}, {reason.text}"
-        for one, reason in sockets
-        if one["path"] == "network" and reason is not None and reason.is_fallback
+        for one in document["sockets"]
+        for to, reason in _fallen(one)
     ]
+
+
+def _fallen(socket: dict[str, Any]) -> list[tuple[str, Reason]]:
+    """What of it, and why: all of it, or what goes to some destinations."""
+    whole = _fallback(socket["reason"]) if socket["path"] == "network" else None
+    if whole is not None:
+        return [("", whole)]
+    each = [(one["to"], _fallback(one["reason"])) for one in socket["destinations"]]
+    return [(f" to {to}", reason) for to, reason in each if reason is not None]
+
+
+def _fallback(name: str) -> Reason | None:
+    reason = Reason.__members__.get(name)
+    return reason if reason is not None and reason.is_fallback else None
 
 
 def _quiesced(one: dict[str, Any]) -> str:

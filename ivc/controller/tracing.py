@@ -31,10 +31,11 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from ivc.controller.protocol import TRACE_ALL, Message, Type
+from ivc.controller.quota import Quotas
 from ivc.controller.registry import Process
 from ivc.platform import NOTHING, Attachment, Platform, PlatformError, TraceMemory
 from ivc.platform.outbox import Outbox
-from ivc.shm.layout import TRACE_ORDER_MAX, TRACE_ORDER_MIN
+from ivc.shm.layout import PAGE, TRACE_ORDER_MAX, TRACE_ORDER_MIN
 from ivc.shm.trace import WHOLE, TraceWriter
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ class Relay(Protocol):
 NONSENSE: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 """What reading it raises if it is none."""
 
+_BEHIND: Final = "the tracer is behind"
+"""Each ring that waits for it to be told of holds memory and descriptors."""
+
 MEMORY_MOST: Final = 4 << 30
 """Bytes of the processes' trace rings together: memory is for what they do themselves."""
 
@@ -75,6 +79,16 @@ class _Wanted:
         if not TRACE_ORDER_MIN <= order <= TRACE_ORDER_MAX or not 1 <= snap <= WHOLE:
             raise ValueError
         return cls(order, snap, bool(asked["all"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A process that has a trace ring, or has been asked for one, and its bytes; `granted`: they
+    are its guest's."""
+
+    process: Process
+    size: int
+    granted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,7 @@ class Tracing:
         platform: Platform,
         processes: dict[int, Process],
         relay: Relay,
+        quotas: Quotas,
     ) -> None:
         """`processes` are those connected, as they come and go."""
         self._selector = selector
@@ -132,10 +147,11 @@ class Tracing:
         self._platform = platform
         self._processes = processes
         self._relay = relay
+        self._quotas = quotas
         self._asking: list[_Tracer] = []
         self._tracer: _Tracer | None = None
         self._wanted: _Wanted | None = None
-        self._traced: dict[int, Process] = {}
+        self._traced: dict[int, _Traced] = {}
         self._asked: dict[int, _Asked] = {}
         self._orders = count(1)
         self._relay_ring: tuple[TraceMemory, TraceWriter] | None = None
@@ -145,8 +161,8 @@ class Tracing:
         """A process is there, and can be told."""
         if self._tracer is None or self._wanted is None:
             return
-        if self._tracer.wants_write:  # each ring that waits for it holds memory and descriptors
-            self._refuse(process, "the tracer is behind")
+        if self._tracer.wants_write:
+            self._refuse(process, _BEHIND)
         else:
             self._trace(process, self._wanted)
 
@@ -155,12 +171,16 @@ class Tracing:
         asked = self._asked.get(process.id)
         if asked is None or asked.number != number:
             return  # of an order that has been taken back
+        assert self._tracer is not None
         del self._asked[process.id]
         try:
+            if self._tracer.wants_write:
+                raise PlatformError(_BEHIND)
             asked.memory.traced(attachment)
             self._tell(process, asked.memory)
         except PlatformError as error:
             self._refuse(process, str(error))
+            self._forget(process.id)
             process.send(Message(Type.TRACE))
         finally:
             asked.memory.close()
@@ -170,7 +190,7 @@ class Tracing:
         asked = self._asked.pop(process.id, None)
         if asked is not None:
             asked.memory.close()
-        if self._traced.pop(process.id, None) is not None and self._tracer is not None:
+        if self._forget(process.id) is not None and self._tracer is not None:
             self._tracer.say({"gone": process.id})
 
     def turn(self) -> None:
@@ -251,25 +271,30 @@ class Tracing:
 
     def _trace(self, process: Process, wanted: _Wanted) -> None:
         assert self._tracer is not None
-        if len(self._traced) + 1 << wanted.order > MEMORY_MOST:
-            self._refuse(
-                process, f"trace rings may take {MEMORY_MOST >> 20} MiB; use less --buffer"
-            )
-            return
         try:
-            self._order(process, wanted)
+            traced = self._order(process, wanted)
         except (PlatformError, OSError) as error:
             self._refuse(process, str(error))
             return
-        self._traced[process.id] = process
+        self._traced[process.id] = traced
+        if traced.granted:
+            self._quotas.take_trace(process.identity.host, traced.size // PAGE)
 
-    def _order(self, process: Process, wanted: _Wanted) -> None:
+    def _forget(self, number: int) -> _Traced | None:
+        """A process is traced no more; None: it was not."""
+        traced = self._traced.pop(number, None)
+        if traced is not None and traced.granted:
+            self._quotas.give_back_trace(traced.process.identity.host, traced.size // PAGE)
+        return traced
+
+    def _order(self, process: Process, wanted: _Wanted) -> _Traced:
         """Raises `PlatformError`, `OSError`."""
         number = next(self._orders)
         flags = TRACE_ALL if wanted.everything else 0
         memory = self._platform.create_trace(wanted.order, process.identity.host)
         with ExitStack() as stack:
             stack.callback(memory.close)
+            self._check_memory(memory.size)
             if not memory.awaited:
                 self._tell(process, memory)
             order = Message(Type.TRACE, flow=number, flags=flags, arg=wanted.snap)
@@ -277,6 +302,13 @@ class Tracing:
             if memory.awaited:
                 self._asked[process.id] = _Asked(memory, number)
                 stack.pop_all()
+        return _Traced(process, memory.size, memory.awaited)
+
+    def _check_memory(self, more: int) -> None:
+        """Raises `PlatformError`: there is too much with it."""
+        if sum(traced.size for traced in self._traced.values()) + more > MEMORY_MOST:
+            most = MEMORY_MOST >> 20
+            raise PlatformError(f"trace rings may take {most} MiB; use less --buffer")
 
     def _tell(self, process: Process, memory: TraceMemory) -> None:
         """Raises `PlatformError`."""
@@ -295,9 +327,10 @@ class Tracing:
         if self._wanted is not None:
             log.info("tracing has ended")
         self._wanted = None
-        for process in self._traced.values():
-            process.send(Message(Type.TRACE))
-        self._traced.clear()
+        for number in list(self._traced):
+            traced = self._forget(number)
+            assert traced is not None
+            traced.process.send(Message(Type.TRACE))
         while self._asked:
             self._asked.popitem()[1].memory.close()
         if self._relay_ring is not None:

@@ -39,8 +39,8 @@ class Sink(ABC):
         """Answer which interface the flow of the record at hand is."""
         capture.name_flow(0)
 
-    def end(self, capture: Capture) -> None:  # noqa: B027  # text has none
-        """After the last."""
+    def end(self, capture: Capture, lost: int) -> None:  # noqa: B027  # text has none
+        """After the last; `lost`: messages there was no room for, wanted or not."""
 
 
 class PcapngSink(Sink):
@@ -76,7 +76,7 @@ class PcapngSink(Sink):
         capture.name_flow(len(self._places))
         self._places.append(at.place)
 
-    def end(self, capture: Capture) -> None:
+    def end(self, capture: Capture, lost: int) -> None:
         """What was received and lost, of each interface."""
         now = time.monotonic_ns() + self._real
         for number, place in enumerate(self._places):
@@ -179,9 +179,9 @@ class Session:
         for _ in range(2):  # one may have begun with another horizon
             while self._drain(FOR_EVER):
                 pass
-        self._sink.end(self._capture)
         for held in list(self._held.values()):
             self._let_go(held)
+        self._sink.end(self._capture, self._lost)
         records = 0
         place = 0
         while (flow := self._capture.flow(place)) is not None:
@@ -224,11 +224,10 @@ class Session:
             if not held.poisoned and self._capture.is_poisoned(held.place):
                 held.poisoned = True
                 self._say(f"{held.ring.of}: its trace ring is damaged, and not read any more")
-            if held.gone is not None and held.gone < horizon:
+            if held.gone is not None and held.gone < horizon and self._capture.remove(held.place):
                 self._let_go(held)
 
     def _let_go(self, held: _Held) -> None:
         self._lost += held.ring.reader.lost
-        self._capture.remove(held.place)
         held.ring.close()
         del self._held[held.ring.number]

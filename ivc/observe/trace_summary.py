@@ -12,7 +12,7 @@ from ivc.observe.trace_names import Names, path_of, verdict_of
 from ivc.observe.trace_session import TextSink, Write
 from ivc.observe.trace_text import Reader, type_of
 from ivc.shm.trace import Capture, Captured
-from ivc.someip import Message
+from ivc.someip import Message, Skipped
 
 _FIELDS: Final = ("service", "method", "type", "from", "to", "path", "verdict")
 _NUMBERS: Final = ("messages", "bytes", "timed", "p50_us", "p99_us", "max_us")
@@ -45,8 +45,11 @@ class _Kind:
     times: Times = field(default_factory=Times)
 
     def add(self, message: Message, latency: int | None) -> None:
-        self.messages += 1
+        """One more; of several segments the last one is the message, and all have bytes of it."""
         self.bytes += len(message.payload)
+        if message.tp is not None and message.tp.more:
+            return
+        self.messages += 1
         if latency is not None:
             self.times.add(latency)
 
@@ -67,23 +70,24 @@ class SummarySink(TextSink):
         self._as_json = as_json
         self._reader = Reader()
         self._kinds: dict[tuple[str, ...], _Kind] = {}
-        self._lost = 0
+        self._skipped = 0
 
-    def end(self, capture: Capture) -> None:
+    def end(self, capture: Capture, lost: int) -> None:
         """The summary."""
         rows = [
             dict(zip(_FIELDS, key, strict=True)) | kind.numbers()
             for key, kind in sorted(self._kinds.items())
         ]
-        document = {"messages": rows, "lost": self._lost}
-        text = json.dumps(document) + "\n" if self._as_json else _table(rows)
+        document = {"messages": rows, "skipped": self._skipped, "lost": lost}
+        text = json.dumps(document) + "\n" if self._as_json else _table(rows) + _missing(document)
         self._write(text.encode())
 
     def _add(self, at: Captured) -> str:
-        self._lost += at.lost
         ends = (self._names.node(at.source[0]), self._names.node(at.destination[0]))
         for message in self._reader.messages(at):
-            if isinstance(message, Message):
+            if isinstance(message, Skipped):
+                self._skipped += 1
+            else:
                 key = (*_kind_of(message), *ends, path_of(at), verdict_of(at))
                 self._kinds.setdefault(key, _Kind()).add(message, at.latency)
         return ""
@@ -97,6 +101,15 @@ def _kind_of(message: Message) -> tuple[str, str, str]:
 def _table(rows: list[dict[str, Any]]) -> str:
     titles = (*_FIELDS, *_NUMBERS)
     return aligned(titles, ([_text(row[name]) for name in titles] for row in rows))
+
+
+def _missing(document: dict[str, Any]) -> str:
+    """What the table does not have, a line for each that there was."""
+    texts = {
+        "skipped": "no SOME/IP, or not whole",
+        "lost": "there was no room for",
+    }
+    return "".join(f"{text}: {document[name]}\n" for name, text in texts.items() if document[name])
 
 
 def _text(value: Any) -> str:

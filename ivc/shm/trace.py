@@ -5,7 +5,6 @@ Buffers are exported until ``close()``; an ``mmap`` cannot be closed before.
 """
 
 import secrets
-import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -23,10 +22,8 @@ _UNKNOWN: Final[int] = lib.IVC_CAPTURE_UNKNOWN
 
 
 def real_ahead() -> int:
-    """What the real clock is ahead of the monotonic one now, in ns: one reading between two."""
-    before = time.monotonic_ns()
-    real = time.time_ns()
-    return real - (before + time.monotonic_ns()) // 2
+    """What the real clock is ahead of the monotonic one now, in ns."""
+    return int(lib.ivc_real_ahead())
 
 
 def trace_page(order: int) -> bytes:
@@ -182,10 +179,12 @@ class Capture:
         self._readers[place] = reader
         return place
 
-    def remove(self, place: int) -> None:
-        """Read it no more."""
-        lib.ivc_capture_remove(self._capture, place)
-        del self._readers[place]
+    def remove(self, place: int) -> bool:
+        """Read what there is, and then no more. False: that is too much for now, it stays."""
+        removed = bool(lib.ivc_capture_remove(self._capture, place))
+        if removed:
+            del self._readers[place]
+        return removed
 
     def is_poisoned(self, place: int) -> bool:
         """Whether its writer has broken the rules."""

@@ -16,7 +16,7 @@ from fakewrapper import FakeWrapper
 from ivc.cli import main
 from ivc.controller.registry import PROCESSES_MAX
 from ivc.controller.status_sockets import SOCKET_COUNTERS
-from ivc.controller.statusview import render_status
+from ivc.controller.statusview import fallbacks, render_status
 from ivc.network import Path as FlowPath
 from ivc.reasons import Reason
 from ivc.shm.layout import StatsHeader, StatsSlot
@@ -78,6 +78,37 @@ def test_strict_status_exits_6_for_who_fell_back_to_the_network(
     assert (f"{CLIENT} goes by the network: {reason.name}" in err) is (code == 6)
     assert json.loads(out)["sockets"]
     assert main(command) == 0
+
+
+def test_strict_status_names_a_destination_that_fell_back_while_another_is_on_a_ring(
+    start: Starter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab = start()
+    client, _ = with_flow(lab, CLIENT, SERVER)
+    strict = ["status", "--run-dir", str(lab.run_dir), "--json", "--strict"]
+    assert main(strict) == 0
+    client.want(1, CLIENT, "224.224.224.245:30490")
+    client.await_route("224.224.224.245:30490", Reason.NO_RECEIVER)
+    assert main(strict) == 6
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{CLIENT} to 224.224.224.245:30490 goes by the network: NO_RECEIVER" in line
+
+
+def test_strict_status_leaves_out_a_destination_that_is_meant_to_be_on_the_network(
+    start: Starter,
+) -> None:
+    lab = start()
+    client, _ = with_flow(lab, CLIENT, SERVER)
+    client.want(1, CLIENT, "10.0.0.3:4711")
+    client.await_route("10.0.0.3:4711", Reason.NOT_PLANNED)
+    assert fallbacks(lab.status()) == []
+
+
+def test_strict_status_looks_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--strict", "--watch"])
+    assert ended.value.code == 2
+    assert "--watch: not allowed with argument --strict" in capsys.readouterr().err
 
 
 def test_both_ends_of_a_refused_route_say_why(start: Starter) -> None:

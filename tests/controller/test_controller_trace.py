@@ -22,7 +22,7 @@ from ivc.controller.tracing import PACKET_MAX
 from ivc.network import Path as FlowPath
 from ivc.observe.trace_source import Ended, Gone, Ring, TraceSource, Warned
 from ivc.platform.memfd import MemfdTrace
-from ivc.shm.layout import PAGE, TraceEvent
+from ivc.shm.layout import PAGE, TraceEvent, trace_region_size
 from ivc.shm.trace import Capture, Captured, Step, TraceWriter
 
 ORDER, SNAP = 16, 1000
@@ -246,7 +246,7 @@ def test_trace_rings_have_no_more_than_their_memory(
     lab = start()
     wrappers = [kept(lab, host) for host in (1, 2)]
     lab.await_status(lambda status: len(status["processes"]) == len(wrappers))
-    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", 1 << ORDER)
+    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", trace_region_size(ORDER))
     with traced(lab) as source:
         (warned,) = [each for each in source.first if isinstance(each, Warned)]
         assert "is not traced: trace rings may take" in warned.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,16 @@ from xen_lab import XenLab, running_xen
 from xenwrapper import XenWrapper
 
 from ivc.controller.protocol import Message, Type
+from ivc.network import Path as FlowPath
+from ivc.network.limits import PROCESS
 from ivc.observe.trace_source import News, Ring, TraceSource, Warned
 from ivc.platform.xen_trace import ORDER_MOST
+from ivc.reasons import Reason
 from ivc.shm.layout import PAGE, trace_region_size
 from ivc.shm.trace import Capture, Step, TraceWriter, real_ahead, trace_page
 
 ORDER, SNAP = 16, 1000
+CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:30509"
 CLOCK_NS = 1_000_000_000
 A, B = (0x0A000001, 30509), (0x0A000002, 30510)
 
@@ -140,6 +144,39 @@ def test_memory_that_is_no_trace_ring_is_not_read(
     assert isinstance(told, Warned) and "is not traced" in told.text
 
 
+def test_rings_count_as_the_memory_they_take_not_as_what_was_asked_for(
+    lab: XenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrappers = [lab.wrapper(1), lab.wrapper(2)]
+    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", 2 * trace_region_size(ORDER_MOST))
+    with closing(trace(lab, 23)):
+        for wrapper in wrappers:
+            assert wrapper.await_message(Type.TRACE).arg == SNAP
+
+
+def test_who_could_not_be_traced_leaves_its_room_to_others(
+    lab: XenLab, wrapper: XenWrapper, source: TraceSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ivc.controller.tracing.MEMORY_MOST", trace_region_size(ORDER))
+    message, _ = order_of(wrapper)
+    say(wrapper, message, ())
+    assert wrapper.await_message(Type.TRACE).arg == 0
+    other = lab.wrapper(1)
+    assert other.await_message(Type.TRACE).arg == SNAP
+
+
+def test_a_guest_that_answers_while_the_tracer_is_behind_is_not_traced(
+    lab: XenLab, wrapper: XenWrapper, source: TraceSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the tracer holds descriptors of guests' pages."""
+    message, _ = order_of(wrapper)
+    monkeypatch.setattr("ivc.controller.tracing._Tracer.wants_write", True)
+    say(wrapper, message, granted(wrapper).refs)
+    assert wrapper.await_message(Type.TRACE).arg == 0
+    told = news(lab, source)
+    assert isinstance(told, Warned) and told.text.endswith("the tracer is behind")
+
+
 def test_an_answer_to_an_order_taken_back_is_ignored(lab: XenLab, wrapper: XenWrapper) -> None:
     with closing(trace(lab)):
         first, _ = order_of(wrapper)
@@ -155,6 +192,39 @@ def test_an_answer_to_an_order_taken_back_is_ignored(lab: XenLab, wrapper: XenWr
         ring = news(lab, source)
         assert isinstance(ring, Ring)
         ring.close()
+
+
+def test_what_a_trace_takes_of_a_guests_pages_flows_do_not_get(tmp_path: Path) -> None:
+    """As long as it lasts, and what does not fit meanwhile comes by the network."""
+    trace_pages = trace_region_size(ORDER) // PAGE
+    with running_xen(tmp_path, guests=f"pages = {PROCESS.pages + trace_pages + 2}") as lab:
+        client, server = lab.wrapper(1), lab.wrapper(2)
+        server.bind(1, SERVER)
+        with closing(trace(lab)):
+            client.await_message(Type.TRACE)
+            client.bind(1, CLIENT)
+            client.want(1, CLIENT, SERVER)
+            client.await_route(SERVER, Reason.QUOTA)
+        client.await_active(SERVER)
+
+
+@pytest.mark.parametrize(("traced", "order"), [(False, 15), (True, 14)])
+def test_what_a_trace_takes_of_dom0s_pages_relays_do_not_get(
+    tmp_path: Path, traced: bool, order: int
+) -> None:
+    """Of 19 two control connections take 8, two traces 2; half is theirs in any case."""
+    with running_xen(tmp_path, FlowPath.RELAY, dom0_pages=19) as lab, ExitStack() as stack:
+        client, server = lab.wrapper(1), lab.wrapper(2)
+        if traced:
+            stack.enter_context(closing(trace(lab)))
+            for wrapper in (client, server):
+                wrapper.await_message(Type.TRACE)
+        server.bind(1, SERVER)
+        client.bind(1, CLIENT)
+        client.want(1, CLIENT, SERVER)
+        client.await_active(SERVER)
+        (flow,) = lab.status()["flows"]
+        assert flow["ring_bytes"] == 2 * (2 * PAGE + (1 << order))
 
 
 def lent() -> int:

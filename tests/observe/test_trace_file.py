@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic_ns, sleep
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ivc import someip
 from ivc.lab.peers.common import SD_PORT, SERVER_PORT
 from ivc.observe.trace_filter import Filter, read_filter
 from ivc.observe.trace_names import Names
-from ivc.observe.trace_session import PcapngSink, Session, Sink, TextSink
+from ivc.observe.trace_session import SETTLE_NS, PcapngSink, Session, Sink, TextSink
 from ivc.observe.trace_source import Gone, Ring
 from ivc.shm.layout import RecordKind, TraceEvent
 from ivc.shm.library import lib
@@ -280,6 +281,19 @@ def test_a_damaged_ring_is_told_of() -> None:
     field.rings[0].memory[data + 12 : data + 16] = b"\xff\xff\xff\xff"
     assert field.run(TextSink(lambda data: None, lambda at: "")) == (0, 0)
     assert field.said == ["ring 0: its trace ring is damaged, and not read any more"]
+
+
+def test_what_is_not_due_when_its_process_has_gone_is_written_later() -> None:
+    """The clock of a guest may be ahead of ours."""
+    field = Field()
+    session = Session(TextSink(len, lambda _: ""), NAMES, [], REAL, field.said.append)
+    session.hear([FakeRing(1, field.rings[0])])
+    field.put(call(), monotonic_ns() + 10 * SETTLE_NS)
+    session.hear([Gone(1)])
+    sleep(1.5 * SETTLE_NS / 1e9)
+    session.turn()
+    field.rings[0].close()
+    assert session.finish() == (1, 0)
 
 
 # ---- blocks by hand: tshark 4.0 shows neither

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,7 @@ import pytest
 from trace_field import ADDRESSES, LIBRARY, ROOT, peers, tracing
 from trace_rows import complaints, decode
 
+import build
 from ivc.lab.control import (
     CLIENT_HOST,
     SERVER_HOST,
@@ -28,6 +30,11 @@ from ivc.lab.control import (
 )
 from ivc.lab.hosts import Lab, stop
 from ivc.lab.peers import common
+from ivc.observe.trace_names import Names
+from ivc.observe.trace_session import Session, TextSink
+from ivc.observe.trace_source import TraceSource
+from ivc.shm.layout import TraceEvent
+from ivc.shm.trace import WHOLE, Captured
 
 PINGPONG = str(ROOT / "build" / "pingpong")
 PORT = str(common.SERVER_PORT)
@@ -146,6 +153,106 @@ def test_a_program_that_forks_goes_on(lab: Lab, tmp_path: Path) -> None:
         trace.end()
     rows = decode(capture, ["ip.src"])
     assert sum(row["ip.src"] == own for row in rows) >= 150
+
+
+READS = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while True:
+    connection, _ = listener.accept()
+    while connection.recv(1 << 20):
+        pass
+"""
+
+WRITES = """
+import socket, sys, time
+there = sys.argv[1], int(sys.argv[2])
+with socket.create_connection(there) as first:
+    for number in range(100):  # until it is traced
+        first.sendall(b"0")
+        time.sleep(0.005)
+second = socket.create_connection(there)
+for number in range(10):
+    second.sendmsg([bytes(50_000), bytes(50_000)])
+    time.sleep(0.02)
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("promote", "event"), [("eager", TraceEvent.SENT), ("lazy", TraceEvent.NETWORK)]
+)
+def test_bytes_of_a_connection_are_whole_however_small_the_trace_ring(
+    lab: Lab, tmp_path: Path, promote: str, event: TraceEvent
+) -> None:
+    env = wrapper_environment(LIBRARY, tmp_path)
+    there = [str(lab[SERVER_HOST].address.ip), PORT]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    seen: list[Captured] = []
+    with running_controller(lab, "direct", tmp_path, promote), ExitStack() as stack:
+        server = lab[SERVER_HOST].popen([sys.executable, "-c", READS, *there], env=env, **pipes)
+        stack.callback(stop, server)
+        assert server.stdout.readline() == "ready\n"
+        source = stack.enter_context(closing(TraceSource(tmp_path, 18, WHOLE, everything=True)))
+        sink = TextSink(len, lambda at: seen.append(at) or "")
+        session = Session(sink, Names({}), [], 0, print)
+        session.hear(source.first)
+        client = lab[CLIENT_HOST].popen([sys.executable, "-c", WRITES, *there], env=env, **pipes)
+        stack.callback(stop, client)
+        while not select.select([client.stdout], [], [], 0.001)[0]:
+            session.hear(source.news())
+            session.turn()
+        session.finish()
+    long = [at for at in seen if at.length > 1]
+    assert event in {at.event for at in long}
+    assert sum(at.length for at in long) == 10 * 100_000
+    assert [at for at in long if len(at.data) < at.length] == []
+
+
+INTERRUPTED = """
+import socket, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 0))
+for number in range(100):  # until it is traced
+    sock.sendto(bytes(16), (sys.argv[2], 9))
+    time.sleep(0.005)
+sock.sendto(b"interrupt", (sys.argv[2], 9))
+sock.recv(100)
+"""
+
+
+def has_trace_ring(process: subprocess.Popen[str]) -> bool:
+    return "memfd:ivc-trace" in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def test_a_handler_that_hears_of_the_end_in_the_middle_of_a_send_has_it_unmapped_later(
+    lab: Lab, tmp_path: Path
+) -> None:
+    other = tmp_path / "interrupting.so"
+    source = Path(__file__).with_name("interrupting.c")
+    subprocess.run([*build.COMPILE, "-shared", "-fPIC", source, "-o", other], check=True)
+    env = dict(wrapper_environment(LIBRARY, tmp_path))
+    env["LD_PRELOAD"] += f" {other}"
+    own, far = (str(lab[name].address.ip) for name in (CLIENT_HOST, SERVER_HOST))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running_controller(lab, "direct", tmp_path), ExitStack() as stack:
+        trace = stack.enter_context(tracing(lab, tmp_path, "-o", "summary"))
+        command = [sys.executable, "-c", INTERRUPTED, own, far]
+        client = lab[CLIENT_HOST].popen(command, env=env, **pipes)
+        stack.callback(stop, client)
+        assert client.stdout.readline() == "inside\n"
+        assert has_trace_ring(client)
+        trace.end()
+        read_status(tmp_path)  # by now it has been told
+        client.stdin.write("\n")
+        client.stdin.flush()
+        deadline = time.monotonic() + 5
+        while has_trace_ring(client):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert client.poll() is None
 
 
 SENDS = """

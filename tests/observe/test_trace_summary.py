@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from test_trace_file import NAMES, Field, call
+from test_trace_file import ADAS, HMI, NAMES, Field, call
 
+from ivc import someip
 from ivc.observe.trace_summary import SummarySink, Times
 from ivc.shm.layout import TraceEvent
 
@@ -48,10 +49,33 @@ def test_what_became_of_them_is_told_apart() -> None:
     assert {row["verdict"] for row in summary(field)["messages"]} == {"sent", "denied"}
 
 
-def test_what_is_missing_is_told() -> None:
+def test_a_message_in_segments_is_one_message() -> None:
     field = Field()
-    field.put(call(), lost=7)
+    for session in (1, 2):
+        whole = someip.Message(someip.Header(0x1234, 0x0421, 1, session), bytes(4000))
+        for segment in someip.segment(whole):
+            field.put(segment.build())
+    (row,) = summary(field)["messages"]
+    assert (row["type"], row["messages"], row["bytes"]) == ("REQUEST", 2, 8000)
+
+
+def test_what_is_no_message_is_counted_by_itself() -> None:
+    field = field_of(b"rubbish")
+    field.put(call() + b"rest")
+    assert summary(field)["skipped"] == 2
+
+
+def test_what_is_missing_is_told_also_if_nothing_came_after_it() -> None:
+    field = Field()
+    lost = 0
+    while lost < 7:
+        lost += not field.rings[0].writer.put(call(), HMI, ADAS, time=1)
     assert summary(field)["lost"] == 7
+
+
+def test_the_table_tells_beneath_what_it_does_not_have() -> None:
+    *_, last = written(field_of(b"rubbish"), as_json=False).splitlines()
+    assert last == "no SOME/IP, or not whole: 1"
 
 
 def test_whoever_was_never_timed_has_no_times() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
+from time import monotonic_ns
 
 import pytest
 from hypothesis import given, settings
@@ -115,6 +116,92 @@ def test_flows_that_are_too_many_share_the_first(ring: TraceRing) -> None:
             assert taken(capture) == [b""]
         shared = capture.flow(0)
         assert shared is not None and shared.records == 5000 - 4095
+
+
+# ---- rings that go
+
+
+def removed(capture: Capture, ring: TraceRing) -> None:
+    """As when its process has ended."""
+    assert capture.remove(0)
+    ring.close()
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["read before", "not read yet"])
+def test_what_a_ring_had_is_given_out_when_it_has_gone(read: bool) -> None:
+    ring = TraceRing()
+    with closing(Capture(0)) as capture:
+        capture.add(ring.reader)
+        for time in (1, 2, 3):
+            ring.writer.put(bytes([time]), A, B, time=time)
+        if read:
+            assert taken(capture, 1) == [b"\1"]
+        removed(capture, ring)
+        assert taken(capture)[-2:] == [b"\2", b"\3"]
+
+
+def test_the_place_of_a_ring_is_free_when_all_it_had_is_given_out(ring: TraceRing) -> None:
+    gone = TraceRing()
+    with closing(Capture(0)) as capture:
+        assert capture.add(gone.reader) == 0
+        gone.writer.put(b"", A, B, time=1)
+        removed(capture, gone)
+        assert capture.add(ring.reader) == 1
+        assert taken(capture) == [b""]
+        assert capture.add(ring.reader) == 0
+
+
+# ---- clocks that are ahead
+
+
+AHEAD_MOST_NS = 10_000_000
+SECOND = 1_000_000_000
+
+
+def told(capture: Capture, horizon: int) -> list[int]:
+    """Times of all that is old enough."""
+    found: list[int] = []
+    while (step := capture.next(horizon)) is not Step.EMPTY:
+        if step is Step.ASKS_FLOW:
+            capture.name_flow(0)
+        else:
+            found.append(capture.at.time)
+            capture.done()
+    return found
+
+
+def test_order_and_distances_of_a_ring_hold_however_far_ahead_its_clock_is(
+    ring: TraceRing,
+) -> None:
+    now = monotonic_ns()
+    times = [now + SECOND + after for after in (0, 1, 1000, 5_000_000, 5_000_001)]
+    with closing(Capture(0)) as capture:
+        capture.add(ring.reader)
+        for time in times[:3]:
+            ring.writer.put(b"", A, B, time=time)
+        assert told(capture, now) == []  # one pass reads some of it, the next one the rest
+        for time in times[3:]:
+            ring.writer.put(b"", A, B, time=time)
+        found = told(capture, FOR_EVER)
+    assert [time - found[0] for time in found] == [time - times[0] for time in times]
+
+
+def test_what_claims_to_come_from_the_future_is_given_out_all_the_same(ring: TraceRing) -> None:
+    with closing(Capture(0)) as capture:
+        capture.add(ring.reader)
+        for time in (FOR_EVER, monotonic_ns(), 1):
+            ring.writer.put(b"", A, B, time=time)
+        assert told(capture, 0) == []
+        latest = monotonic_ns() + AHEAD_MOST_NS
+        assert len(told(capture, latest)) == 3
+
+
+def test_a_clock_that_is_a_little_ahead_is_taken_as_it_is(ring: TraceRing) -> None:
+    time = monotonic_ns() + AHEAD_MOST_NS // 2
+    with closing(Capture(0)) as capture:
+        capture.add(ring.reader)
+        ring.writer.put(b"", A, B, time=time)
+        assert told(capture, FOR_EVER) == [time]
 
 
 # ---- latency
