@@ -11,6 +11,7 @@ from traffic import wait_for_rings
 
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
 from ivc.lab.peers import common
+from ivc.lab.xen.control import read_status
 from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.machine import Process
 from ivc.lab.xen.ways import Way
@@ -50,6 +51,13 @@ def answers(client: Process) -> tuple[int, int]:
     assert done.status == 0, done.stderr
     answered, refused = map(int, done.stdout.split())
     return answered, refused
+
+
+def ringed(lab: XenLab) -> int:
+    """Bytes received by ring on TCP sockets that are open now."""
+    sockets = read_status(lab)["sockets"]
+    tcp = [one["counters"] for one in sockets if one["protocol"] == "tcp"]
+    return sum(counters["rx_ring_bytes"] for counters in tcp)
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tcp_calls import calls_of
+from tcp_calls import calls_of, ringed
 
 from ivc.lab.control import CLIENT_HOST
-from ivc.lab.xen.control import read_status, running_controller
+from ivc.lab.xen.control import running_controller
 from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.vifs import payload_bytes
 
@@ -21,13 +21,6 @@ def tcp_lab(lab: XenLab, request: pytest.FixtureRequest) -> Iterator[XenLab]:
     """Connections go over rings from their first byte."""
     with running_controller(lab, request.param, promote="eager"):
         yield lab
-
-
-def ringed(lab: XenLab) -> int:
-    """Bytes received by ring on TCP sockets that are open now."""
-    sockets = read_status(lab)["sockets"]
-    tcp = [one["counters"] for one in sockets if one["protocol"] == "tcp"]
-    return sum(counters["rx_ring_bytes"] for counters in tcp)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from tcp_calls import ringed
+
 from ivc.lab.control import CLIENT_HOST, SERVER_HOST
 from ivc.lab.peers import common
-from ivc.lab.xen.control import read_status, running_controller
+from ivc.lab.xen.control import running_controller
 from ivc.lab.xen.lab import XenLab
 from ivc.lab.xen.ways import Way
 
