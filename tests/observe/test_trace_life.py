@@ -94,7 +94,7 @@ def test_a_tracer_that_is_killed_ends_it(lab: Lab, tmp_path: Path) -> None:
         first.process.wait()
         with (
             tracing(lab, tmp_path, "-w", str(capture)) as trace,
-            peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "50") as both,
+            peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "500") as both,
         ):
             both.run(tmp_path)
             trace.end()
@@ -106,7 +106,7 @@ def test_a_program_that_dies_leaves_what_it_sent(lab: Lab, tmp_path: Path) -> No
     with (
         running_controller(lab, "direct", tmp_path),
         tracing(lab, tmp_path, "-w", str(capture)) as trace,
-        peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "50") as both,
+        peers(lab, tmp_path, "opensomeip", "pysomeip", "--count", "500") as both,
     ):
         both.report("client")
         for process in both.processes.values():

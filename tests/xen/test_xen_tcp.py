@@ -27,7 +27,7 @@ def tcp_lab(lab: XenLab, request: pytest.FixtureRequest) -> Iterator[XenLab]:
     ("client", "server"),
     [
         ("opensomeip", "pysomeip"),
-        ("pysomeip", "opensomeip"),
+        pytest.param("pysomeip", "opensomeip", marks=pytest.mark.full),
         pytest.param("opensomeip", "opensomeip", marks=pytest.mark.full),
         pytest.param("pysomeip", "pysomeip", marks=pytest.mark.full),
     ],
