@@ -47,8 +47,6 @@ static bool between_messages(const struct ivc_stream *s)
 
 /* ---- traces ------------------------------------------------------------------ */
 
-#define SEGMENT 65000u /* bytes in one record of a trace: as many as a packet takes */
-
 /* What has just been written to the second ring, and before it is published: so the trace has it
  * before anybody can answer it. */
 static void trace(const struct ivc_stream_desk *desk, struct ivc_relayed *flow, uint8_t event,
@@ -58,8 +56,9 @@ static void trace(const struct ivc_stream_desk *desk, struct ivc_relayed *flow, 
     uint32_t position = flow->stream->kpos + flow->stream->position;
 
     flow->stream->position += (uint32_t)size;
-    for (size_t at = 0; desk->trace != NULL && at < size; at += SEGMENT) {
-        const struct iovec iov = {(void *)(uintptr_t)(data + at), (size_t)least(size - at, SEGMENT)};
+    for (size_t at = 0; desk->trace != NULL && at < size; at += IVC_TRACE_SEGMENT) {
+        const struct iovec iov = {(void *)(uintptr_t)(data + at),
+                                  (size_t)least(size - at, IVC_TRACE_SEGMENT)};
         const struct ivc_trace_record traced = {
             .time = ivc_clock_ns(),
             .length = (uint32_t)iov.iov_len,

@@ -119,6 +119,9 @@ static inline size_t ivc_trace_region_size(uint32_t order)
 int ivc_trace_attach(struct ivc_trace *trace, void *own, size_t own_size, const void *peer,
                      size_t peer_size, uint32_t snap);
 
+/* Bytes of a stream in one record at most: as many as a packet takes. */
+#define IVC_TRACE_SEGMENT 65000u
+
 /* Bytes of payload that fit into one record of this ring. */
 uint32_t ivc_trace_most(const struct ivc_trace *trace);
 

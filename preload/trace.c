@@ -6,8 +6,6 @@
 
 #include "host.h"
 
-#define SEGMENT 65000u /* bytes of a stream in one record at most: as many as a packet takes */
-
 /* The ring, and its memory. Changed under the control lock, and only while nobody, who has a lock
  * of his socket, can be looking. */
 static struct ivc_trace ring;
@@ -39,7 +37,7 @@ static void put(struct ivc_trace *trace, struct ivc_trace_record *record, const 
 static uint32_t segment(const struct ivc_trace *trace)
 {
     uint32_t most = ivc_trace_most(trace);
-    return most < SEGMENT ? most : SEGMENT;
+    return most < IVC_TRACE_SEGMENT ? most : IVC_TRACE_SEGMENT;
 }
 
 /* The rings are ours to read: what is traced is what the receiver gets. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trace ring in plain memory, and what a capture reads of it."""
 
+from contextlib import closing
 from mmap import mmap
 
 from ivc.shm.layout import PAGE, trace_region_size
@@ -24,15 +25,23 @@ class TraceRing:
         self.reader.close()
 
 
-def captured(ring: TraceRing) -> list[Captured]:
-    """All there is."""
-    capture, found = Capture(0), []
-    capture.add(ring.reader)
-    while (step := capture.next((1 << 64) - 1)) is not Step.EMPTY:
+FOR_EVER = (1 << 64) - 1
+
+
+def given_out(capture: Capture, horizon: int = FOR_EVER) -> list[Captured]:
+    """All that is old enough; each flow is asked about once."""
+    found = []
+    while (step := capture.next(horizon)) is not Step.EMPTY:
         if step is Step.ASKS_FLOW:
             capture.name_flow(0)
         else:
             found.append(capture.at)
             capture.done()
-    capture.close()
     return found
+
+
+def captured(ring: TraceRing) -> list[Captured]:
+    """All there is."""
+    with closing(Capture(0)) as capture:
+        capture.add(ring.reader)
+        return given_out(capture)

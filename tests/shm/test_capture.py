@@ -11,7 +11,7 @@ from time import monotonic_ns
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_memory import TraceRing, captured
+from trace_memory import FOR_EVER, TraceRing, captured, given_out
 
 from ivc import someip
 from ivc.shm.errors import AttachError
@@ -19,7 +19,6 @@ from ivc.shm.layout import RecordKind, TraceEvent
 from ivc.shm.trace import Capture, Step, TracePath, TraceWriter
 
 A, B, C = (0x0A000001, 1), (0x0A000002, 2), (0x0A000003, 3)
-FOR_EVER = (1 << 64) - 1
 
 
 @pytest.fixture
@@ -29,15 +28,8 @@ def ring() -> Iterator[TraceRing]:
 
 
 def taken(capture: Capture, horizon: int = FOR_EVER) -> list[bytes]:
-    """All that is old enough; each flow is asked about once."""
-    found: list[bytes] = []
-    while (step := capture.next(horizon)) is not Step.EMPTY:
-        if step is Step.ASKS_FLOW:
-            capture.name_flow(0)
-        else:
-            found.append(capture.at.data)
-            capture.done()
-    return found
+    """Bytes of all that is old enough."""
+    return [at.data for at in given_out(capture, horizon)]
 
 
 FEWER = settings(max_examples=settings.default.max_examples // 10)
@@ -160,14 +152,7 @@ SECOND = 1_000_000_000
 
 def told(capture: Capture, horizon: int) -> list[int]:
     """Times of all that is old enough."""
-    found: list[int] = []
-    while (step := capture.next(horizon)) is not Step.EMPTY:
-        if step is Step.ASKS_FLOW:
-            capture.name_flow(0)
-        else:
-            found.append(capture.at.time)
-            capture.done()
-    return found
+    return [at.time for at in given_out(capture, horizon)]
 
 
 def test_order_and_distances_of_a_ring_hold_however_far_ahead_its_clock_is(
@@ -224,14 +209,8 @@ def test_what_a_receiver_has_taken_says_when(late: bool) -> None:
         sender.writer.put(b"", A, B, time=100, flow=8, number=1)
         if not late:
             take(1, 7, 150)
-        found = {}
-        while (step := it.next(FOR_EVER)) is not Step.EMPTY:
-            if step is Step.ASKS_FLOW:
-                it.name_flow(0)
-            else:
-                found[it.at.flow, len(found)] = it.at.latency
-                it.done()
-    assert list(found.values()) == [50, None, None]
+        found = [at.latency for at in given_out(it)]
+    assert found == [50, None, None]
 
 
 def test_what_was_dropped_is_taken_by_nobody(ring: TraceRing) -> None:
